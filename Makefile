@@ -1,0 +1,27 @@
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check bench clean
+PYTHON ?= python3
+BIN := .venv/bin
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+venv: .venv/.installed ## build .venv in this clone
+
+check: venv ## formatting, lint, types, architecture and unit tests: before every commit
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/unit tests/test_architecture.py tests/test_public_api.py tests/test_schemas.py
+
+test: check ## everything that belongs to the gate, with its own broker
+	deploy/system-packages
+	$(BIN)/pytest -q tests
+
+clean: ## remove what building and running left behind
+	rm -rf .venv .saga dist build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,5 @@
+"""The command `saga`."""
+
+
+def main() -> None:
+    raise SystemExit("saga: not built yet")

@@ -1,0 +1,209 @@
+"""What the engine needs of a log: append with delivery reports, read at explicit positions, belong to a group.
+
+Three small protocols. `log.kafka` implements them over a broker, `log.memory` in one process; one contract suite holds
+both to the same behaviour. Nothing here knows sagas: records are bytes on a topic's partition.
+
+No method blocks and none calls back: whatever happens is fetched with `poll`. An implementation with threads of its own
+sets the `threading.Event` it was given whenever `poll` has something new, so that one thread can wait for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol
+
+TopicPartition = tuple[str, int]
+Headers = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as read. `timestamp_ms` is the broker's append time where the topic says so, else the producer's."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+class Failure(Enum):
+    """Why a read, an append or an administrative call failed, as far as the engine must tell cases apart."""
+
+    UNKNOWN_TOPIC = "unknown topic or partition"
+    UNAUTHORIZED = "missing authorization"
+    TOO_LARGE = "record too large"
+    OUT_OF_RANGE = "position outside the log"
+    UNKNOWN_OUTCOME = "outcome unknown"
+    FATAL = "client unusable"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of one append.
+
+    Success has `offset` and no `failure`. A report with neither (the broker answered a repeated sequence) and any
+    report with a `failure` other than UNKNOWN_TOPIC, UNAUTHORIZED or TOO_LARGE mean: unknown, it may yet land.
+    """
+
+    token: Any
+    offset: int | None
+    timestamp_ms: int
+    failure: Failure | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailed:
+    """Reading a partition stopped (OUT_OF_RANGE, UNKNOWN_TOPIC, UNAUTHORIZED) or the whole client did (topic "")."""
+
+    topic: str
+    partition: int
+    failure: Failure
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The group says this member should own these partitions of the subscribed topics. Nothing is read yet."""
+
+    partitions: tuple[TopicPartition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """The group took these partitions away. `lost`: without asking, another member may own them already."""
+
+    partitions: tuple[TopicPartition, ...]
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Answer to `ask_ends`: for each partition the offset the next record will get, read after the question."""
+
+    token: Any
+    offsets: Mapping[TopicPartition, int]
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Answer to `commit(..., token)`: the coordinator took the offsets from this member, or why not."""
+
+    token: Any
+    failure: Failure | None = None
+    detail: str = ""
+
+
+Happening = Record | ReadFailed | Granted | Revoked | Ends | Committed
+
+
+class LogFull(Exception):
+    """The appender's queue is at its bound. Nothing was taken; poll deliveries, then append again."""
+
+
+class Appender(Protocol):
+    """An idempotent producer: per partition in order, acknowledged by all in-sync replicas, no transactions."""
+
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        value: bytes | None,
+        *,
+        token: Any,
+        key: bytes | None = None,
+        headers: Iterable[tuple[str, bytes]] = (),
+    ) -> None:
+        """Queues one record; its `Delivery` with `token` comes from `poll`, exactly one for each call that returned.
+
+        Raises `LogFull` when the queue is at its bound. Every other failure, also one known at once such as an
+        unknown partition, is a `Delivery`.
+        """
+
+    def poll(self) -> list[Delivery]:
+        """The deliveries since the last call, for each partition in the order of its appends."""
+
+    @property
+    def pending(self) -> int:
+        """Appends whose delivery `poll` has not returned yet."""
+
+    def close(self, timeout_s: float) -> int:
+        """Stops after giving queued records up to `timeout_s`; returns how many appends were left without report."""
+
+
+class Reader(Protocol):
+    """A consumer that reads assigned partitions at explicit positions and, where built with a group, is a member of it.
+
+    Positions are the caller's: group offsets are committed for others to see and never used to start reading.
+    """
+
+    def assign(self, topic: str, partition: int, offset: int) -> None:
+        """Begins reading at `offset`. Already assigned: moves there. Outside the log: a `ReadFailed` OUT_OF_RANGE."""
+
+    def unassign(self, topic: str, partition: int) -> None:
+        """Stops reading. Records of it that were fetched and not yet polled are dropped."""
+
+    def pause(self, topic: str, partition: int) -> None:
+        """Keeps the assignment and position, delivers nothing until `resume`. Records already fetched may still come."""
+
+    def resume(self, topic: str, partition: int) -> None: ...
+
+    def poll(self, limit: int = 500) -> list[Happening]:
+        """What happened since the last call, at most `limit` entries, records of one partition in offset order."""
+
+    def ask_ends(self, partitions: Sequence[TopicPartition], token: Any) -> None:
+        """Asks the broker for end offsets; one `Ends` with `token` comes from `poll`."""
+
+    def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]], token: Any = None) -> None:
+        """Commits (next offset, metadata) to the group; with a token, one `Committed` comes from `poll`."""
+
+    def ask_committed(self, partitions: Sequence[TopicPartition], token: Any) -> None:
+        """Asks for the group's committed offsets; an `Ends` with `token` comes, a partition without one is absent."""
+
+    def close(self) -> None:
+        """Leaves the group and stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it should be: settings are the broker's names and values as strings."""
+
+    name: str
+    partitions: int
+    replication: int
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """A topic as it is: `topic_id` changes when a topic is deleted and created again."""
+
+    name: str
+    topic_id: str
+    partitions: int
+    replication: int
+    settings: Mapping[str, str]
+
+
+class Admin(Protocol):
+    """Administrative calls. These block, up to `timeout_s`, and are never made from the engine's thread."""
+
+    def describe(self, names: Sequence[str], timeout_s: float = 10.0) -> dict[str, TopicState]:
+        """The topics among `names` that exist, with all their settings."""
+
+    def create(self, topics: Sequence[TopicSpec], timeout_s: float = 30.0) -> None:
+        """Creates topics; one that exists already is left as it is. Returns when all can be written to."""
+
+    def trim(self, offsets: Mapping[TopicPartition, int], timeout_s: float = 10.0) -> None:
+        """Deletes the records below each offset."""
+
+    def ends(self, partitions: Sequence[TopicPartition], timeout_s: float = 10.0) -> dict[TopicPartition, tuple[int, int]]:
+        """For each partition its (log start, end) offsets."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,46 @@
+"""What the engine needs of a local store: ordered keys, one atomic write, disposable.
+
+`store.rocks` keeps a partition's store in a directory, `store.memory` in a sorted map; one contract suite holds both
+to the same behaviour. A store knows nothing of sagas: keys and values are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+Change = tuple[bytes, bytes | None]
+"""A key with its new value, or None to delete it."""
+
+
+class StoreBroken(Exception):
+    """The store cannot be read (damaged, unreadable): it is disposable, wipe it and rebuild it from the journal."""
+
+
+class Store(Protocol):
+    """One partition's materialized state."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value, or None. Raises `StoreBroken`."""
+
+    def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Entries whose key begins with `prefix`, ascending by key, from `start` (inclusive) on. Raises `StoreBroken`.
+
+        Sees the store as it was when the scan began.
+        """
+
+    def write(self, changes: Iterable[Change]) -> None:
+        """Applies all changes or none, the last of repeated keys wins; visible to the next call. Raises `StoreBroken`."""
+
+    def close(self) -> None:
+        """Releases the directory. Writes that returned survive, except over a crash of the machine."""
+
+
+class Stores(Protocol):
+    """The stores of one worker, one for each partition."""
+
+    def open(self, partition: int) -> Store:
+        """The partition's store, empty if there is none. Raises `StoreBroken`."""
+
+    def wipe(self, partition: int) -> None:
+        """Deletes the partition's store, which must be closed."""
