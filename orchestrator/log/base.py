@@ -10,17 +10,20 @@ sets the `threading.Event` it was given whenever `poll` has something new, so th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 TopicPartition = tuple[str, int]
 Headers = tuple[tuple[str, bytes], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One record as read. `timestamp_ms` is the broker's append time where the topic says so, else the producer's."""
+class Record(NamedTuple):
+    """One record as read. `timestamp_ms` is the broker's append time where the topic says so, else the producer's.
+
+    A named tuple like `Delivery`: there is one for every record, and it is made ten times faster than a frozen
+    dataclass (0.2 against 1.9 µs).
+    """
 
     topic: str
     partition: int
@@ -38,12 +41,13 @@ class Failure(Enum):
     UNAUTHORIZED = "missing authorization"
     TOO_LARGE = "record too large"
     OUT_OF_RANGE = "position outside the log"
+    DAMAGED = "record damaged"
+    NOT_OWNED = "partition not owned by this member"
     UNKNOWN_OUTCOME = "outcome unknown"
     FATAL = "client unusable"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """What became of one append.
 
     Success has `offset` and no `failure`. A report with neither (the broker answered a repeated sequence) and any
@@ -59,7 +63,11 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class ReadFailed:
-    """Reading a partition stopped (OUT_OF_RANGE, UNKNOWN_TOPIC, UNAUTHORIZED) or the whole client did (topic "")."""
+    """Reading a partition stopped and it is no longer assigned, or the whole client stopped (topic "", partition -1).
+
+    A partition: OUT_OF_RANGE, UNKNOWN_TOPIC, UNAUTHORIZED, DAMAGED. The client: FATAL, UNAUTHORIZED (its group).
+    A broker that cannot be reached is no failure: reading goes on when it can.
+    """
 
     topic: str
     partition: int
@@ -69,14 +77,17 @@ class ReadFailed:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The group says this member should own these partitions of the subscribed topics. Nothing is read yet."""
+    """The group says this member should own these partitions too, of the subscribed topics. Nothing is read yet."""
 
     partitions: tuple[TopicPartition, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """The group took these partitions away. `lost`: without asking, another member may own them already."""
+    """The group took these partitions away; they are no longer assigned, and none of their records follows.
+
+    `lost`: without asking, another member may own them already. Partitions of other topics stay as they are.
+    """
 
     partitions: tuple[TopicPartition, ...]
     lost: bool = False
@@ -84,11 +95,17 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Answer to `ask_ends`: for each partition the offset the next record will get, read after the question."""
+    """Answer to `ask_ends`: for each partition the offset the next record will get, read after the question.
+
+    With a `failure` the partitions it concerns are absent. `metadata` is what was committed beside the offset, in the
+    answer to `ask_committed` only.
+    """
 
     token: Any
     offsets: Mapping[TopicPartition, int]
     failure: Failure | None = None
+    metadata: Mapping[TopicPartition, str] = field(default_factory=dict)
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +122,15 @@ Happening = Record | ReadFailed | Granted | Revoked | Ends | Committed
 
 class LogFull(Exception):
     """The appender's queue is at its bound. Nothing was taken; poll deliveries, then append again."""
+
+
+class AdminFailed(Exception):
+    """An administrative call failed; UNKNOWN_OUTCOME (no answer in time) may yet take effect."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(f"{failure.value}: {detail}")
+        self.failure = failure
+        self.detail = detail
 
 
 class Appender(Protocol):
@@ -127,14 +153,20 @@ class Appender(Protocol):
         """
 
     def poll(self) -> list[Delivery]:
-        """The deliveries since the last call, for each partition in the order of its appends."""
+        """The deliveries since the last call, for each partition in the order of its appends.
+
+        A failure known at once (UNKNOWN_TOPIC, TOO_LARGE) may come before the deliveries of earlier appends.
+        """
 
     @property
     def pending(self) -> int:
         """Appends whose delivery `poll` has not returned yet."""
 
     def close(self, timeout_s: float) -> int:
-        """Stops after giving queued records up to `timeout_s`; returns how many appends were left without report."""
+        """Stops after giving queued records up to `timeout_s`; returns how many appends were left without report.
+
+        Those may yet land. What was reported until then still comes from `poll`.
+        """
 
 
 class Reader(Protocol):
@@ -144,27 +176,41 @@ class Reader(Protocol):
     """
 
     def assign(self, topic: str, partition: int, offset: int) -> None:
-        """Begins reading at `offset`. Already assigned: moves there. Outside the log: a `ReadFailed` OUT_OF_RANGE."""
+        """Begins reading at `offset`. Already assigned: moves there. Outside the log: a `ReadFailed` OUT_OF_RANGE.
+
+        A partition of a subscribed topic is assigned only while granted; otherwise the call does nothing, for a
+        `Revoked` is under way. A pause outlives a move, not an `unassign`.
+        """
 
     def unassign(self, topic: str, partition: int) -> None:
         """Stops reading. Records of it that were fetched and not yet polled are dropped."""
 
     def pause(self, topic: str, partition: int) -> None:
-        """Keeps the assignment and position, delivers nothing until `resume`. Records already fetched may still come."""
+        """Keeps assignment and position, delivers nothing until `resume`; records already fetched may still come."""
 
     def resume(self, topic: str, partition: int) -> None: ...
 
     def poll(self, limit: int = 500) -> list[Happening]:
-        """What happened since the last call, at most `limit` entries, records of one partition in offset order."""
+        """What happened since the last call, at most `limit` entries, records of one partition in offset order.
+
+        After `unassign` or a move returned, no record fetched before comes out any more.
+        """
 
     def ask_ends(self, partitions: Sequence[TopicPartition], token: Any) -> None:
         """Asks the broker for end offsets; one `Ends` with `token` comes from `poll`."""
 
     def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]], token: Any = None) -> None:
-        """Commits (next offset, metadata) to the group; with a token, one `Committed` comes from `poll`."""
+        """Commits (next offset, metadata) to the group; with a token, one `Committed` comes from `poll`.
+
+        Only what this member owns: granted, or of a topic not subscribed and assigned. One partition of another kind
+        fails the whole commit (NOT_OWNED), as does having no group.
+        """
 
     def ask_committed(self, partitions: Sequence[TopicPartition], token: Any) -> None:
-        """Asks for the group's committed offsets; an `Ends` with `token` comes, a partition without one is absent."""
+        """Asks for the group's committed offsets; an `Ends` with `token` comes, a partition without one is absent.
+
+        Failure NOT_OWNED without a group.
+        """
 
     def close(self) -> None:
         """Leaves the group and stops."""
@@ -192,7 +238,10 @@ class TopicState:
 
 
 class Admin(Protocol):
-    """Administrative calls. These block, up to `timeout_s`, and are never made from the engine's thread."""
+    """Administrative calls. These block, up to `timeout_s`, and are never made from the engine's thread.
+
+    Each raises `AdminFailed` when it could not be done.
+    """
 
     def describe(self, names: Sequence[str], timeout_s: float = 10.0) -> dict[str, TopicState]:
         """The topics among `names` that exist, with all their settings."""
@@ -200,10 +249,15 @@ class Admin(Protocol):
     def create(self, topics: Sequence[TopicSpec], timeout_s: float = 30.0) -> None:
         """Creates topics; one that exists already is left as it is. Returns when all can be written to."""
 
-    def trim(self, offsets: Mapping[TopicPartition, int], timeout_s: float = 10.0) -> None:
-        """Deletes the records below each offset."""
+    def delete(self, names: Sequence[str], timeout_s: float = 30.0) -> None:
+        """Deletes topics; one that does not exist is no failure. Returns when none is to be seen any more."""
 
-    def ends(self, partitions: Sequence[TopicPartition], timeout_s: float = 10.0) -> dict[TopicPartition, tuple[int, int]]:
+    def trim(self, offsets: Mapping[TopicPartition, int], timeout_s: float = 10.0) -> None:
+        """Deletes the records below each offset. Beyond the end: OUT_OF_RANGE, nothing is deleted there."""
+
+    def ends(
+        self, partitions: Sequence[TopicPartition], timeout_s: float = 10.0
+    ) -> dict[TopicPartition, tuple[int, int]]:
         """For each partition its (log start, end) offsets."""
 
     def close(self) -> None: ...

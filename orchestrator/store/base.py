@@ -17,30 +17,48 @@ class StoreBroken(Exception):
     """The store cannot be read (damaged, unreadable): it is disposable, wipe it and rebuild it from the journal."""
 
 
+class StoreBusy(StoreBroken):
+    """The store is open elsewhere, in this process or another: nothing is damaged, do not wipe it, find its user."""
+
+
 class Store(Protocol):
     """One partition's materialized state."""
 
     def get(self, key: bytes) -> bytes | None:
-        """The value, or None. Raises `StoreBroken`."""
+        """The value, or None. Raises `StoreBroken`, also when the store is closed."""
 
     def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Entries whose key begins with `prefix`, ascending by key, from `start` (inclusive) on. Raises `StoreBroken`.
 
-        Sees the store as it was when the scan began.
+        Sees the store as it was when the scan began. Damage met on the way raises from the iterator, it never ends a
+        scan early; so does closing the store under it. A scan may walk over keys deleted lately: whoever takes
+        entries from the front of a prefix passes the key after the last one taken as `start`.
         """
 
     def write(self, changes: Iterable[Change]) -> None:
-        """Applies all changes or none, the last of repeated keys wins; visible to the next call. Raises `StoreBroken`."""
+        """Applies all changes or none, the last of repeated keys wins; visible to the next call.
+
+        Raises `StoreBroken`.
+        """
 
     def close(self) -> None:
-        """Releases the directory. Writes that returned survive, except over a crash of the machine."""
+        """Releases the directory; a second call does nothing.
+
+        Writes that returned survive, except over a crash of the machine.
+        """
 
 
 class Stores(Protocol):
     """The stores of one worker, one for each partition."""
 
     def open(self, partition: int) -> Store:
-        """The partition's store, empty if there is none. Raises `StoreBroken`."""
+        """The partition's store, empty if there is none. Raises `StoreBroken`; `StoreBusy` while it is open already."""
 
     def wipe(self, partition: int) -> None:
-        """Deletes the partition's store, which must be closed."""
+        """Deletes the partition's store, which must be closed (`StoreBusy` otherwise). None there: nothing to do."""
+
+
+def after_prefix(prefix: bytes) -> bytes | None:
+    """The smallest key above all keys that begin with `prefix`; None if there is none."""
+    stem = prefix.rstrip(b"\xff")
+    return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None

@@ -1,0 +1,459 @@
+"""A log in one process's memory: for tests, for simulation and for trying things out without a broker.
+
+Single-threaded: everything happens inside the calls, in their order, so that the same calls give the same log. Appends
+land at once and are reported at the next `poll`; a `Link` between a client and the log makes that late, lost or wrong.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import Event
+from typing import Any
+
+from orchestrator.log.base import (
+    AdminFailed,
+    Committed,
+    Delivery,
+    Ends,
+    Failure,
+    Granted,
+    Happening,
+    LogFull,
+    ReadFailed,
+    Record,
+    Revoked,
+    TopicPartition,
+    TopicSpec,
+    TopicState,
+)
+from orchestrator.log.memory_group import Group
+from orchestrator.log.memory_link import Link, Sent
+
+MAX_MESSAGE_BYTES = 1 << 20
+
+_SETTINGS = {
+    "cleanup.policy": "delete",
+    "compression.type": "producer",
+    "message.timestamp.type": "CreateTime",
+    "min.insync.replicas": "1",
+    "retention.bytes": "-1",
+    "retention.ms": "604800000",
+    "unclean.leader.election.enable": "false",
+}
+
+_make = tuple.__new__
+"""Makes a named tuple without the call of its constructor: 0.2 instead of 0.5 µs."""
+
+
+class Partition:
+    """One partition: `records[0]` has offset `start`, no record takes more than `limit` bytes."""
+
+    __slots__ = ("limit", "records", "start")
+
+    def __init__(self, limit: int) -> None:
+        self.records: list[Record] = []
+        self.start = 0
+        self.limit = limit
+
+    @property
+    def end(self) -> int:
+        """The offset the next record will get."""
+        return self.start + len(self.records)
+
+
+class MemoryLog:
+    """Topics, and the clients' way to them. `clock` gives milliseconds and is asked once for each append.
+
+    Records carry that time whatever `message.timestamp.type` says: clients and broker share one clock here.
+    """
+
+    def __init__(self, clock: Callable[[], int], *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        self.clock = clock
+        self.topics: dict[str, TopicState] = {}
+        self.partitions: dict[TopicPartition, Partition] = {}
+        self.wakes: list[Event] = []
+        """The events of readers, set by every append."""
+        self._groups: dict[str, Group] = {}
+        self._settings = _SETTINGS | {"max.message.bytes": str(max_message_bytes)}
+        self._created = 0
+
+    def appender(self, *, wake: Event | None = None, bound: int = 100_000, link: Link | None = None) -> MemoryAppender:
+        """A producer with at most `bound` appends whose outcome was not polled; `wake` is set when there is one."""
+        return MemoryAppender(self, wake, bound, link)
+
+    def reader(
+        self,
+        group: str | None = None,
+        topics: Iterable[str] = (),
+        *,
+        wake: Event | None = None,
+        link: Link | None = None,
+    ) -> MemoryReader:
+        """A consumer; with a group it joins at once, subscribed to `topics`."""
+        return MemoryReader(self, None if group is None else self.group(group), frozenset(topics), wake, link)
+
+    def admin(self) -> MemoryAdmin:
+        return MemoryAdmin(self)
+
+    def group(self, name: str) -> Group:
+        if name not in self._groups:
+            self._groups[name] = Group(self.topics)
+        return self._groups[name]
+
+    def expire(self, reader: MemoryReader) -> None:
+        """The reader's group counts it as dead and gives its partitions to others.
+
+        It hears so (`Revoked` as lost) unless its link holds that back, and joins again at a later `poll`.
+        """
+        if reader.group is not None:
+            reader.group.expire(reader)
+
+    def records(self, topic: str, partition: int) -> Sequence[Record]:
+        """What a partition holds; not to be changed."""
+        return self.partitions[topic, partition].records
+
+    def create(self, spec: TopicSpec) -> None:
+        """Creates the topic unless it exists."""
+        if spec.name in self.topics:
+            return
+        self._created += 1
+        settings = self._settings | dict(spec.settings)
+        topic_id = f"memory-{self._created}"
+        self.topics[spec.name] = TopicState(spec.name, topic_id, spec.partitions, spec.replication, settings)
+        for partition in range(spec.partitions):
+            self.partitions[spec.name, partition] = Partition(int(settings["max.message.bytes"]))
+        self._balance()
+
+    def delete(self, name: str) -> None:
+        """Deletes the topic if it exists."""
+        state = self.topics.pop(name, None)
+        if state is not None:
+            for partition in range(state.partitions):
+                del self.partitions[name, partition]
+            self._balance()
+
+    def _balance(self) -> None:
+        for group in self._groups.values():
+            group.balance()
+
+
+class MemoryAppender:
+    """The `Appender` of a `MemoryLog`."""
+
+    def __init__(self, log: MemoryLog, wake: Event | None, bound: int, link: Link | None) -> None:
+        self.log = log
+        self._wake = wake
+        self._bound = bound
+        self._link = link
+        self._done: list[Delivery] = []
+        self._on_way = 0
+        self._closed = False
+
+    def append(
+        self,
+        topic: str,
+        partition: int,
+        value: bytes | None,
+        *,
+        token: Any,
+        key: bytes | None = None,
+        headers: Iterable[tuple[str, bytes]] = (),
+    ) -> None:
+        done = self._done
+        if len(done) + self._on_way >= self._bound or self._closed:
+            self._refuse()
+        log = self.log
+        target = log.partitions.get((topic, partition))
+        headers = tuple(headers)
+        if target is None:
+            self._report(Delivery(token, None, 0, Failure.UNKNOWN_TOPIC, f"{topic}-{partition}"))
+            return
+        size = len(value or b"") + len(key or b"")
+        if headers:
+            size += sum(len(name) + len(content) for name, content in headers)
+        if size > target.limit:
+            self._report(Delivery(token, None, 0, Failure.TOO_LARGE, f"{size} bytes, at most {target.limit}"))
+            return
+        if self._link is not None:
+            self._on_way += 1
+            self._link.append(Sent(topic, partition, key, value, headers, token, self._land, self._arrive))
+            return
+        records = target.records
+        offset = target.start + len(records)
+        now = log.clock()
+        records.append(_make(Record, (topic, partition, offset, now, key, value, headers)))
+        done.append(_make(Delivery, (token, offset, now, None, "")))
+        if self._wake is not None:
+            self._wake.set()
+        for wake in log.wakes:
+            wake.set()
+
+    def poll(self) -> list[Delivery]:
+        done = self._done
+        if done:
+            self._done = []
+        return done
+
+    @property
+    def pending(self) -> int:
+        return self._on_way + len(self._done)
+
+    def close(self, timeout_s: float) -> int:
+        """Waits for nothing: what a link still holds is left without report."""
+        self._closed = True
+        return self._on_way
+
+    def _land(self, sent: Sent) -> None:
+        target = self.log.partitions.get((sent.topic, sent.partition))
+        sent.timestamp_ms = self.log.clock()
+        if target is None:
+            sent.failure = Failure.UNKNOWN_TOPIC
+            return
+        sent.offset = target.end
+        target.records.append(
+            Record(sent.topic, sent.partition, sent.offset, sent.timestamp_ms, sent.key, sent.value, sent.headers)
+        )
+        for wake in self.log.wakes:
+            wake.set()
+
+    def _arrive(self, delivery: Delivery) -> None:
+        self._on_way -= 1
+        self._report(delivery)
+
+    def _report(self, delivery: Delivery) -> None:
+        self._done.append(delivery)
+        if self._wake is not None:
+            self._wake.set()
+
+    def _refuse(self) -> None:
+        if self._closed:
+            raise RuntimeError("the appender is closed")
+        raise LogFull(f"{self._bound} appends wait for their outcome to be polled")
+
+
+class _Cursor:
+    """An assigned partition: the offset to read next."""
+
+    __slots__ = ("offset", "partition", "paused", "topic")
+
+    def __init__(self, topic: str, partition: int, offset: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.paused = False
+
+
+class MemoryReader:
+    """The `Reader` of a `MemoryLog`. Fetches nothing ahead: a record is read when it is polled."""
+
+    def __init__(
+        self, log: MemoryLog, group: Group | None, topics: frozenset[str], wake: Event | None, link: Link | None
+    ) -> None:
+        self.topics = topics
+        self.group = group
+        self._log = log
+        self._wake = wake
+        self._link = link
+        self._cursors: dict[TopicPartition, _Cursor] = {}
+        self._owned: set[TopicPartition] = set()
+        """What the member believes to own, after what it was told so far."""
+        self._news: deque[Happening] = deque()
+        self._turn = 0
+        self._member = group is not None
+        if wake is not None:
+            log.wakes.append(wake)
+        if group is not None:
+            group.join(self)
+
+    def assign(self, topic: str, partition: int, offset: int) -> None:
+        key = (topic, partition)
+        if topic in self.topics and key not in self._owned:
+            return
+        cursor = self._cursors.get(key)
+        if cursor is None:
+            self._cursors[key] = _Cursor(topic, partition, offset)
+        else:
+            cursor.offset = offset
+
+    def unassign(self, topic: str, partition: int) -> None:
+        self._cursors.pop((topic, partition), None)
+
+    def pause(self, topic: str, partition: int) -> None:
+        self._set_paused((topic, partition), True)
+
+    def resume(self, topic: str, partition: int) -> None:
+        self._set_paused((topic, partition), False)
+
+    def _set_paused(self, key: TopicPartition, paused: bool) -> None:
+        cursor = self._cursors.get(key)
+        if cursor is not None:
+            cursor.paused = paused
+
+    def poll(self, limit: int = 500) -> list[Happening]:
+        news = self._news
+        if self.group is not None and not self._member and not news:
+            self._member = True
+            self.group.join(self)
+        happened: list[Happening] = []
+        while news and len(happened) < limit:
+            happened.append(news.popleft())
+        cursors = list(self._cursors.values())
+        if cursors:
+            # The first partition changes so that a full one cannot starve the others.
+            turn = self._turn = (self._turn + 1) % len(cursors)
+            for cursor in cursors[turn:] + cursors[:turn]:
+                if len(happened) >= limit:
+                    break
+                if not cursor.paused:
+                    self._read(cursor, limit, happened)
+        return happened
+
+    def _read(self, cursor: _Cursor, limit: int, happened: list[Happening]) -> None:
+        topic, number, offset = cursor.topic, cursor.partition, cursor.offset
+        partition = self._log.partitions.get((topic, number))
+        if partition is None:
+            del self._cursors[topic, number]
+            happened.append(ReadFailed(topic, number, Failure.UNKNOWN_TOPIC))
+            return
+        start, records = partition.start, partition.records
+        end = start + len(records)
+        if offset == end:
+            return
+        if not start <= offset <= end:
+            del self._cursors[topic, number]
+            happened.append(ReadFailed(topic, number, Failure.OUT_OF_RANGE, f"{offset} is not in {start}..{end}"))
+            return
+        if self._link is not None:
+            end = self._link.fetch(topic, number, end)
+        stop = min(end, offset + limit - len(happened))
+        if stop > offset:
+            happened += records[offset - start : stop - start]
+            cursor.offset = stop
+
+    def ask_ends(self, partitions: Sequence[TopicPartition], token: Any) -> None:
+        asked = tuple(partitions)
+
+        def perform() -> None:
+            known = {key: self._log.partitions[key].end for key in asked if key in self._log.partitions}
+            self._post(Ends(token, known, None if len(known) == len(set(asked)) else Failure.UNKNOWN_TOPIC))
+
+        self._request("ends", perform, lambda failure: self._post(Ends(token, {}, failure)))
+
+    def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]], token: Any = None) -> None:
+        taken = dict(offsets)
+
+        def answer(failure: Failure | None, detail: str = "") -> None:
+            if token is not None:
+                self._post(Committed(token, failure, detail))
+
+        def perform() -> None:
+            foreign = [key for key in taken if not self._may_commit(key)]
+            if self.group is None or foreign or self.group.owned(self) is None:
+                answer(Failure.NOT_OWNED, f"not owned: {foreign}")
+            else:
+                self.group.offsets.update(taken)
+                answer(None)
+
+        self._request("commit", perform, answer)
+
+    def _may_commit(self, key: TopicPartition) -> bool:
+        owned = () if self.group is None else self.group.owned(self) or ()
+        return key in owned if key[0] in self.topics else key in self._cursors
+
+    def ask_committed(self, partitions: Sequence[TopicPartition], token: Any) -> None:
+        asked = tuple(partitions)
+
+        def perform() -> None:
+            if self.group is None:
+                self._post(Ends(token, {}, Failure.NOT_OWNED, detail="no group"))
+                return
+            known = {key: self.group.offsets[key] for key in asked if key in self.group.offsets}
+            offsets = {key: offset for key, (offset, _) in known.items()}
+            self._post(Ends(token, offsets, None, {key: metadata for key, (_, metadata) in known.items()}))
+
+        self._request("committed", perform, lambda failure: self._post(Ends(token, {}, failure)))
+
+    def close(self) -> None:
+        self._cursors.clear()
+        self._news.clear()
+        if self._wake is not None and self._wake in self._log.wakes:
+            self._log.wakes.remove(self._wake)
+        if self.group is not None:
+            group, self.group = self.group, None
+            group.leave(self)
+
+    def tell_granted(self, partitions: tuple[TopicPartition, ...]) -> None:
+        """The group's word; it reaches the member by its link."""
+
+        def perform() -> None:
+            self._owned.update(partitions)
+            self._post(Granted(partitions))
+
+        self._request("group", perform, lambda failure: None)
+
+    def tell_revoked(self, partitions: tuple[TopicPartition, ...], lost: bool) -> None:
+        """The group's word; until it arrives the member goes on reading."""
+
+        def perform() -> None:
+            self._owned.difference_update(partitions)
+            for key in partitions:
+                self._cursors.pop(key, None)
+            if partitions:
+                self._post(Revoked(partitions, lost))
+            if lost:
+                self._member = False
+
+        self._request("group", perform, lambda failure: None)
+
+    def _request(self, kind: str, perform: Callable[[], None], fail: Callable[[Failure], None]) -> None:
+        if self._link is None:
+            perform()
+        else:
+            self._link.request(kind, perform, fail)
+
+    def _post(self, happening: Happening) -> None:
+        self._news.append(happening)
+        if self._wake is not None:
+            self._wake.set()
+
+
+class MemoryAdmin:
+    """The `Admin` of a `MemoryLog`."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+
+    def describe(self, names: Sequence[str], timeout_s: float = 10.0) -> dict[str, TopicState]:
+        return {name: self._log.topics[name] for name in names if name in self._log.topics}
+
+    def create(self, topics: Sequence[TopicSpec], timeout_s: float = 30.0) -> None:
+        for spec in topics:
+            self._log.create(spec)
+
+    def delete(self, names: Sequence[str], timeout_s: float = 30.0) -> None:
+        for name in names:
+            self._log.delete(name)
+
+    def trim(self, offsets: Mapping[TopicPartition, int], timeout_s: float = 10.0) -> None:
+        for key, offset in offsets.items():
+            partition = self._partition(key)
+            if not 0 <= offset <= partition.end:
+                raise AdminFailed(Failure.OUT_OF_RANGE, f"{key}: {offset} is beyond the end, {partition.end}")
+            if offset > partition.start:
+                del partition.records[: offset - partition.start]
+                partition.start = offset
+
+    def ends(
+        self, partitions: Sequence[TopicPartition], timeout_s: float = 10.0
+    ) -> dict[TopicPartition, tuple[int, int]]:
+        return {key: (self._partition(key).start, self._partition(key).end) for key in partitions}
+
+    def close(self) -> None:
+        pass
+
+    def _partition(self, key: TopicPartition) -> Partition:
+        partition = self._log.partitions.get(key)
+        if partition is None:
+            raise AdminFailed(Failure.UNKNOWN_TOPIC, f"{key[0]}-{key[1]}")
+        return partition

@@ -1,0 +1,347 @@
+"""From one input to the events it causes. What a reply, a timer or a person's word means is said only here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.model import events as ev
+from orchestrator.model import messages as msg
+from orchestrator.model.definition import Definition
+from orchestrator.model.events import DO_POLICY, UNDO_POLICY, Cause, Status, UnknownCause
+from orchestrator.model.ids import run_id
+from orchestrator.model.messages import Outcome, Override
+from orchestrator.model.state import SagaState, Step, StepStatus
+from orchestrator.model.turn import MAX_BYTES, Execution, Moment, Turn
+
+
+class InputRejected(Exception):
+    """An input that no honest sender sends: it belongs among the dead letters. The message is the reason."""
+
+
+def decide(
+    execution: Execution | None, definition: Definition | None, input: msg.Input, moment: Moment
+) -> tuple[Execution | None, tuple[ev.Event, ...], str]:
+    """Decides one input: the execution it belongs to, the events (applied already; maybe none) and the run's id.
+
+    `execution` is None where the saga id is not known, `definition` where this owner lacks the code. Raises
+    `InputRejected`, having changed nothing.
+    """
+    if execution is None:
+        return _decide_unknown(definition, input, moment)
+    state = execution.state
+    if not isinstance(input, msg.Start | msg.Attach) and input.run is not None and input.run != state.run:
+        raise InputRejected(f"it is for run {input.run}, the saga's run is {state.run}")
+    turn = Turn(execution, definition, moment)
+    if definition is None and state.phase in _NEEDING_CODE and _needs_code(input, state):
+        if state.phase is Status.RUNNING:
+            execution.detach()
+            turn.emit(ev.CodeMissing())
+        turn.emit(ev.InputHeld(input))
+    elif state.ended and not isinstance(input, msg.Start | msg.Attach):
+        _after_end(turn, input)
+    else:
+        _DECIDE[type(input)](turn, input)
+    return execution, tuple(turn.events), state.run
+
+
+def _decide_unknown(
+    definition: Definition | None, input: msg.Input, moment: Moment
+) -> tuple[Execution | None, tuple[ev.Event, ...], str]:
+    if isinstance(input, msg.Attach):
+        return None, (ev.AttachRefused(input.reply_to, "there is no such saga"),), ""
+    if not isinstance(input, msg.Start):
+        raise InputRejected(f"there is no saga {input.saga_id!r}")
+    if definition is not None and (problem := definition.check_input(input.payload)) is not None:
+        raise InputRejected(f"the input does not fit {input.saga_type}: {problem}")
+    if len(input.payload) > MAX_BYTES:
+        raise InputRejected(f"the input has {len(input.payload)} bytes, at most {MAX_BYTES}; pass a reference")
+    run = run_id(moment.incarnation, moment.offset, 0)
+    execution = Execution(SagaState(input.saga_id, run))
+    turn = Turn(execution, definition, moment)
+    timeout_ms = definition.execution_timeout_ms if definition is not None else None
+    turn.emit(
+        ev.SagaStarted(input.saga_type, input.payload, input.message_id, input.reply_to, input.traceparent, timeout_ms)
+    )
+    if definition is None:
+        turn.emit(ev.CodeMissing())
+    turn.advance()
+    return execution, tuple(turn.events), run
+
+
+_NEEDING_CODE = (Status.RUNNING, Status.WAITING_FOR_CODE)
+
+
+def _needs_code(input: msg.Input, state: SagaState) -> bool:
+    if isinstance(input, msg.Cancel):
+        return state.sequence > 0
+    return isinstance(input, msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark)
+
+
+def _after_end(turn: Turn, input: msg.Input) -> None:
+    """What comes after the end is only recorded; the engine's own inputs not even that."""
+    if isinstance(input, msg.Reply):
+        _step_of(turn, input)
+        turn.absorb(input, "the saga has ended", input.sequence, input.attempt)
+    elif isinstance(input, msg.External):
+        turn.absorb(input, "the saga has ended")
+
+
+def _start(turn: Turn, input: msg.Start) -> None:
+    state = turn.state
+    if input.saga_type != state.saga_type:
+        reason = f"the id belongs to a saga of type {state.saga_type}"
+        turn.emit(ev.AttachRefused(input.reply_to, reason) if input.reply_to else _absorbed(input, reason))
+    elif input.reply_to is not None:
+        turn.emit(ev.WaiterAdded(input.reply_to))
+    else:
+        turn.absorb(input, "the id exists already")
+
+
+def _absorbed(input: msg.Input, reason: str) -> ev.InputAbsorbed:
+    return ev.InputAbsorbed(type(input).__name__, reason)
+
+
+def _attach(turn: Turn, input: msg.Attach) -> None:
+    turn.emit(ev.WaiterAdded(input.reply_to))
+
+
+def _cancel(turn: Turn, input: msg.Cancel) -> None:
+    state = turn.state
+    timed_out_while_parked = state.parked and state.cancel is Cause.TIMED_OUT and not state.cancel_resolved
+    if state.phase is Status.COMPENSATING or (state.cancel is not None and not timed_out_while_parked):
+        turn.absorb(input, "the saga is stopping already")
+        return
+    turn.emit(ev.CancelRequested(Cause.CANCELED, input.reason, input.by))
+    _stop(turn, Cause.CANCELED, input.reason)
+
+
+def _stop(turn: Turn, cause: Cause, reason: str) -> None:
+    """Goes on with a cancellation: through the code, or without it where there is none to be had."""
+    state = turn.state
+    if state.phase is Status.WAITING_FOR_CODE or (0 in state.parked and cause is Cause.CANCELED):
+        turn.release_open()
+        turn.compensate(cause, "Canceled", reason)
+    turn.advance()
+
+
+def _terminate(turn: Turn, input: msg.Terminate) -> None:
+    state = turn.state
+    undone = ev.Undone.PARTIAL if state.undos_done or state.undo_open else ev.Undone.NONE
+    turn.execution.detach()
+    turn.emit(ev.SagaEnded(Status.TERMINATED, undone, b"", "Terminated", input.reason, input.by))
+
+
+def _step_of(turn: Turn, input: msg.Reply | msg.SendFailed) -> Step:
+    step = turn.state.steps.get(input.sequence)
+    if step is None or step.is_sleep:
+        raise InputRejected(f"the saga has no step {input.sequence}")
+    issued = step.undo_attempt if input.undo else step.attempt
+    if not 0 < input.attempt <= issued:
+        raise InputRejected(f"attempt {input.attempt} of step {input.sequence} was never issued")
+    return step
+
+
+def _reply(turn: Turn, input: msg.Reply) -> None:
+    step = _step_of(turn, input)
+    if len(input.payload) > MAX_BYTES:
+        raise InputRejected(f"the reply has {len(input.payload)} bytes, at most {MAX_BYTES}; pass a reference")
+    if input.undo:
+        _undo_reply(turn, step, input)
+    else:
+        _do_reply(turn, step, input)
+    turn.advance()
+
+
+_DO_OPEN = (StepStatus.RUNNING, StepStatus.BACKING_OFF, StepStatus.PARKED)
+
+
+def _do_reply(turn: Turn, step: Step, input: msg.Reply) -> None:
+    if step.status not in _DO_OPEN:
+        turn.absorb(input, f"late: the step is {step.status}", step.sequence, input.attempt)
+    elif input.outcome is Outcome.SUCCESS:
+        _succeed(turn, step, input.attempt, input.payload)
+    elif input.attempt < step.attempt:
+        # A lower attempt says nothing about a higher one that may be running now.
+        turn.absorb(input, "a later attempt was issued", step.sequence, input.attempt)
+    elif input.outcome is Outcome.FAILURE and step.status is not StepStatus.PARKED:
+        if not turn.state.pivot_done:
+            turn.emit(ev.StepRefused(step.sequence, step.attempt, input.error_type, input.error_message))
+        else:
+            turn.emit(ev.StepParked(step.sequence, f"refused after the pivot: {_words(input)}"))
+    elif input.outcome is Outcome.RETRY and step.status is StepStatus.RUNNING:
+        _attempt_failed(turn, step, input.error_type, input.error_message, input.retry_after_ms)
+    else:
+        turn.absorb(input, f"the step is {step.status}", step.sequence, input.attempt)
+
+
+def _succeed(turn: Turn, step: Step, attempt: int, payload: bytes, by: str = "") -> None:
+    if step.undo_command is not None:
+        turn.warm()
+    try:
+        undo_payload = turn.undo_payload(step, payload)
+    except Exception as bug:
+        turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, None, by))
+        turn.park(f"the undo of step {step.sequence} raised {type(bug).__name__}", str(bug))
+        return
+    turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, undo_payload, by))
+
+
+def _words(input: msg.Reply) -> str:
+    return f"{input.error_type}: {input.error_message}" if input.error_message else input.error_type
+
+
+def _attempt_failed(
+    turn: Turn, step: Step, error_type: str, message: str, retry_after_ms: int | None = None, *, timeout: bool = False
+) -> None:
+    """An attempt ended without an outcome: back off, or end the step unknown, or park it where unknown cannot stand."""
+    now_ms, policy = turn.moment.now_ms, step.retry or DO_POLICY
+    out_of_time = step.deadline_ms is not None and now_ms >= step.deadline_ms
+    if not out_of_time and not policy.exhausted(step.attempt, error_type):
+        due_ms = now_ms + (policy.interval_ms(step.attempt) if retry_after_ms is None else retry_after_ms)
+        turn.emit(ev.StepBackedOff(step.sequence, step.attempt, due_ms, error_type, message))
+    elif policy.park or step.pivot or turn.state.pivot_done:
+        words = "its time is up" if out_of_time else f"attempt {step.attempt} was the last"
+        turn.emit(ev.StepParked(step.sequence, f"{words}: {error_type} {message}".rstrip()))
+    else:
+        cause = UnknownCause.TIMEOUT if timeout or out_of_time else UnknownCause.EXHAUSTED
+        turn.emit(ev.StepEndedUnknown(step.sequence, cause, error_type, message))
+
+
+_UNDO_OPEN = (StepStatus.UNDOING, StepStatus.UNDO_BACKING_OFF, StepStatus.UNDO_PARKED)
+
+
+def _undo_reply(turn: Turn, step: Step, input: msg.Reply) -> None:
+    if step.status not in _UNDO_OPEN:
+        turn.absorb(input, f"late: the step is {step.status}", step.sequence, input.attempt)
+    elif input.outcome is Outcome.SUCCESS:
+        turn.emit(ev.UndoSucceeded(step.sequence, input.attempt))
+    elif input.attempt < step.undo_attempt or step.status is not StepStatus.UNDOING:
+        turn.absorb(input, f"the undo is {step.status}", step.sequence, input.attempt)
+    elif input.outcome is Outcome.FAILURE:
+        turn.emit(ev.UndoParked(step.sequence, f"the undo was refused: {_words(input)}"))
+    else:
+        _undo_attempt_failed(turn, step, input.error_type, input.error_message, input.retry_after_ms)
+
+
+def _undo_attempt_failed(
+    turn: Turn, step: Step, error_type: str, message: str, retry_after_ms: int | None = None
+) -> None:
+    policy = step.undo_retry or UNDO_POLICY
+    if policy.exhausted(step.undo_attempt, error_type):
+        reason = f"undo attempt {step.undo_attempt} was the last: {error_type} {message}".rstrip()
+        turn.emit(ev.UndoParked(step.sequence, reason))
+    else:
+        interval = policy.interval_ms(step.undo_attempt) if retry_after_ms is None else retry_after_ms
+        due_ms = turn.moment.now_ms + interval
+        turn.emit(ev.UndoBackedOff(step.sequence, step.undo_attempt, due_ms, error_type, message))
+
+
+def _timer(turn: Turn, input: msg.TimerDue) -> None:
+    """A timer that was moved or cleared since says nothing."""
+    state, now_ms = turn.state, turn.moment.now_ms
+    if state.due_of(input.sequence) != input.due_ms or now_ms < input.due_ms:
+        return
+    if input.sequence == 0:
+        if state.continue_due:
+            turn.emit(ev.Continued())
+            turn.advance()
+        else:
+            turn.emit(ev.CancelRequested(Cause.TIMED_OUT, "the saga's time is up", ""))
+            _stop(turn, Cause.TIMED_OUT, "the saga's time is up")
+        return
+    step = state.steps[input.sequence]
+    if step.status is StepStatus.SLEEPING:
+        turn.emit(ev.SleepEnded(step.sequence))
+    elif step.status is StepStatus.RUNNING:
+        _attempt_failed(turn, step, "Timeout", f"no reply to attempt {step.attempt}", timeout=True)
+    elif step.status is StepStatus.BACKING_OFF:
+        if step.deadline_ms is not None and now_ms >= step.deadline_ms:
+            _attempt_failed(turn, step, step.error_type, step.error_message)
+        else:
+            turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1))
+    elif step.status is StepStatus.UNDOING:
+        _undo_attempt_failed(turn, step, "Timeout", f"no reply to undo attempt {step.undo_attempt}")
+    else:
+        turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1))
+    turn.advance()
+
+
+def _continue(turn: Turn, input: msg.Continue) -> None:
+    if turn.state.continue_due:
+        turn.emit(ev.Continued())
+        turn.advance()
+
+
+def _code_arrived(turn: Turn, input: msg.CodeArrived) -> None:
+    """Takes the held inputs in the order they came."""
+    state = turn.state
+    if state.phase is not Status.WAITING_FOR_CODE or turn.definition is None:
+        return
+    turn.emit(ev.CodeFound())
+    held = list(state.mailbox)
+    turn.advance()
+    for input_held in held:
+        if state.ended:
+            break
+        turn.emit(ev.HeldInputTaken())
+        _DECIDE[type(input_held)](turn, input_held)
+
+
+def _send_failed(turn: Turn, input: msg.SendFailed) -> None:
+    step = _step_of(turn, input)
+    if input.undo and step.status is StepStatus.UNDOING and input.attempt == step.undo_attempt:
+        _undo_attempt_failed(turn, step, "SendFailed", input.error_message)
+    elif not input.undo and step.status is StepStatus.RUNNING and input.attempt == step.attempt:
+        _attempt_failed(turn, step, "SendFailed", input.error_message)
+    turn.advance()
+
+
+def _unpark(turn: Turn, input: msg.Unpark) -> None:
+    state = turn.state
+    chosen = [input.sequence] if input.sequence else sorted(state.parked)
+    if not chosen or chosen[0] not in state.parked:
+        turn.absorb(input, "it is not parked", input.sequence)
+        return
+    if 0 in chosen and input.action is not Override.RETRY:
+        turn.absorb(input, f"{input.action} needs a parked step; the saga itself is parked: retry or terminate it")
+        return
+    for sequence in chosen:
+        if sequence == 0:
+            turn.emit(ev.SagaUnparked(input.by, input.reason))
+        elif state.steps[sequence].status is StepStatus.PARKED:
+            _override_do(turn, state.steps[sequence], input)
+        else:
+            _override_undo(turn, state.steps[sequence], input)
+    turn.advance()
+
+
+def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
+    if input.action is Override.RETRY:
+        turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1, input.by))
+    else:
+        payload = input.payload if input.action is Override.SET_RESULT and input.payload is not None else b"null"
+        _succeed(turn, step, step.attempt, payload, input.by)
+
+
+def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:
+    if input.action is Override.RETRY:
+        turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1, input.by))
+    elif input.action is Override.SKIP:
+        turn.emit(ev.UndoSkipped(step.sequence, input.reason, input.by))
+    else:
+        turn.emit(ev.UndoSucceeded(step.sequence, step.undo_attempt, input.by))
+
+
+_DECIDE: dict[type, Callable[[Turn, Any], None]] = {
+    msg.Start: _start,
+    msg.Attach: _attach,
+    msg.Cancel: _cancel,
+    msg.Reply: _reply,
+    msg.TimerDue: _timer,
+    msg.Continue: _continue,
+    msg.CodeArrived: _code_arrived,
+    msg.SendFailed: _send_failed,
+    msg.Terminate: _terminate,
+    msg.Unpark: _unpark,
+}

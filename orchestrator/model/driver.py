@@ -1,0 +1,270 @@
+"""A saga's code as a live coroutine, driven by `send()` without an event loop.
+
+The code only ever waits for requests (steps, sleeps) and for groups of branches. Each request gets the next sequence
+number in the order of asking. The outcomes recorded in the state are delivered one by one in their recorded order;
+after each, every branch runs until it waits again. So the same outcomes in the same order always ask the same requests,
+and a replay is nothing but a delivery from the first outcome on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.errors import Canceled, StepFailed
+from orchestrator.model.definition import Definition, Request, SleepRequest, StepRequest
+from orchestrator.model.state import SagaState, Step, StepStatus
+
+_MAX_CLOSES = 100
+"""How often `detach` closes one coroutine whose `finally` blocks keep awaiting."""
+
+
+class Divergence(Exception):
+    """Today's code does not ask for what the history holds. The message is the difference."""
+
+
+class ForeignAwait(Exception):
+    """The code awaited something that is not durable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What code awaits to ask for a step or a sleep; gives the reply's payload (a sleep: b"")."""
+
+    request: Request
+
+    def __await__(self) -> Generator[Asked, bytes, bytes]:
+        return (yield self)
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """What code awaits to run branches at the same time; gives their results in order."""
+
+    branches: tuple[Awaitable[Any], ...]
+
+    def __await__(self) -> Generator[Together, list[Any], list[Any]]:
+        return (yield self)
+
+
+class _Join:
+    """Several branches that another one waits for."""
+
+    __slots__ = ("branches", "failure", "left", "owner", "results")
+
+    def __init__(self, owner: _Branch, size: int) -> None:
+        self.owner = owner
+        self.branches: list[_Branch] = []
+        self.results: list[Any] = [None] * size
+        self.left = size
+        self.failure: BaseException | None = None
+
+
+class _Branch:
+    """One line of execution. `waiting` is a sequence number, a group, or None while it is ready to run."""
+
+    __slots__ = ("body", "cancel", "done", "index", "join", "waiting")
+
+    def __init__(self, body: Any, join: _Join | None = None, index: int = 0) -> None:
+        self.body = body if hasattr(body, "send") else body.__await__()
+        self.join = join
+        self.index = index
+        self.waiting: int | _Join | None = None
+        self.cancel = False
+        self.done = False
+
+
+class Driver:
+    """The live code of one run. Implements `definition.Context`.
+
+    `requests` are those asked since the state's last sequence number, `released` the sequence numbers of requests the
+    code let go of; both are emptied by whoever turns them into events.
+    """
+
+    def __init__(self, definition: Definition, state: SagaState) -> None:
+        self.saga_id = state.saga_id
+        self.run = state.run
+        self.now_ms = state.started_at_ms
+        self.replaying = state.sequence > 0
+        self.requests: list[tuple[int, int, Request]] = []
+        self.released: list[tuple[int, int]] = []
+        self.finished = False
+        self.result = b""
+        self.error: BaseException | None = None
+        self._state = state
+        self.delivered = 0
+        self._sequence = 0
+        self._waiting: dict[int, _Branch] = {}
+        self._asked: dict[int, StepRequest] = {}
+        self._ready: deque[tuple[_Branch, Any, BaseException | None]] = deque()
+        self._root = _Branch(definition.body(self, state.payload))
+        self._ready.append((self._root, None, None))
+
+    def request_of(self, sequence: int) -> StepRequest | None:
+        """The live request of a step that is still waited for."""
+        return self._asked.get(sequence)
+
+    def catch_up(self) -> None:
+        """Delivers every recorded outcome the code has not seen. Raises `Divergence`."""
+        state = self._state
+        self._run()
+        self._compare()
+        outcomes = state.outcomes
+        while self.delivered < len(outcomes) and not self.finished:
+            sequence = outcomes[self.delivered]
+            self.delivered += 1
+            if sequence:
+                self._deliver(state.steps[sequence])
+            else:
+                self.now_ms = state.cancel_at_ms
+                self._cancel(self._root)
+            self._run()
+            self._compare()
+        if self._sequence < state.sequence:
+            missing = state.steps[self._sequence + 1]
+            raise Divergence(
+                f"step {missing.sequence}: the history has {_name_of(missing)}, the code did not ask for anything"
+            )
+        self.replaying = False
+
+    def detach(self) -> None:
+        """Ends the coroutines without any consequence: what their `finally` blocks ask for is asked of nobody."""
+        branches = [self._root]
+        while branches:
+            branch = branches.pop()
+            if isinstance(branch.waiting, _Join):
+                branches.extend(branch.waiting.branches)
+            for _ in range(_MAX_CLOSES):
+                try:
+                    branch.body.close()
+                except BaseException:
+                    continue
+                break
+
+    def _deliver(self, step: Step) -> None:
+        branch = self._waiting.pop(step.sequence, None)
+        self._asked.pop(step.sequence, None)
+        self.now_ms = step.resolved_at_ms
+        if branch is None:
+            return
+        branch.waiting = None
+        if step.resolved and step.status is StepStatus.REFUSED:
+            error: BaseException | None = _failure(step, unknown=False)
+        elif step.cause is not None:
+            error = _failure(step, unknown=True)
+        else:
+            error = None
+        self._ready.append((branch, step.result, error))
+
+    def _run(self) -> None:
+        while self._ready:
+            branch, value, error = self._ready.popleft()
+            if branch.cancel:
+                branch.cancel = False
+                error = Canceled()
+            try:
+                asked = branch.body.send(value) if error is None else branch.body.throw(error)
+            except StopIteration as stop:
+                self._end(branch, stop.value, None)
+            except (KeyboardInterrupt, GeneratorExit):
+                raise
+            except BaseException as raised:
+                self._end(branch, None, raised)
+            else:
+                self._wait(branch, asked)
+
+    def _wait(self, branch: _Branch, asked: object) -> None:
+        if isinstance(asked, Asked):
+            self._sequence += 1
+            branch.waiting = self._sequence
+            self._waiting[self._sequence] = branch
+            request = asked.request
+            if isinstance(request, StepRequest):
+                if request.pivot and (branch is not self._root):
+                    error = ForeignAwait(
+                        "a pivot must be awaited alone: nothing else may be open, so not inside gather"
+                    )
+                    self._sequence -= 1
+                    del self._waiting[branch.waiting]
+                    branch.waiting = None
+                    self._ready.append((branch, None, error))
+                    return
+                self._asked[self._sequence] = request
+            self.requests.append((self._sequence, self.delivered, request))
+        elif isinstance(asked, Together):
+            join = _Join(branch, len(asked.branches))
+            branch.waiting = join
+            join.branches = [_Branch(body, join, index) for index, body in enumerate(asked.branches)]
+            self._ready.extend((child, None, None) for child in join.branches)
+            if not join.left:
+                branch.waiting = None
+                self._ready.append((branch, [], None))
+        else:
+            self._ready.append((branch, None, ForeignAwait(_advice(asked))))
+
+    def _end(self, branch: _Branch, value: Any, error: BaseException | None) -> None:
+        branch.done = True
+        join = branch.join
+        if join is None:
+            self.finished, self.error = True, error
+            self.result = value if error is None else b""
+            return
+        join.results[branch.index] = value
+        join.left -= 1
+        if error is not None and join.failure is None:
+            join.failure = error
+            for sibling in join.branches:
+                self._cancel(sibling)
+        if not join.left:
+            join.owner.waiting = None
+            self._ready.append((join.owner, join.results, join.failure))
+
+    def _cancel(self, branch: _Branch) -> None:
+        """Raises `Canceled` at whatever the branch awaits; a group passes it on to its branches and waits for them."""
+        if branch.done:
+            return
+        waiting = branch.waiting
+        if isinstance(waiting, _Join):
+            for child in waiting.branches:
+                self._cancel(child)
+        elif waiting is not None:
+            del self._waiting[waiting]
+            self._asked.pop(waiting, None)
+            self.released.append((waiting, self.delivered))
+            branch.waiting = None
+            self._ready.append((branch, None, Canceled()))
+        else:
+            branch.cancel = True
+
+    def _compare(self) -> None:
+        """Drops requests that the history holds already; the first that differs from it is a divergence."""
+        known = self._state.sequence
+        if self.requests and self.requests[0][0] <= known:
+            for sequence, _, request in self.requests:
+                if sequence <= known:
+                    _check(self._state.steps[sequence], request)
+            self.requests = [asked for asked in self.requests if asked[0] > known]
+
+
+def _check(step: Step, request: Request) -> None:
+    wanted = "a sleep" if isinstance(request, SleepRequest) else f"{request.service}.{request.command}"
+    if wanted != _name_of(step):
+        raise Divergence(f"step {step.sequence}: the history has {_name_of(step)}, the code asks for {wanted}")
+
+
+def _name_of(step: Step) -> str:
+    return "a sleep" if step.is_sleep else f"{step.service}.{step.command}"
+
+
+def _failure(step: Step, *, unknown: bool) -> StepFailed:
+    return StepFailed(f"{step.service}.{step.command}", step.error_type, step.error_message, unknown=unknown)
+
+
+def _advice(asked: object) -> str:
+    kind = type(asked).__name__
+    return (
+        f"a saga cannot await {kind}: it would not survive a crash. Await self.step(...) for work in a service, "
+        "self.sleep(...) for time, self.gather(...) for several at once"
+    )

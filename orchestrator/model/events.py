@@ -1,0 +1,383 @@
+"""Events: past-tense facts, the only thing that changes a saga's state. One journal record holds those of one decision.
+
+The record itself names the saga, the run and the time (`Decision`); events carry what is particular to them. A released
+event is never edited: fields are added with defaults, in the schema of the same name in `schemas/` too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from orchestrator.model.messages import Input, ReplyAddress
+
+
+class Status(StrEnum):
+    """A run's status as users see it. The last seven are final."""
+
+    RUNNING = "RUNNING"
+    COMPENSATING = "COMPENSATING"
+    PARKED = "PARKED"
+    WAITING_FOR_CODE = "WAITING_FOR_CODE"
+    COMPLETED = "COMPLETED"
+    COMPENSATED = "COMPENSATED"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+    TIMED_OUT = "TIMED_OUT"
+    TERMINATED = "TERMINATED"
+
+
+class Undone(StrEnum):
+    """How much of an ended run's undo set was undone."""
+
+    ALL = "all"
+    NONE = "none"
+    PARTIAL = "partial"
+
+
+class Cause(StrEnum):
+    """Why a run turned to compensation."""
+
+    FAILED = "failed"
+    CANCELED = "canceled"
+    TIMED_OUT = "timed_out"
+
+
+class UnknownCause(StrEnum):
+    """Why nobody can say whether a step had its effect."""
+
+    TIMEOUT = "timeout"
+    EXHAUSTED = "exhausted"
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how fast a step is tried. Attempts 0: no limit. `park`: exhausted parks the saga."""
+
+    initial_interval_ms: int = 1_000
+    backoff_coefficient: float = 2.0
+    maximum_interval_ms: int = 100_000
+    maximum_attempts: int = 0
+    non_retryable_error_types: tuple[str, ...] = ()
+    park: bool = False
+
+    def interval_ms(self, attempt: int) -> int:
+        """The wait after `attempt` (from 1) has failed, in milliseconds."""
+        try:
+            interval = self.initial_interval_ms * self.backoff_coefficient ** (attempt - 1)
+        except OverflowError:
+            return self.maximum_interval_ms
+        return int(min(interval, self.maximum_interval_ms))
+
+    def exhausted(self, attempt: int, error_type: str) -> bool:
+        """Whether no further attempt may follow `attempt`."""
+        return 0 < self.maximum_attempts <= attempt or error_type in self.non_retryable_error_types
+
+
+DO_POLICY = RetryPolicy()
+UNDO_POLICY = RetryPolicy(maximum_attempts=10, park=True)
+"""An undo that ten attempts could not bring to an end (about eight minutes) is a person's business."""
+
+
+@dataclass(frozen=True, slots=True)
+class SagaStarted:
+    saga_type: str
+    payload: bytes
+    started_by: str
+    reply_to: ReplyAddress | None = None
+    traceparent: str | None = None
+    timeout_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaiterAdded:
+    reply_to: ReplyAddress
+
+
+@dataclass(frozen=True, slots=True)
+class StepScheduled:
+    """A step's first attempt. `after`: how many outcomes the code had seen when it asked for the step."""
+
+    sequence: int
+    after: int
+    service: str
+    command: str
+    payload: bytes
+    partition: int
+    undo_command: str | None = None
+    undo_payload: bytes | None = None
+    pivot: bool = False
+    start_to_close_ms: int | None = None
+    schedule_to_close_ms: int | None = None
+    retry: RetryPolicy = DO_POLICY
+    undo_retry: RetryPolicy = UNDO_POLICY
+
+
+@dataclass(frozen=True, slots=True)
+class StepBackedOff:
+    sequence: int
+    attempt: int
+    due_ms: int
+    error_type: str
+    error_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepAttempted:
+    sequence: int
+    attempt: int
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepSucceeded:
+    """`undo_payload` replaces the one recorded at scheduling where the undo depends on the reply."""
+
+    sequence: int
+    attempt: int
+    payload: bytes
+    undo_payload: bytes | None = None
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRefused:
+    sequence: int
+    attempt: int
+    error_type: str
+    error_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepEndedUnknown:
+    """`after`, where the code itself let go of the step: how many outcomes it had seen by then."""
+
+    sequence: int
+    cause: UnknownCause
+    error_type: str
+    error_message: str
+    after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepParked:
+    sequence: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SleepScheduled:
+    sequence: int
+    after: int
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SleepEnded:
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class SleepCanceled:
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    cause: Cause
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRaised:
+    """The cancellation reaches the code: one outcome among the others, so that a replay raises it at the same place."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompensationStarted:
+    cause: Cause
+    error_type: str
+    error_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class UndoScheduled:
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class UndoBackedOff:
+    sequence: int
+    attempt: int
+    due_ms: int
+    error_type: str
+    error_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class UndoAttempted:
+    sequence: int
+    attempt: int
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UndoSucceeded:
+    sequence: int
+    attempt: int
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UndoParked:
+    sequence: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UndoSkipped:
+    sequence: int
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class SagaParked:
+    """The saga itself cannot go on: its code has a bug, diverges from its history, or asked for too much."""
+
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SagaUnparked:
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodeMissing:
+    """The owner does not know the saga's type; its inputs are kept until one does."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeFound:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class InputHeld:
+    """One input in the mailbox of a saga that waits for code."""
+
+    input: Input
+
+
+@dataclass(frozen=True, slots=True)
+class HeldInputTaken:
+    """The oldest input of the mailbox is decided now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueDue:
+    """The decision's budget was used up; the rest follows in a decision of its own, before anything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """The decision that `ContinueDue` announced."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputAbsorbed:
+    """An input that changes nothing, kept for the audit: late, for another run, or for a step that has its outcome."""
+
+    kind: str
+    reason: str
+    sequence: int = 0
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SagaEnded:
+    status: Status
+    undone: Undone
+    payload: bytes = b""
+    error_type: str = ""
+    error_message: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachRefused:
+    """Somebody asked for the outcome of a saga that does not exist, or is of another type than they think."""
+
+    reply_to: ReplyAddress
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputForwarded:
+    """An input came in on a partition that does not own its saga; it goes to the right one by `saga.internal`."""
+
+    target: int
+    counter: int
+    topic: str
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = field(default=())
+
+
+Event = (
+    SagaStarted
+    | WaiterAdded
+    | StepScheduled
+    | StepBackedOff
+    | StepAttempted
+    | StepSucceeded
+    | StepRefused
+    | StepEndedUnknown
+    | StepParked
+    | SleepScheduled
+    | SleepEnded
+    | SleepCanceled
+    | CancelRequested
+    | CancelRaised
+    | CompensationStarted
+    | UndoScheduled
+    | UndoBackedOff
+    | UndoAttempted
+    | UndoSucceeded
+    | UndoParked
+    | UndoSkipped
+    | SagaParked
+    | SagaUnparked
+    | CodeMissing
+    | CodeFound
+    | InputHeld
+    | HeldInputTaken
+    | ContinueDue
+    | Continued
+    | InputAbsorbed
+    | SagaEnded
+    | AttachRefused
+    | InputForwarded
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one input caused: the body of one journal record.
+
+    `run` is the run the events belong to; `message_id` the input's, remembered for repeats. `at_ms` is the partition's
+    clock when it was decided. `source` says which input it was: its topic's role and its offset, empty for the
+    engine's own inputs.
+    """
+
+    saga_id: str
+    run: str
+    at_ms: int
+    events: tuple[Event, ...]
+    message_id: str = ""
+    source: str = ""
+    source_offset: int = -1

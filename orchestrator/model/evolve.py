@@ -1,0 +1,331 @@
+"""From event to state: the only code that changes a `SagaState`. Replay calls nothing else."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.model import events as ev
+from orchestrator.model.state import (
+    OPEN,
+    SAGA_TRANSITIONS,
+    STEP_TRANSITIONS,
+    TO_UNDO,
+    UNDO_OPEN,
+    SagaState,
+    Step,
+    StepStatus,
+)
+
+
+class BrokenHistory(Exception):
+    """An event that the transition table does not allow: the journal was not written by this state machine."""
+
+
+def evolve(state: SagaState, event: ev.Event, at_ms: int) -> None:
+    """Applies one event that was decided at `at_ms`. Raises `BrokenHistory` where the table forbids it."""
+    _APPLY[type(event)](state, event, at_ms)
+
+
+def transition_of(event: ev.Event) -> str:
+    """The event's name in the transition tables."""
+    if isinstance(event, ev.SagaEnded):
+        return f"SagaEnded.{event.status}"
+    return type(event).__name__
+
+
+def _enter(state: SagaState, event: ev.Event) -> None:
+    try:
+        state.phase = SAGA_TRANSITIONS[state.phase, transition_of(event)]
+    except KeyError:
+        raise BrokenHistory(f"{state.saga_id}: {transition_of(event)} in {state.phase}") from None
+
+
+def _keep_old_due(state: SagaState, sequence: int) -> None:
+    if sequence not in state.old_due:
+        state.old_due[sequence] = state.due_of(sequence)
+
+
+def _set_due(state: SagaState, sequence: int, due_ms: int | None) -> None:
+    _keep_old_due(state, sequence)
+    if sequence == 0:
+        state.due_ms = due_ms
+    else:
+        state.steps[sequence].due_ms = due_ms
+
+
+def _move(state: SagaState, event: Any, due_ms: int | None = None) -> Step:
+    """Takes the event's step through the table and keeps the derived sets, its timer and its parking right."""
+    sequence: int = event.sequence
+    step = state.steps.get(sequence)
+    if step is None:
+        raise BrokenHistory(f"{state.saga_id}: {type(event).__name__} for step {sequence}, which does not exist")
+    try:
+        status = STEP_TRANSITIONS[step.status, type(event).__name__]
+    except KeyError:
+        raise BrokenHistory(f"{state.saga_id}: {type(event).__name__} in {step.status} of step {sequence}") from None
+    was, step.status = step.status, status
+    if was in OPEN and status not in OPEN:
+        state.open.discard(sequence)
+    if status in UNDO_OPEN:
+        state.undo_open.add(sequence)
+    elif was in UNDO_OPEN:
+        state.undo_open.discard(sequence)
+    if status is StepStatus.UNKNOWN and step.undo_command is not None:
+        state.unknown.add(sequence)
+    elif was is StepStatus.UNKNOWN:
+        state.unknown.discard(sequence)
+    state.undos_done += status is StepStatus.UNDONE
+    state.undos_skipped += status is StepStatus.UNDO_SKIPPED
+    if state.undo_stack is not None:
+        if state.must_undo(step):
+            insort(state.undo_stack, sequence)
+        elif was in TO_UNDO:
+            # Undone from the end, but for unknown ones that could not wait.
+            state.undo_stack.remove(sequence)
+    state.parked.pop(sequence, None)
+    _set_due(state, sequence, due_ms)
+    state.changed.add(sequence)
+    return step
+
+
+def _resolve(state: SagaState, step: Step, at_ms: int) -> None:
+    state.outcomes.append(step.sequence)
+    step.resolved = step.ended = len(state.outcomes)
+    step.resolved_at_ms = at_ms
+
+
+def _attempt_due(step: Step, at_ms: int) -> int | None:
+    """When an attempt that begins now runs out of time."""
+    if step.start_to_close_ms is None:
+        return step.deadline_ms
+    due = at_ms + step.start_to_close_ms
+    return due if step.deadline_ms is None else min(due, step.deadline_ms)
+
+
+def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
+    _enter(state, event)
+    state.saga_type = event.saga_type
+    state.payload = event.payload
+    state.started_by = event.started_by
+    state.started_at_ms = at_ms
+    state.traceparent = event.traceparent
+    if event.reply_to is not None:
+        state.waiters.append(event.reply_to)
+    if event.timeout_ms is not None:
+        _set_due(state, 0, at_ms + event.timeout_ms)
+
+
+def _waiter_added(state: SagaState, event: ev.WaiterAdded, at_ms: int) -> None:
+    if not state.ended and event.reply_to not in state.waiters:
+        state.waiters.append(event.reply_to)
+
+
+def _add(state: SagaState, step: Step, event: Any) -> None:
+    if step.sequence != state.sequence + 1:
+        raise BrokenHistory(f"{state.saga_id}: step {step.sequence} after {state.sequence}")
+    due, step.due_ms = step.due_ms, None
+    state.sequence = step.sequence
+    state.steps[step.sequence] = step
+    state.open.add(step.sequence)
+    _set_due(state, step.sequence, due)
+    state.changed.add(step.sequence)
+
+
+def _step_scheduled(state: SagaState, event: ev.StepScheduled, at_ms: int) -> None:
+    step = Step(
+        event.sequence,
+        STEP_TRANSITIONS[None, "StepScheduled"],
+        event.after,
+        service=event.service,
+        command=event.command,
+        payload=event.payload,
+        partition=event.partition,
+        undo_command=event.undo_command,
+        undo_payload=event.undo_payload,
+        pivot=event.pivot,
+        start_to_close_ms=event.start_to_close_ms,
+        deadline_ms=None if event.schedule_to_close_ms is None else at_ms + event.schedule_to_close_ms,
+        retry=event.retry,
+        undo_retry=event.undo_retry,
+    )
+    step.due_ms = _attempt_due(step, at_ms)
+    _add(state, step, event)
+
+
+def _step_backed_off(state: SagaState, event: ev.StepBackedOff, at_ms: int) -> None:
+    step = state.steps.get(event.sequence)
+    due = event.due_ms
+    if step is not None and step.deadline_ms is not None:
+        due = min(due, step.deadline_ms)
+    step = _move(state, event, due)
+    step.error_type, step.error_message = event.error_type, event.error_message
+
+
+def _step_attempted(state: SagaState, event: ev.StepAttempted, at_ms: int) -> None:
+    step = _move(state, event)
+    if event.by:
+        step.deadline_ms = None
+    _set_due(state, event.sequence, _attempt_due(step, at_ms))
+    step.attempt = event.attempt
+
+
+def _step_succeeded(state: SagaState, event: ev.StepSucceeded, at_ms: int) -> None:
+    step = _move(state, event)
+    step.result = event.payload
+    step.error_type = step.error_message = ""
+    if event.undo_payload is not None:
+        step.undo_payload = event.undo_payload
+    if step.pivot:
+        state.pivot_done = True
+    _resolve(state, step, at_ms)
+
+
+def _step_refused(state: SagaState, event: ev.StepRefused, at_ms: int) -> None:
+    step = _move(state, event)
+    step.error_type, step.error_message = event.error_type, event.error_message
+    _resolve(state, step, at_ms)
+
+
+def _step_unknown(state: SagaState, event: ev.StepEndedUnknown, at_ms: int) -> None:
+    step = _move(state, event)
+    step.cause = event.cause
+    step.error_type, step.error_message = event.error_type, event.error_message
+    if event.cause is ev.UnknownCause.CANCELED:
+        # The code itself let go of it: a replay does so again, nothing is to be delivered.
+        step.ended = event.after
+    else:
+        _resolve(state, step, at_ms)
+
+
+def _parked_step(state: SagaState, event: ev.StepParked | ev.UndoParked, at_ms: int) -> None:
+    _move(state, event)
+    state.parked[event.sequence] = event.reason
+
+
+def _sleep_scheduled(state: SagaState, event: ev.SleepScheduled, at_ms: int) -> None:
+    step = Step(event.sequence, StepStatus.SLEEPING, event.after, due_ms=event.due_ms)
+    _add(state, step, event)
+
+
+def _sleep_ended(state: SagaState, event: ev.SleepEnded, at_ms: int) -> None:
+    _resolve(state, _move(state, event), at_ms)
+
+
+def _moved(state: SagaState, event: ev.Event, at_ms: int) -> None:
+    _move(state, event)
+
+
+def _cancel_requested(state: SagaState, event: ev.CancelRequested, at_ms: int) -> None:
+    state.cancel = event.cause
+    state.error_message = event.reason
+    if event.cause is ev.Cause.TIMED_OUT:
+        _set_due(state, 0, None)
+
+
+def _cancel_raised(state: SagaState, event: ev.CancelRaised, at_ms: int) -> None:
+    state.outcomes.append(0)
+    state.cancel_resolved = len(state.outcomes)
+    state.cancel_at_ms = at_ms
+
+
+def _compensation_started(state: SagaState, event: ev.CompensationStarted, at_ms: int) -> None:
+    _enter(state, event)
+    state.cause = event.cause
+    state.error_type, state.error_message = event.error_type, event.error_message
+    state.parked.pop(0, None)
+    _set_due(state, 0, None)
+
+
+def _undo_backed_off(state: SagaState, event: ev.UndoBackedOff, at_ms: int) -> None:
+    step = _move(state, event, event.due_ms)
+    step.error_type, step.error_message = event.error_type, event.error_message
+
+
+def _undo_started(state: SagaState, event: ev.UndoScheduled | ev.UndoAttempted, at_ms: int) -> None:
+    step = _move(state, event)
+    if step.start_to_close_ms is not None:
+        _set_due(state, event.sequence, at_ms + step.start_to_close_ms)
+    step.undo_attempt = event.attempt if isinstance(event, ev.UndoAttempted) else 1
+
+
+def _saga_parked(state: SagaState, event: ev.SagaParked, at_ms: int) -> None:
+    state.parked[0] = f"{event.reason}: {event.detail}" if event.detail else event.reason
+
+
+def _saga_unparked(state: SagaState, event: ev.SagaUnparked, at_ms: int) -> None:
+    state.parked.pop(0, None)
+
+
+def _code(state: SagaState, event: ev.CodeMissing | ev.CodeFound, at_ms: int) -> None:
+    _enter(state, event)
+
+
+def _input_held(state: SagaState, event: ev.InputHeld, at_ms: int) -> None:
+    state.mailbox.append(event.input)
+
+
+def _held_taken(state: SagaState, event: ev.HeldInputTaken, at_ms: int) -> None:
+    del state.mailbox[0]
+
+
+def _continue(state: SagaState, event: ev.ContinueDue | ev.Continued, at_ms: int) -> None:
+    _keep_old_due(state, 0)
+    state.continue_due = isinstance(event, ev.ContinueDue)
+
+
+def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
+    _enter(state, event)
+    state.ended_at_ms = at_ms
+    state.undone = event.undone
+    state.result = event.payload
+    state.error_type, state.error_message = event.error_type, event.error_message
+    state.parked.clear()
+    state.mailbox.clear()
+    _set_due(state, 0, None)
+    state.continue_due = False
+    for sequence in [*state.open, *state.undo_open]:
+        _set_due(state, sequence, None)
+        state.changed.add(sequence)
+
+
+def _nothing(state: SagaState, event: ev.Event, at_ms: int) -> None:
+    """Recorded for its effect or for the audit only."""
+
+
+_APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
+    ev.SagaStarted: _started,
+    ev.WaiterAdded: _waiter_added,
+    ev.StepScheduled: _step_scheduled,
+    ev.StepBackedOff: _step_backed_off,
+    ev.StepAttempted: _step_attempted,
+    ev.StepSucceeded: _step_succeeded,
+    ev.StepRefused: _step_refused,
+    ev.StepEndedUnknown: _step_unknown,
+    ev.StepParked: _parked_step,
+    ev.SleepScheduled: _sleep_scheduled,
+    ev.SleepEnded: _sleep_ended,
+    ev.SleepCanceled: _moved,
+    ev.CancelRequested: _cancel_requested,
+    ev.CancelRaised: _cancel_raised,
+    ev.CompensationStarted: _compensation_started,
+    ev.UndoScheduled: _undo_started,
+    ev.UndoBackedOff: _undo_backed_off,
+    ev.UndoAttempted: _undo_started,
+    ev.UndoSucceeded: _moved,
+    ev.UndoParked: _parked_step,
+    ev.UndoSkipped: _moved,
+    ev.SagaParked: _saga_parked,
+    ev.SagaUnparked: _saga_unparked,
+    ev.CodeMissing: _code,
+    ev.CodeFound: _code,
+    ev.InputHeld: _input_held,
+    ev.HeldInputTaken: _held_taken,
+    ev.ContinueDue: _continue,
+    ev.Continued: _continue,
+    ev.InputAbsorbed: _nothing,
+    ev.SagaEnded: _ended,
+    ev.AttachRefused: _nothing,
+    ev.InputForwarded: _nothing,
+}

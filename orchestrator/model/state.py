@@ -1,0 +1,291 @@
+"""A saga's state and the table that says which event may follow which status.
+
+The state is mutable, owned by one partition, and changed only by `evolve`. Everything that a decision needs is here in
+a form whose upkeep does not grow with the history: what is open, what is parked, what is left to undo.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from orchestrator.model.events import Cause, RetryPolicy, Status, Undone, UnknownCause
+from orchestrator.model.messages import Input, ReplyAddress
+
+
+class StepStatus(StrEnum):
+    """The states of a step and of a sleep. `None` stands for: not scheduled yet."""
+
+    RUNNING = "RUNNING"
+    BACKING_OFF = "BACKING_OFF"
+    PARKED = "PARKED"
+    DONE = "DONE"
+    REFUSED = "REFUSED"
+    UNKNOWN = "UNKNOWN"
+    UNDOING = "UNDOING"
+    UNDO_BACKING_OFF = "UNDO_BACKING_OFF"
+    UNDO_PARKED = "UNDO_PARKED"
+    UNDONE = "UNDONE"
+    UNDO_SKIPPED = "UNDO_SKIPPED"
+    SLEEPING = "SLEEPING"
+    SLEPT = "SLEPT"
+    SLEEP_CANCELED = "SLEEP_CANCELED"
+
+
+_S = StepStatus
+
+STEP_TRANSITIONS: dict[tuple[StepStatus | None, str], StepStatus] = {
+    (None, "StepScheduled"): _S.RUNNING,
+    (_S.RUNNING, "StepBackedOff"): _S.BACKING_OFF,
+    (_S.BACKING_OFF, "StepAttempted"): _S.RUNNING,
+    (_S.PARKED, "StepAttempted"): _S.RUNNING,
+    (_S.RUNNING, "StepParked"): _S.PARKED,
+    (_S.BACKING_OFF, "StepParked"): _S.PARKED,
+    (_S.RUNNING, "StepSucceeded"): _S.DONE,
+    (_S.BACKING_OFF, "StepSucceeded"): _S.DONE,
+    (_S.PARKED, "StepSucceeded"): _S.DONE,
+    (_S.RUNNING, "StepRefused"): _S.REFUSED,
+    (_S.BACKING_OFF, "StepRefused"): _S.REFUSED,
+    (_S.RUNNING, "StepEndedUnknown"): _S.UNKNOWN,
+    (_S.BACKING_OFF, "StepEndedUnknown"): _S.UNKNOWN,
+    (_S.PARKED, "StepEndedUnknown"): _S.UNKNOWN,
+    (_S.DONE, "UndoScheduled"): _S.UNDOING,
+    (_S.UNKNOWN, "UndoScheduled"): _S.UNDOING,
+    (_S.UNDOING, "UndoBackedOff"): _S.UNDO_BACKING_OFF,
+    (_S.UNDO_BACKING_OFF, "UndoAttempted"): _S.UNDOING,
+    (_S.UNDO_PARKED, "UndoAttempted"): _S.UNDOING,
+    (_S.UNDOING, "UndoParked"): _S.UNDO_PARKED,
+    (_S.UNDOING, "UndoSucceeded"): _S.UNDONE,
+    (_S.UNDO_BACKING_OFF, "UndoSucceeded"): _S.UNDONE,
+    (_S.UNDO_PARKED, "UndoSucceeded"): _S.UNDONE,
+    (_S.UNDO_PARKED, "UndoSkipped"): _S.UNDO_SKIPPED,
+    (None, "SleepScheduled"): _S.SLEEPING,
+    (_S.SLEEPING, "SleepEnded"): _S.SLEPT,
+    (_S.SLEEPING, "SleepCanceled"): _S.SLEEP_CANCELED,
+}
+"""What is legal for one step. Whatever is not listed is a broken history."""
+
+_T = Status
+
+SAGA_TRANSITIONS: dict[tuple[Status | None, str], Status] = {
+    (None, "SagaStarted"): _T.RUNNING,
+    (_T.RUNNING, "CodeMissing"): _T.WAITING_FOR_CODE,
+    (_T.WAITING_FOR_CODE, "CodeFound"): _T.RUNNING,
+    (_T.RUNNING, "CompensationStarted"): _T.COMPENSATING,
+    (_T.WAITING_FOR_CODE, "CompensationStarted"): _T.COMPENSATING,
+    (_T.RUNNING, "SagaEnded.COMPLETED"): _T.COMPLETED,
+    (_T.COMPENSATING, "SagaEnded.COMPENSATED"): _T.COMPENSATED,
+    (_T.COMPENSATING, "SagaEnded.FAILED"): _T.FAILED,
+    (_T.COMPENSATING, "SagaEnded.CANCELED"): _T.CANCELED,
+    (_T.COMPENSATING, "SagaEnded.TIMED_OUT"): _T.TIMED_OUT,
+    (_T.RUNNING, "SagaEnded.TERMINATED"): _T.TERMINATED,
+    (_T.WAITING_FOR_CODE, "SagaEnded.TERMINATED"): _T.TERMINATED,
+    (_T.COMPENSATING, "SagaEnded.TERMINATED"): _T.TERMINATED,
+}
+"""What is legal for the run. PARKED is not a phase but lies over one: see `SagaState.status`."""
+
+FINAL = frozenset(
+    {Status.COMPLETED, Status.COMPENSATED, Status.FAILED, Status.CANCELED, Status.TIMED_OUT, Status.TERMINATED}
+)
+OPEN = frozenset({_S.RUNNING, _S.BACKING_OFF, _S.PARKED, _S.SLEEPING})
+"""No outcome yet."""
+UNDO_OPEN = frozenset({_S.UNDOING, _S.UNDO_BACKING_OFF, _S.UNDO_PARKED})
+TO_UNDO = frozenset({_S.DONE, _S.UNKNOWN})
+"""The undo set, where a step has an undo: it happened, or nobody knows."""
+
+
+class Step:
+    """One step or sleep.
+
+    Outcomes that come from outside are numbered over the whole run: `resolved` is this step's number, 0 without one.
+    `ended` is the count of outcomes that the code had seen when the step was over, whoever ended it: another step was
+    scheduled after this one's end if its `after` is at least that.
+    """
+
+    __slots__ = (
+        "after",
+        "attempt",
+        "cause",
+        "command",
+        "deadline_ms",
+        "due_ms",
+        "ended",
+        "error_message",
+        "error_type",
+        "partition",
+        "payload",
+        "pivot",
+        "resolved",
+        "resolved_at_ms",
+        "result",
+        "retry",
+        "sequence",
+        "service",
+        "start_to_close_ms",
+        "status",
+        "undo_attempt",
+        "undo_command",
+        "undo_payload",
+        "undo_retry",
+    )
+
+    def __init__(
+        self,
+        sequence: int,
+        status: StepStatus,
+        after: int,
+        *,
+        service: str = "",
+        command: str = "",
+        payload: bytes = b"",
+        partition: int = -1,
+        undo_command: str | None = None,
+        undo_payload: bytes | None = None,
+        pivot: bool = False,
+        start_to_close_ms: int | None = None,
+        deadline_ms: int | None = None,
+        due_ms: int | None = None,
+        retry: RetryPolicy | None = None,
+        undo_retry: RetryPolicy | None = None,
+    ) -> None:
+        self.sequence = sequence
+        self.status = status
+        self.after = after
+        self.service = service
+        self.command = command
+        self.payload = payload
+        self.partition = partition
+        self.undo_command = undo_command
+        self.undo_payload = undo_payload
+        self.pivot = pivot
+        self.start_to_close_ms = start_to_close_ms
+        self.deadline_ms = deadline_ms
+        self.due_ms = due_ms
+        self.retry = retry
+        self.undo_retry = undo_retry
+        self.attempt = 1
+        self.undo_attempt = 0
+        self.resolved = 0
+        self.ended = 0
+        self.resolved_at_ms = 0
+        self.result = b""
+        self.cause: UnknownCause | None = None
+        self.error_type = ""
+        self.error_message = ""
+
+    @property
+    def is_sleep(self) -> bool:
+        return not self.command
+
+    @property
+    def needs_undo(self) -> bool:
+        return self.undo_command is not None and self.status in TO_UNDO
+
+
+class SagaState:
+    """One run. `phase` is its status but for parking; `parked` maps a step's sequence (0: the saga) to the reason."""
+
+    __slots__ = (
+        "cancel",
+        "cancel_at_ms",
+        "cancel_resolved",
+        "cause",
+        "changed",
+        "continue_due",
+        "due_ms",
+        "ended_at_ms",
+        "error_message",
+        "error_type",
+        "mailbox",
+        "old_due",
+        "open",
+        "outcomes",
+        "parked",
+        "payload",
+        "phase",
+        "pivot_done",
+        "result",
+        "run",
+        "saga_id",
+        "saga_type",
+        "sequence",
+        "started_at_ms",
+        "started_by",
+        "steps",
+        "traceparent",
+        "undo_open",
+        "undo_stack",
+        "undone",
+        "undos_done",
+        "undos_skipped",
+        "unknown",
+        "waiters",
+    )
+
+    def __init__(self, saga_id: str, run: str) -> None:
+        self.saga_id = saga_id
+        self.run = run
+        self.saga_type = ""
+        self.phase: Status | None = None
+        self.payload = b""
+        self.started_by = ""
+        self.started_at_ms = 0
+        self.ended_at_ms = 0
+        self.traceparent: str | None = None
+        self.due_ms: int | None = None
+        self.waiters: list[ReplyAddress] = []
+        self.sequence = 0
+        self.outcomes: list[int] = []
+        """Sequences in the order of their outcomes, 0 for the cancellation: what a replay delivers."""
+        self.steps: dict[int, Step] = {}
+        self.open: set[int] = set()
+        self.undo_open: set[int] = set()
+        self.undo_stack: list[int] | None = None
+        self.unknown: set[int] = set()
+        """Steps that ended unknown and whose undo was not issued yet."""
+        self.undos_done = 0
+        self.undos_skipped = 0
+        self.parked: dict[int, str] = {}
+        self.mailbox: list[Input] = []
+        self.continue_due = False
+        self.pivot_done = False
+        self.cancel: Cause | None = None
+        self.cancel_resolved = 0
+        self.cancel_at_ms = 0
+        self.cause: Cause | None = None
+        self.error_type = ""
+        self.error_message = ""
+        self.result = b""
+        self.undone: Undone | None = None
+        self.changed: set[int] = set()
+        """Sequences whose stored record is out of date; the run's own record always is."""
+        self.old_due: dict[int, int | None] = {}
+        """The timer each sequence had when `changed` was last emptied (0: the run's)."""
+
+    @property
+    def status(self) -> Status:
+        """What a user sees."""
+        if self.parked and self.phase not in FINAL:
+            return Status.PARKED
+        assert self.phase is not None
+        return self.phase
+
+    @property
+    def ended(self) -> bool:
+        return self.phase in FINAL
+
+    def due_of(self, sequence: int) -> int | None:
+        """When the timer of a step, or of the run (0), is due; None without one. What is due at once is due at 0."""
+        if sequence == 0:
+            return 0 if self.continue_due else self.due_ms
+        step = self.steps.get(sequence)
+        return step.due_ms if step is not None else None
+
+    def to_undo(self) -> list[int]:
+        """Steps that still need their undo, the latest last. Kept up by `evolve` once it was asked for."""
+        if self.undo_stack is None:
+            self.undo_stack = sorted(s for s, step in self.steps.items() if self.must_undo(step))
+        return self.undo_stack
+
+    def must_undo(self, step: Step) -> bool:
+        """Whether compensation has to undo this step: past the pivot only what nobody knows the outcome of."""
+        return step.needs_undo and (not self.pivot_done or step.status is StepStatus.UNKNOWN)

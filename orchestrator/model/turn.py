@@ -1,0 +1,284 @@
+"""One decision in the making: events are applied as they are emitted, and the saga goes as far as it can.
+
+`decide` records what the input says; `Turn.advance` then lets the code run, schedules what it asks for, undoes and
+ends. A decision has a budget of effects and bytes; what does not fit follows in a decision of its own (`ContinueDue`).
+"""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+
+from orchestrator.errors import Abort, Canceled, StepFailed
+from orchestrator.model import events as ev
+from orchestrator.model.definition import Definition, SleepRequest, StepRequest
+from orchestrator.model.driver import Divergence, Driver
+from orchestrator.model.evolve import evolve
+from orchestrator.model.ids import partition_of
+from orchestrator.model.messages import Input
+from orchestrator.model.state import OPEN, SagaState, Step
+
+MAX_EFFECTS = 200
+MAX_BYTES = 256 * 1024
+"""The budget of one decision: with the envelope, one journal record then stays under Kafka's default limit of 1 MiB."""
+
+_TRACEBACK_CHARACTERS = 4_000
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a decision may know of the world: the partition's clock, the place its record will have, topic sizes."""
+
+    now_ms: int
+    incarnation: int
+    offset: int
+    partitions: int
+
+
+class Execution:
+    """A run and, where it is warm, its live code."""
+
+    __slots__ = ("driver", "state")
+
+    def __init__(self, state: SagaState) -> None:
+        self.state = state
+        self.driver: Driver | None = None
+
+    def detach(self) -> None:
+        """Lets go of the live code; the next decision replays it."""
+        if self.driver is not None:
+            self.driver.detach()
+            self.driver = None
+
+
+class Turn:
+    """Events of one decision, applied to the state as they come."""
+
+    def __init__(self, execution: Execution, definition: Definition | None, moment: Moment) -> None:
+        self.execution = execution
+        self.state = execution.state
+        self.definition = definition
+        self.moment = moment
+        self.events: list[ev.Event] = []
+        self._effects = 0
+        self._bytes = 0
+        self._cancel_raised = False
+
+    def emit(self, event: ev.Event) -> None:
+        evolve(self.state, event, self.moment.now_ms)
+        self.events.append(event)
+
+    def absorb(self, input: Input, reason: str, sequence: int = 0, attempt: int = 0) -> None:
+        """Records an input that changes nothing."""
+        self.emit(ev.InputAbsorbed(type(input).__name__, reason, sequence, attempt))
+
+    def park(self, reason: str, detail: str = "") -> None:
+        """Sets the saga itself aside. Its code is let go of; a person's retry replays it."""
+        self.execution.detach()
+        self.emit(ev.SagaParked(reason, detail[-_TRACEBACK_CHARACTERS:]))
+
+    def undo_payload(self, step: Step, reply: bytes) -> bytes | None:
+        """What a succeeded step's undo sends, where that depends on the reply; None leaves what was recorded.
+
+        Without live code (the saga is parked) it stays the one for an unknown outcome, which the undo must bear anyway.
+        Raises what the saga's own function raises.
+        """
+        if step.undo_command is None or self.execution.driver is None:
+            return None
+        request = self.execution.driver.request_of(step.sequence)
+        if request is None or not callable(request.undo_payload):
+            return None
+        return request.undo_payload(reply)
+
+    def warm(self) -> Driver | None:
+        """The live code, brought to where it was; None where there is none or it cannot be had."""
+        state = self.state
+        if state.phase is not ev.Status.RUNNING or 0 in state.parked or self.definition is None:
+            return None
+        if self.execution.driver is None:
+            self.execution.driver = Driver(self.definition, state)
+            try:
+                self.execution.driver.catch_up()
+            except Divergence as difference:
+                self.park("the code diverges from the history", str(difference))
+        return self.execution.driver
+
+    def advance(self) -> None:
+        """Goes on until the saga waits for something, has ended, is parked, or the budget is used up."""
+        if self.state.phase is ev.Status.RUNNING:
+            self._run_code()
+        if self.state.phase is ev.Status.COMPENSATING and not self.state.continue_due:
+            self._compensate()
+
+    def compensate(self, cause: ev.Cause, error_type: str, error_message: str) -> None:
+        """Turns to undoing; the code has had its last word."""
+        self.execution.detach()
+        self.emit(ev.CompensationStarted(cause, error_type, error_message))
+
+    def release_open(self) -> None:
+        """Lets go of everything open, without asking the code."""
+        for sequence in sorted(self.state.open):
+            self._release(sequence, len(self.state.outcomes))
+
+    def _run_code(self) -> None:
+        state = self.state
+        if state.cancel is not None and not state.cancel_resolved:
+            self._raise_cancel(state.cancel)
+        if state.parked and not self._cancel_raised:
+            return
+        driver = self.warm()
+        if driver is None:
+            return
+        try:
+            driver.catch_up()
+        except Divergence as difference:
+            self.park("the code diverges from the history", str(difference))
+            return
+        if driver.finished and isinstance(driver.error, Exception) and not isinstance(driver.error, StepFailed | Abort):
+            self._park_for_bug(driver.error)
+            return
+        if not self._take_requests(driver):
+            return
+        if driver.finished:
+            self._finish(driver)
+        elif state.unknown:
+            for sequence in sorted(state.unknown, reverse=True):
+                self._schedule_undo(sequence)
+
+    def _raise_cancel(self, cause: ev.Cause) -> None:
+        """Brings a requested cancellation to the code, unless a pivot's outcome must be known first.
+
+        A saga that is parked for a person is not ended by a clock, but a person's cancel reaches it.
+        """
+        state = self.state
+        if 0 in state.parked or (state.parked and cause is ev.Cause.TIMED_OUT):
+            return
+        if not any(state.steps[sequence].pivot for sequence in state.open):
+            self._cancel_raised = True
+            self.emit(ev.CancelRaised())
+
+    def _park_for_bug(self, error: BaseException) -> None:
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        self.park(f"the code raised {type(error).__name__}", "".join(lines))
+
+    def _take_requests(self, driver: Driver) -> bool:
+        """Turns what the code asked for and let go of into events. False: something stopped it."""
+        for taken, (sequence, after, request) in enumerate(driver.requests):
+            if isinstance(request, SleepRequest):
+                self.emit(ev.SleepScheduled(sequence, after, self.moment.now_ms + request.duration_ms))
+            else:
+                if self._effects >= MAX_EFFECTS or (self._bytes and self._bytes + len(request.payload) > MAX_BYTES):
+                    del driver.requests[:taken]
+                    self.emit(ev.ContinueDue())
+                    return False
+                try:
+                    event = self._scheduled(sequence, after, request)
+                except Exception as bug:
+                    self._park_for_bug(bug)
+                    return False
+                size = len(event.payload) + len(event.undo_payload or b"")
+                if size > MAX_BYTES:
+                    self.park(
+                        "a step's payload is too large",
+                        f"{request.service}.{request.command}: {size} bytes, at most {MAX_BYTES}; pass a reference",
+                    )
+                    return False
+                self._bytes += size
+                self._effects += 1
+                self.emit(event)
+        driver.requests.clear()
+        for sequence, after in driver.released:
+            self._release(sequence, after)
+        driver.released.clear()
+        return True
+
+    def _scheduled(self, sequence: int, after: int, request: StepRequest) -> ev.StepScheduled:
+        undo = request.undo_payload
+        key = f"{self.state.saga_id}/{sequence}" if request.spread else self.state.saga_id
+        return ev.StepScheduled(
+            sequence,
+            after,
+            request.service,
+            request.command,
+            request.payload,
+            partition_of(key, self.moment.partitions),
+            request.undo_command,
+            undo(None) if callable(undo) else undo,
+            request.pivot,
+            request.start_to_close_ms,
+            request.schedule_to_close_ms,
+            request.retry,
+            request.undo_retry,
+        )
+
+    def _release(self, sequence: int, after: int) -> None:
+        step = self.state.steps[sequence]
+        if step.status not in OPEN:
+            return
+        if step.is_sleep:
+            self.emit(ev.SleepCanceled(sequence))
+        else:
+            self.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.CANCELED, "Canceled", "", after))
+
+    def _finish(self, driver: Driver) -> None:
+        state, error = self.state, driver.error
+        if state.cancel_resolved and state.cancel is not None:
+            self.compensate(state.cancel, "Canceled", state.error_message)
+        elif error is None:
+            for sequence in sorted(state.unknown, reverse=True):
+                self._schedule_undo(sequence)
+            if state.undo_open or state.unknown:
+                return
+            if len(driver.result) > MAX_BYTES:
+                self.park("the saga's result is too large", f"{len(driver.result)} bytes, at most {MAX_BYTES}")
+                return
+            self.execution.detach()
+            self.emit(ev.SagaEnded(ev.Status.COMPLETED, ev.Undone.NONE, driver.result))
+        elif isinstance(error, StepFailed | Abort):
+            if state.pivot_done:
+                self.park("the saga failed after its pivot step, from where only forward is possible", str(error))
+            else:
+                self.compensate(ev.Cause.FAILED, error.error_type, error.message)
+        elif isinstance(error, Canceled):
+            self.compensate(ev.Cause.FAILED, "Canceled", "the code raised Canceled by itself")
+        else:
+            self._park_for_bug(error)
+
+    def _schedule_undo(self, sequence: int) -> bool:
+        if self._effects >= MAX_EFFECTS:
+            if not self.state.continue_due:
+                self.emit(ev.ContinueDue())
+            return False
+        self._effects += 1
+        self.emit(ev.UndoScheduled(sequence))
+        return True
+
+    def _compensate(self) -> None:
+        """Issues every undo whose turn it is: a step waits for the undo of all that was scheduled after its end."""
+        state = self.state
+        if state.parked:
+            return
+        stack = state.to_undo()
+        while stack:
+            step = state.steps[stack[-1]]
+            if any(state.steps[later].after >= step.ended for later in state.undo_open):
+                return
+            if not self._schedule_undo(step.sequence):
+                return
+        if not state.undo_open:
+            self.execution.detach()
+            self.emit(self._ending())
+
+    def _ending(self) -> ev.SagaEnded:
+        state = self.state
+        if state.undos_skipped or (state.pivot_done and state.undos_done):
+            undone = ev.Undone.PARTIAL
+        else:
+            undone = ev.Undone.ALL if state.undos_done else ev.Undone.NONE
+        if state.cause is ev.Cause.CANCELED:
+            status = ev.Status.CANCELED
+        elif state.cause is ev.Cause.TIMED_OUT:
+            status = ev.Status.TIMED_OUT
+        else:
+            status = ev.Status.FAILED if undone is ev.Undone.NONE else ev.Status.COMPENSATED
+        return ev.SagaEnded(status, undone, b"", state.error_type, state.error_message)

@@ -1,0 +1,329 @@
+"""Sagas as Python classes.
+
+Code style: `async def run` awaits steps, sleeps and groups; declarative style: see `orchestrator.plan`. Both compile to
+one `model.definition.Definition`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar, Generic, Literal, TypeVar, overload
+from uuid import UUID
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from orchestrator.errors import DefinitionError
+from orchestrator.model.definition import Context, Definition, SleepRequest, StepRequest, UndoPayload
+from orchestrator.model.driver import Asked, Together
+from orchestrator.model.events import DO_POLICY, UNDO_POLICY, RetryPolicy
+from orchestrator.service import Call, Command
+
+I = TypeVar("I")  # noqa: E741 - input, beside O for output
+O = TypeVar("O")  # noqa: E741
+M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+
+Duration = float | timedelta
+"""Seconds, or a timedelta."""
+
+Undo = Command[..., M, Any] | Call[Any, Any] | Callable[[R | None], Call[Any, Any]]
+"""A command of the same service with the same request, a call, or a function from the reply (None: unknown)."""
+
+
+def milliseconds(duration: Duration) -> int:
+    """A duration as whole milliseconds. Raises `DefinitionError` if it is negative."""
+    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if seconds < 0:
+        raise DefinitionError(f"a duration cannot be negative: {duration!r}")
+    return round(seconds * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How a step is tried again. Durations in seconds or timedelta; `maximum_attempts=0`: no limit.
+
+    `maximum_interval` defaults to 100 times the first. `exhausted`: what happens after the last attempt: "fail" raises
+    `StepFailed` in the saga with an unknown outcome, "park" sets the saga aside for a person.
+    """
+
+    initial_interval: Duration = 1.0
+    backoff_coefficient: float = 2.0
+    maximum_interval: Duration | None = None
+    maximum_attempts: int = 0
+    non_retryable_error_types: tuple[str, ...] = ()
+    exhausted: Literal["fail", "park"] = "fail"
+
+    def policy(self) -> RetryPolicy:
+        """As the engine records it with the step. Raises `DefinitionError`."""
+        if self.backoff_coefficient < 1 or self.maximum_attempts < 0:
+            raise DefinitionError(f"{self!r}: backoff_coefficient must be at least 1, maximum_attempts at least 0")
+        initial = milliseconds(self.initial_interval)
+        maximum = 100 * initial if self.maximum_interval is None else milliseconds(self.maximum_interval)
+        return RetryPolicy(
+            initial,
+            float(self.backoff_coefficient),
+            maximum,
+            self.maximum_attempts,
+            tuple(self.non_retryable_error_types),
+            self.exhausted == "park",
+        )
+
+
+class StepAwaitable(Generic[R]):
+    """A step that is scheduled when it is awaited or gathered, not before."""
+
+    __slots__ = ("_command", "_request")
+
+    def __init__(self, command: Command[..., Any, R], request: StepRequest) -> None:
+        self._command = command
+        self._request = request
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        payload = yield from Asked(self._request).__await__()
+        return self._command.decode(payload)
+
+
+class Sleep:
+    """A durable pause."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, duration: Duration) -> None:
+        self._request = SleepRequest(milliseconds(duration))
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from Asked(self._request).__await__()
+
+
+class Saga(Generic[I, O]):
+    """Base of sagas: `class OrderFulfilment(Saga[Order, str])`, an input type and a result type.
+
+    Class arguments: `name` (the saga type on the wire, default the class's name), `execution_timeout` (seconds or
+    timedelta from start to end; then the saga is cancelled and undone with status TIMED_OUT).
+    """
+
+    definition: ClassVar[Definition]
+    """The compiled form."""
+
+    _context: Context
+    _input: ClassVar[TypeAdapter[Any]]
+    _output: ClassVar[TypeAdapter[Any]]
+
+    def __init_subclass__(cls, name: str | None = None, execution_timeout: Duration | None = None) -> None:
+        takes, gives = _types_of(cls)
+        cls._input, cls._output = TypeAdapter(takes), TypeAdapter(gives)
+        from orchestrator.plan import compile_plan  # declarative style builds on this module
+
+        plan = compile_plan(cls)
+        if plan is None and cls.run is Saga.run:
+            raise DefinitionError(f"{cls.__name__} has neither `async def run` nor declared steps")
+        cls.definition = Definition(
+            name or cls.__name__,
+            cls._body,
+            cls._check_input,
+            None if execution_timeout is None else milliseconds(execution_timeout),
+            plan.commands if plan is not None else (),
+        )
+        if plan is not None:
+            cls.run = plan.run  # type: ignore[method-assign]
+
+    async def run(self, input: I, /) -> O:
+        """The saga itself. Everything it awaits comes from `self`."""
+        raise NotImplementedError
+
+    @overload
+    def step(
+        self,
+        call: Call[M, R],
+        *,
+        undo: Undo[M, R] | None = None,
+        pivot: Literal[False] = False,
+        retry: Retry | None = None,
+        undo_retry: Retry | None = None,
+        start_to_close: Duration | None = None,
+        schedule_to_close: Duration | None = None,
+        spread: bool = False,
+    ) -> StepAwaitable[R]: ...
+    @overload
+    def step(
+        self,
+        call: Call[M, R],
+        *,
+        pivot: Literal[True],
+        retry: Retry | None = None,
+        start_to_close: Duration | None = None,
+        schedule_to_close: Duration | None = None,
+        spread: bool = False,
+    ) -> StepAwaitable[R]: ...
+    def step(
+        self,
+        call: Call[M, R],
+        *,
+        undo: Undo[M, R] | None = None,
+        pivot: bool = False,
+        retry: Retry | None = None,
+        undo_retry: Retry | None = None,
+        start_to_close: Duration | None = None,
+        schedule_to_close: Duration | None = None,
+        spread: bool = False,
+    ) -> StepAwaitable[R]:
+        """One command to one service, with one recorded outcome. Awaiting it gives the reply.
+
+        `undo` reverses it when the saga fails later. `pivot`: after it only forward is possible; it has no undo. Times:
+        `start_to_close` for one attempt, `schedule_to_close` for all of them; without them an attempt waits as long as
+        it takes. `spread` puts the command on a partition of its own instead of the saga's: for wide fan-outs.
+        Awaiting raises `StepFailed`.
+        """
+        command = call.command
+        undo_command, undo_payload = compile_undo(command, undo)
+        if pivot and undo is not None:
+            raise DefinitionError(f"{command!r}: a pivot has no undo")
+        request = StepRequest(
+            command.service,
+            command.name,
+            call.payload(),
+            undo_command,
+            undo_payload,
+            pivot,
+            None if start_to_close is None else milliseconds(start_to_close),
+            None if schedule_to_close is None else milliseconds(schedule_to_close),
+            DO_POLICY if retry is None else retry.policy(),
+            UNDO_POLICY if undo_retry is None else undo_retry.policy(),
+            spread,
+        )
+        return StepAwaitable(command, request)
+
+    def sleep(self, duration: Duration) -> Sleep:
+        """A durable pause: it outlives crashes and redeployments. Seconds or timedelta."""
+        return Sleep(duration)
+
+    @overload
+    async def gather(self, a: Awaitable[A], /) -> tuple[A]: ...
+    @overload
+    async def gather(self, a: Awaitable[A], b: Awaitable[B], /) -> tuple[A, B]: ...
+    @overload
+    async def gather(self, a: Awaitable[A], b: Awaitable[B], c: Awaitable[C], /) -> tuple[A, B, C]: ...
+    @overload
+    async def gather(
+        self, a: Awaitable[A], b: Awaitable[B], c: Awaitable[C], d: Awaitable[D], /
+    ) -> tuple[A, B, C, D]: ...
+    @overload
+    async def gather(
+        self, a: Awaitable[A], b: Awaitable[B], c: Awaitable[C], d: Awaitable[D], e: Awaitable[E], /
+    ) -> tuple[A, B, C, D, E]: ...
+    @overload
+    async def gather(self, *branches: Awaitable[A]) -> tuple[A, ...]: ...
+    async def gather(self, *branches: Awaitable[Any]) -> tuple[Any, ...]:
+        """Runs steps or coroutines at the same time; gives their results in order.
+
+        The first that fails cancels the others, waits for them, and is raised.
+        """
+        return tuple(await Together(branches))
+
+    @property
+    def id(self) -> str:
+        """The saga id."""
+        return self._context.saga_id
+
+    def now(self) -> datetime:
+        """The time at which the saga was woken last, in UTC. The same on every replay."""
+        return datetime.fromtimestamp(self._context.now_ms / 1000, UTC)
+
+    @property
+    def random(self) -> random.Random:
+        """Randomness seeded by the run: the same on every replay."""
+        cached: random.Random | None = self.__dict__.get("_random")
+        if cached is None:
+            cached = self.__dict__["_random"] = random.Random(f"{self._context.saga_id}/{self._context.run}")
+        return cached
+
+    def uuid(self) -> UUID:
+        """A UUID (version 4) that is the same on every replay."""
+        return UUID(int=self.random.getrandbits(128), version=4)
+
+    @classmethod
+    async def _body(cls, context: Context, payload: bytes) -> bytes:
+        saga = cls()
+        saga._context = context
+        result = await saga.run(cls._input.validate_json(payload))
+        return cls._output.dump_json(cls._output.validate_python(result))
+
+    @classmethod
+    def _check_input(cls, payload: bytes) -> str | None:
+        try:
+            cls._input.validate_json(payload)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            return f"{where}: {first['msg']}" if where else first["msg"]
+        return None
+
+    @classmethod
+    def encode_input(cls, value: I) -> bytes:
+        """The start command's value: JSON in UTF-8. Raises `pydantic.ValidationError`."""
+        return cls._input.dump_json(cls._input.validate_python(value))
+
+    @classmethod
+    def decode_result(cls, payload: bytes) -> O:
+        """The result from its bytes. Raises `pydantic.ValidationError`."""
+        result: O = cls._output.validate_json(payload or b"null")
+        return result
+
+
+def compile_undo(command: Command[..., Any, Any], undo: Any) -> tuple[str | None, bytes | UndoPayload | None]:
+    """The undo's command name and its payload (None: the step's own, or a function of the reply's bytes).
+
+    Raises `DefinitionError` where the undo is of another service or takes another request.
+    """
+    if undo is None:
+        return None, None
+    if isinstance(undo, Command):
+        _check_service(command, undo)
+        if undo.request is not command.request:
+            raise DefinitionError(
+                f"{undo!r} cannot undo {command!r} as it is: it takes {undo.request.__name__}, not "
+                f"{command.request.__name__}; pass a call or a function of the reply"
+            )
+        return undo.name, None
+    if isinstance(undo, Call):
+        _check_service(command, undo.command)
+        return undo.command.name, undo.payload()
+    unknown: Call[Any, Any] = undo(None)
+    _check_service(command, unknown.command)
+
+    def payload_of(reply: bytes | None) -> bytes:
+        call: Call[Any, Any] = undo(None if reply is None else command.decode(reply))
+        if call.command is not unknown.command:
+            raise DefinitionError(
+                f"the undo of {command!r} is sometimes {unknown.command!r}, sometimes {call.command!r}"
+            )
+        return call.payload()
+
+    return unknown.command.name, payload_of
+
+
+def _check_service(command: Command[..., Any, Any], undo: Command[..., Any, Any]) -> None:
+    if undo.service != command.service:
+        raise DefinitionError(
+            f"{undo!r} cannot undo {command!r}: only the same service can keep do and undo of one step in order"
+        )
+
+
+def _types_of(cls: type) -> tuple[Any, Any]:
+    for base in getattr(cls, "__orig_bases__", ()):
+        origin = getattr(base, "__origin__", None)
+        if origin is Saga:
+            takes, gives = base.__args__
+            return takes, gives
+    for base in cls.__mro__[1:]:
+        if "_input" in vars(base):
+            return vars(base)["_input"]._type, vars(base)["_output"]._type
+    raise DefinitionError(f"{cls.__name__}: name the input and result types, as in Saga[Order, str]")

@@ -1,0 +1,105 @@
+"""The header contract: metadata of every message but journal and ledger travels in Kafka headers, the payload as value.
+
+Names are lower case, values UTF-8. Of repeated headers the last wins. All headers of a record together stay under 16 KiB.
+A service that copies all headers of a command back into its reply and adds `outcome` takes part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+MESSAGE_ID = "message-id"
+SAGA_ID = "saga-id"
+SAGA_RUN = "saga-run"
+SAGA_TYPE = "saga-type"
+INPUT_TYPE = "input-type"
+COMMAND_TYPE = "command-type"
+STEP = "step"
+DIRECTION = "direction"
+IDEMPOTENCY_KEY = "idempotency-key"
+ATTEMPT = "attempt"
+REPLY_TO = "reply-to"
+REPLY_PARTITION = "reply-partition"
+REPLY_TOKEN = "reply-token"
+CORRELATION_ID = "correlation-id"
+DEADLINE = "deadline"
+SENT_AT = "sent-at"
+EPOCH = "epoch"
+SOURCE_PARTITION = "source-partition"
+TRACEPARENT = "traceparent"
+OUTCOME = "outcome"
+ERROR_TYPE = "error-type"
+ERROR_MESSAGE = "error-message"
+RETRY_AFTER_MS = "retry-after-ms"
+CONTENT_TYPE = "content-type"
+
+ECHOED = (
+    SAGA_ID,
+    SAGA_RUN,
+    SAGA_TYPE,
+    COMMAND_TYPE,
+    STEP,
+    DIRECTION,
+    IDEMPOTENCY_KEY,
+    ATTEMPT,
+    REPLY_TOKEN,
+    CORRELATION_ID,
+    EPOCH,
+    TRACEPARENT,
+)
+"""What a reply repeats of its command. More does no harm."""
+
+MAX_HEADER_BYTES = 16 * 1024
+MAX_ERROR_MESSAGE_BYTES = 4 * 1024
+
+
+class MalformedMessage(Exception):
+    """A record that does not follow the header contract. The message says what is wrong and where."""
+
+
+def read_headers(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """Headers as text by lower-case name, the last of repeated ones. Raises `MalformedMessage`."""
+    size = 0
+    found: dict[str, str] = {}
+    for name, value in headers:
+        size += len(name) + len(value or b"")
+        try:
+            found[name.lower()] = "" if value is None else value.decode()
+        except UnicodeDecodeError:
+            # Foreign headers (tracing, connectors) may be binary; only ours must be text.
+            found.pop(name.lower(), None)
+    if size > MAX_HEADER_BYTES:
+        raise MalformedMessage(f"the headers have {size} bytes, at most {MAX_HEADER_BYTES}")
+    return found
+
+
+def write_headers(values: Mapping[str, str | int | None]) -> list[tuple[str, bytes]]:
+    """Headers from text and whole numbers; None leaves one out."""
+    return [(name, str(value).encode()) for name, value in values.items() if value is not None]
+
+
+def need(headers: Mapping[str, str], name: str) -> str:
+    """A header that must be there. Raises `MalformedMessage`."""
+    value = headers.get(name)
+    if not value:
+        raise MalformedMessage(f"header {name!r} is missing")
+    return value
+
+
+def whole_number(headers: Mapping[str, str], name: str, default: int | None = None) -> int:
+    """A header that must be a whole number of at most 18 digits. Raises `MalformedMessage`."""
+    value = headers.get(name)
+    if not value:
+        if default is not None:
+            return default
+        raise MalformedMessage(f"header {name!r} is missing")
+    digits = value.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+        raise MalformedMessage(f"header {name!r} must be a whole number, not {value[:40]!r}")
+    return int(value)
+
+
+def shorten(text: str, limit: int = MAX_ERROR_MESSAGE_BYTES) -> str:
+    """Text cut to at most `limit` bytes of UTF-8."""
+    encoded = text.encode()
+    return text if len(encoded) <= limit else encoded[: limit - 3].decode(errors="ignore") + "…"

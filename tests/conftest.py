@@ -1,0 +1,39 @@
+"""What every test may ask for: a real broker, started once, and a prefix that keeps its topics apart."""
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.broker import find_kit, provide
+from orchestrator.errors import BrokerUnavailable
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "broker" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.broker)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch Kafka before the first test: once it takes longer than a test may."""
+    wanted = any(item.get_closest_marker("broker") for item in session.items)
+    if wanted and not session.config.option.collectonly and not os.environ.get("SAGA_TEST_BOOTSTRAP"):
+        try:
+            find_kit()
+        except BrokerUnavailable:
+            return  # the fixture says it again, as the failure of the tests that need it
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[str]:
+    """Bootstrap servers of a Kafka broker: the one SAGA_TEST_BOOTSTRAP names, else one started for this session."""
+    with provide(os.environ.get("SAGA_TEST_BOOTSTRAP"), ephemeral=True) as provided:
+        yield provided.bootstrap_servers
+
+
+@pytest.fixture
+def prefix() -> str:
+    """To be put before the name of every topic, group and transactional id of a test, such as `t4f9a2c1-`."""
+    return f"t{uuid.uuid4().hex[:7]}-"
