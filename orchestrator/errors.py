@@ -4,6 +4,8 @@ SagaError
 ├── BrokerUnavailable       no Kafka broker could be found or started
 ├── ConfigurationError      a setting is missing, malformed or not allowed
 ├── DefinitionError         a saga, a contract or a handler was declared wrongly
+├── Failure                 raised by a handler: a business failure, there was no effect
+├── RetryLater              raised by a handler: try this again
 ├── StepFailed              raised in a saga's code: a step did not succeed
 └── Abort                   raised by a saga's code: stop here and undo
 
@@ -33,6 +35,33 @@ class DefinitionError(SagaError):
     """A saga, a contract or a handler was declared wrongly; found when it is registered, never while it runs."""
 
     code = "definition"
+
+
+class Failure(SagaError):
+    """Raised by a handler: the command cannot succeed, and no execution under its key has had an effect.
+
+    Not retried; the saga undoes what it did before. A handler that cannot know whether there was an effect raises
+    `RetryLater` or lets its error through.
+    """
+
+    code = "failure"
+
+    def __init__(self, error_type: str, message: str = "") -> None:
+        super().__init__(f"{error_type}: {message}" if message else error_type)
+        self.error_type = error_type
+        self.message = message
+
+
+class RetryLater(SagaError):
+    """Raised by a handler: try this command again, `after` seconds if given, else as the step's policy says."""
+
+    code = "retry-later"
+
+    def __init__(self, after: float | None = None, error_type: str = "RetryLater", message: str = "") -> None:
+        super().__init__(f"{error_type}: {message}" if message else error_type)
+        self.after = after
+        self.error_type = error_type
+        self.message = message
 
 
 class StepFailed(SagaError):

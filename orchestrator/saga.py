@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from orchestrator.errors import DefinitionError
 from orchestrator.model.definition import Context, Definition, SleepRequest, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked, Together
-from orchestrator.model.events import DO_POLICY, UNDO_POLICY, RetryPolicy
+from orchestrator.model.events import RetryPolicy
 from orchestrator.service import Call, Command
 
 I = TypeVar("I")  # noqa: E741 - input, beside O for output
@@ -195,8 +195,8 @@ class Saga(Generic[I, O]):
             pivot,
             None if start_to_close is None else milliseconds(start_to_close),
             None if schedule_to_close is None else milliseconds(schedule_to_close),
-            DO_POLICY if retry is None else retry.policy(),
-            UNDO_POLICY if undo_retry is None else undo_retry.policy(),
+            None if retry is None else retry.policy(),
+            None if undo_retry is None else undo_retry.policy(),
             spread,
         )
         return StepAwaitable(command, request)

@@ -43,7 +43,7 @@ class Command(Generic[P, M, R]):
     def __init__(self, request: Callable[P, M], reply: type[R] | None) -> None:
         if not (isinstance(request, type) and issubclass(request, BaseModel)):
             raise DefinitionError(f"command(...): the request must be a pydantic model class, not {request!r}")
-        self.request: type[M] = request
+        self.request: type[BaseModel] = request
         self.reply: type[R] | None = reply
         self.service = ""
         self.name = ""

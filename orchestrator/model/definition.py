@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from orchestrator.model.events import DO_POLICY, UNDO_POLICY, RetryPolicy
+from orchestrator.model.events import RetryPolicy
 
 
 class Context(Protocol):
@@ -43,8 +43,8 @@ class StepRequest:
     pivot: bool = False
     start_to_close_ms: int | None = None
     schedule_to_close_ms: int | None = None
-    retry: RetryPolicy = DO_POLICY
-    undo_retry: RetryPolicy = UNDO_POLICY
+    retry: RetryPolicy | None = None
+    undo_retry: RetryPolicy | None = None
     spread: bool = False
 
 

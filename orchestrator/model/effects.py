@@ -69,7 +69,7 @@ def effects(event: ev.Event, saga_id: str, state: SagaState | None) -> tuple[Eff
         return ()
     if isinstance(event, ev.StepScheduled | ev.StepAttempted | ev.UndoScheduled | ev.UndoAttempted):
         return _command(event, state)
-    if isinstance(event, ev.SagaEnded):
+    if isinstance(event, ev.SagaEnded) and state.ended:
         return tuple(_answer(state, waiter) for waiter in state.waiters)
     if isinstance(event, ev.WaiterAdded) and state.ended:
         return (_answer(state, event.reply_to),)

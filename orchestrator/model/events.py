@@ -97,7 +97,7 @@ class WaiterAdded:
 
 @dataclass(frozen=True, slots=True)
 class StepScheduled:
-    """A step's first attempt. `after`: how many outcomes the code had seen when it asked for the step."""
+    """A step's first attempt. `after`: how many outcomes the code had seen; a policy of None is the default."""
 
     sequence: int
     after: int
@@ -110,8 +110,8 @@ class StepScheduled:
     pivot: bool = False
     start_to_close_ms: int | None = None
     schedule_to_close_ms: int | None = None
-    retry: RetryPolicy = DO_POLICY
-    undo_retry: RetryPolicy = UNDO_POLICY
+    retry: RetryPolicy | None = None
+    undo_retry: RetryPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +371,7 @@ class Decision:
 
     `run` is the run the events belong to; `message_id` the input's, remembered for repeats. `at_ms` is the partition's
     clock when it was decided. `source` says which input it was: its topic's role and its offset, empty for the
-    engine's own inputs.
+    engine's own inputs. One that another partition sent carries that partition and its counter.
     """
 
     saga_id: str
@@ -381,3 +381,5 @@ class Decision:
     message_id: str = ""
     source: str = ""
     source_offset: int = -1
+    internal_partition: int = -1
+    internal_counter: int = -1

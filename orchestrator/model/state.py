@@ -211,6 +211,7 @@ class SagaState:
         "started_at_ms",
         "started_by",
         "steps",
+        "stored_waiting",
         "traceparent",
         "undo_open",
         "undo_stack",
@@ -260,6 +261,8 @@ class SagaState:
         """Sequences whose stored record is out of date; the run's own record always is."""
         self.old_due: dict[int, int | None] = {}
         """The timer each sequence had when `changed` was last emptied (0: the run's)."""
+        self.stored_waiting = False
+        """Whether the store lists it among those that wait for code."""
 
     @property
     def status(self) -> Status:

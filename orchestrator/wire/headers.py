@@ -1,6 +1,6 @@
-"""The header contract: metadata of every message but journal and ledger travels in Kafka headers, the payload as value.
+"""The header contract: metadata of every message but journal and ledger is in Kafka headers, the payload is the value.
 
-Names are lower case, values UTF-8. Of repeated headers the last wins. All headers of a record together stay under 16 KiB.
+Names are lower case, values UTF-8. Of repeated headers the last wins. All headers of a record stay under 16 KiB.
 A service that copies all headers of a command back into its reply and adds `outcome` takes part.
 """
 

@@ -1,7 +1,7 @@
 """Reply tokens: a reply counts only if it carries the HMAC that the command carried.
 
-The token binds saga, run, sequence, direction and service, not the attempt or the epoch: any attempt may be answered, and
-an answer outlives its owner. Form: `<key id>.<hex of the first 16 bytes of HMAC-SHA256>`.
+The token binds saga, run, sequence, direction and service, not the attempt or the epoch: any attempt may be answered,
+and an answer outlives its owner. Form: `<key id>.<hex of the first 16 bytes of HMAC-SHA256>`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,250 @@
+"""Sends what accepted events ask for, at least once, and knows what is not acknowledged.
+
+An effect is done when its destination acknowledged it, not when it was handed over. The mark (`effects_sent`) is the
+journal offset below which everything is done; an effect whose destination keeps failing is listed beside the mark, so
+that one dead service pins nobody. Internal messages to one partition stay in order: after any error everything from the
+first unacknowledged one on is sent again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.log.base import Appender, Delivery, Failure, LogFull
+from orchestrator.model.effects import Answer, Command, Effect, Forward
+from orchestrator.topics import TopicNames
+from orchestrator.wire import headers as h
+from orchestrator.wire import inputs as wi
+from orchestrator.wire.commands import command_headers
+from orchestrator.wire.tokens import TokenKeys
+
+STUCK_AFTER = 3
+"""Failed sends after which an effect no longer holds the mark back."""
+MAX_STUCK = 200
+"""Beyond this many the mark waits: the list stands in every record."""
+RETRY_MS = 500
+STATUS = "saga-status"
+
+_FINAL = (Failure.UNKNOWN_TOPIC, Failure.UNAUTHORIZED, Failure.TOO_LARGE)
+
+
+@dataclass(slots=True, eq=False)
+class Outgoing:
+    """One effect under way."""
+
+    offset: int
+    index: int
+    effect: Effect
+    failures: int = 0
+    stuck: bool = False
+    acked: bool = False
+    retry_at_ms: int = 0
+
+
+class EffectSender:
+    """The effects of one partition in one epoch.
+
+    Delivery tokens are (`owner`, the effect). `refused` is called with a command that Kafka will not take (its topic is
+    missing, or may not be written), and why; `still_open` says whether an effect of unknown fate must be sent again.
+    """
+
+    def __init__(
+        self,
+        appender: Appender,
+        topics: TopicNames,
+        partition: int,
+        epoch: int,
+        keys: TokenKeys,
+        owner: Any,
+        refused: Callable[[Command, str], None],
+        still_open: Callable[[Effect], bool],
+    ) -> None:
+        self._appender = appender
+        self._topics = topics
+        self._partition = partition
+        self._epoch = epoch
+        self._keys = keys
+        self._owner = owner
+        self._refused = refused
+        self._still_open = still_open
+        self._offsets: deque[int] = deque()
+        self._counts: dict[int, int] = {}
+        self._stuck: dict[tuple[int, int], Outgoing] = {}
+        self._waiting: deque[Outgoing] = deque()
+        self._later: list[Outgoing] = []
+        self._lanes: dict[int, _Lane] = {}
+        self._open = 0
+        self.dropped_answers = 0
+
+    @property
+    def pending(self) -> int:
+        """Effects that are not acknowledged."""
+        return self._open
+
+    def mark(self, confirmed: int) -> tuple[int, tuple[tuple[int, int], ...]]:
+        """`effects_sent` and `effects_open` as they stand, `confirmed` being the last confirmed journal offset."""
+        while self._offsets and not self._counts.get(self._offsets[0]):
+            self._counts.pop(self._offsets.popleft(), None)
+        sent = self._offsets[0] - 1 if self._offsets else confirmed
+        return sent, tuple(sorted(self._stuck)) if self._stuck else ()
+
+    def send(self, offset: int, index: int, effect: Effect, now_ms: int, *, below_mark: bool = False) -> None:
+        """Takes an effect of an accepted event, in journal order. `below_mark`: it is one of the listed exceptions."""
+        out = Outgoing(offset, index, effect)
+        self._open += 1
+        if below_mark:
+            out.stuck = True
+            self._stuck[offset, index] = out
+        else:
+            if not self._offsets or self._offsets[-1] != offset:
+                self._offsets.append(offset)
+            self._counts[offset] = self._counts.get(offset, 0) + 1
+        if isinstance(effect, Forward):
+            lane = self._lanes.setdefault(effect.target, _Lane())
+            lane.entries.append(out)
+            if lane.broken:
+                return
+            lane.under_way += 1
+        self._produce(out, now_ms)
+
+    def delivered(self, out: Outgoing, delivery: Delivery, now_ms: int) -> None:
+        """What became of one send."""
+        if isinstance(out.effect, Forward):
+            self._lane_delivered(out.effect, out, delivery, now_ms)
+        elif delivery.failure is None:
+            self._done(out)
+        elif delivery.failure in _FINAL:
+            self._done(out)
+            if isinstance(out.effect, Command):
+                self._refused(out.effect, f"{delivery.failure.value}: {delivery.detail}".rstrip(": "))
+            else:
+                self.dropped_answers += 1
+        else:
+            self._failed(out, now_ms)
+
+    def tick(self, now_ms: int) -> None:
+        """Sends what had to wait for room or for a destination."""
+        while self._waiting and self._produce_now(self._waiting[0], now_ms):
+            self._waiting.popleft()
+        for lane in self._lanes.values():
+            if lane.broken and not lane.under_way and lane.retry_at_ms <= now_ms:
+                self._mend(lane, now_ms)
+        if self._later:
+            due = [out for out in self._later if out.retry_at_ms <= now_ms]
+            if due:
+                self._later = [out for out in self._later if out.retry_at_ms > now_ms]
+                for out in due:
+                    if self._still_open(out.effect):
+                        self._produce(out, now_ms)
+                    else:
+                        self._done(out)
+
+    def _produce(self, out: Outgoing, now_ms: int) -> None:
+        if self._waiting or not self._produce_now(out, now_ms):
+            self._waiting.append(out)
+
+    def _produce_now(self, out: Outgoing, now_ms: int) -> bool:
+        effect = out.effect
+        try:
+            if isinstance(effect, Command):
+                self._append(
+                    out, self._topics.commands(effect.service), effect.partition, effect, self._command(effect, now_ms)
+                )
+            elif isinstance(effect, Answer):
+                self._append(out, effect.reply_to.topic, effect.reply_to.partition, effect, _answer_headers(effect))
+            else:
+                self._append(out, self._topics.internal, effect.target, effect, self._forward(effect))
+        except LogFull:
+            return False
+        return True
+
+    def _append(self, out: Outgoing, topic: str, partition: int, effect: Any, headers: list[tuple[str, bytes]]) -> None:
+        value = effect.value if isinstance(effect, Forward) else effect.payload
+        key = effect.saga_id.encode()
+        self._appender.append(topic, partition, value, key=key, headers=headers, token=(self._owner, out))
+
+    def _command(self, command: Command, now_ms: int) -> list[tuple[str, bytes]]:
+        token = self._keys.sign(command.saga_id, command.run, command.sequence, command.direction, command.service)
+        return command_headers(
+            command,
+            epoch=self._epoch,
+            reply_to=self._topics.replies,
+            reply_partition=self._partition,
+            token=token,
+            sent_at_ms=now_ms,
+        )
+
+    def _forward(self, forward: Forward) -> list[tuple[str, bytes]]:
+        added: dict[str, str | int | None] = {
+            h.SAGA_ID: forward.saga_id,
+            wi.FORWARDED_FROM: forward.topic,
+            h.SOURCE_PARTITION: self._partition,
+            wi.COUNTER: forward.counter,
+        }
+        return [*forward.headers, *h.write_headers(added)]
+
+    def _done(self, out: Outgoing) -> None:
+        out.acked = True
+        self._open -= 1
+        if out.stuck:
+            self._stuck.pop((out.offset, out.index), None)
+        else:
+            self._counts[out.offset] -= 1
+
+    def _failed(self, out: Outgoing, now_ms: int) -> None:
+        out.failures += 1
+        if out.failures >= STUCK_AFTER and not out.stuck and len(self._stuck) < MAX_STUCK:
+            out.stuck = True
+            self._counts[out.offset] -= 1
+            self._stuck[out.offset, out.index] = out
+        out.retry_at_ms = now_ms + RETRY_MS
+        self._later.append(out)
+
+    def _lane_delivered(self, forward: Forward, out: Outgoing, delivery: Delivery, now_ms: int) -> None:
+        lane = self._lanes[forward.target]
+        lane.under_way -= 1
+        if delivery.failure is None:
+            out.acked = True
+        else:
+            lane.broken = True
+        while lane.entries and lane.entries[0].acked and not lane.broken:
+            self._done(lane.entries.popleft())
+        lane.retry_at_ms = now_ms + RETRY_MS
+
+    def _mend(self, lane: _Lane, now_ms: int) -> None:
+        """Nothing of a broken lane is on its way any more: all from the first unacknowledged one on goes again."""
+        lane.broken = False
+        while lane.entries and lane.entries[0].acked:
+            self._done(lane.entries.popleft())
+        for entry in lane.entries:
+            entry.acked = False
+            lane.under_way += 1
+            self._produce(entry, now_ms)
+
+
+class _Lane:
+    """Internal messages to one partition, in order."""
+
+    __slots__ = ("broken", "entries", "retry_at_ms", "under_way")
+
+    def __init__(self) -> None:
+        self.entries: deque[Outgoing] = deque()
+        self.under_way = 0
+        self.broken = False
+        self.retry_at_ms = 0
+
+
+def _answer_headers(answer: Answer) -> list[tuple[str, bytes]]:
+    return h.write_headers(
+        {
+            h.SAGA_ID: answer.saga_id,
+            h.SAGA_RUN: answer.run or None,
+            h.CORRELATION_ID: answer.reply_to.correlation_id,
+            STATUS: answer.status,
+            h.ERROR_TYPE: answer.error_type or None,
+            h.ERROR_MESSAGE: h.shorten(answer.error_message) if answer.error_message else None,
+        }
+    )

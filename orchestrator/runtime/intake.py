@@ -1,0 +1,189 @@
+"""The way in: records of the four input topics become inputs, in the order of each topic; bad ones become dead letters.
+
+A bad record holds its topic's partition back until its dead letter is acknowledged, a few milliseconds: so its position
+never passes it before it can be found again, and nothing after it is consumed twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.log.base import Appender, Delivery, LogFull, Record
+from orchestrator.model import messages as msg
+from orchestrator.model.ids import partition_of
+from orchestrator.model.turn import MAX_BYTES
+from orchestrator.wire import headers as h
+from orchestrator.wire.dead_letters import dead_letter_headers
+from orchestrator.wire.headers import MalformedMessage, read_headers
+from orchestrator.wire.inputs import INBOX, INTERNAL, OPERATIONS, REPLIES, ROLES, Passage, read_input, read_passage
+
+if TYPE_CHECKING:
+    from orchestrator.runtime.partition import PartitionConfig
+
+_ORDER = (OPERATIONS, INTERNAL, REPLIES, INBOX)
+"""Who goes first: operators never queue behind starts, and what is under way not behind what is new."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """One record as read: an input for this partition, or one to forward to `target`."""
+
+    role: str
+    record: Record
+    input: msg.Input | None
+    saga_id: str
+    passage: Passage | None = None
+    target: int | None = None
+    token: str = ""
+    forwarded_headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class DeadLetter:
+    """A dead letter under way; its role's partition waits for it."""
+
+    role: str
+    record: Record
+    headers: list[tuple[str, bytes]]
+    passage: Passage | None
+
+
+class Intake:
+    """The four queues of a partition. `positions` are the next offsets to take, as the journal will record them."""
+
+    def __init__(
+        self,
+        number: int,
+        config: PartitionConfig,
+        positions: dict[str, int],
+        internal_taken: dict[str, int],
+        token: Any,
+        outward: Appender,
+    ) -> None:
+        self.positions = {role: positions.get(role, -1) for role in ROLES}
+        self.waiting = 0
+        self.dead_letters = 0
+        self.gaps = 0
+        self._number = number
+        self._config = config
+        self._taken = {int(source): counter for source, counter in internal_taken.items()}
+        self._token = token
+        self._outward = outward
+        self._queues: dict[str, deque[Record]] = {role: deque() for role in ROLES}
+        self._blocked: dict[str, DeadLetter] = {}
+        self._unsent: deque[DeadLetter] = deque()
+
+    def put(self, role: str, record: Record) -> None:
+        """Queues a record. The first one of a topic that was never read tells where it begins."""
+        if self.positions[role] < 0:
+            self.positions[role] = record.offset
+        self._queues[role].append(record)
+        self.waiting += 1
+
+    def consumed(self, role: str) -> int:
+        """The offset up to which the topic is consumed."""
+        return max(0, self.positions[role])
+
+    def next(self) -> Taken | None:
+        """The next record that can be decided; bad ones on the way go to the dead letters."""
+        self._send_unsent()
+        for role in _ORDER:
+            queue = self._queues[role]
+            while queue and role not in self._blocked:
+                record = queue.popleft()
+                self.waiting -= 1
+                taken = self._read(role, record)
+                if taken is not None:
+                    return taken
+        return None
+
+    def done(self, taken: Taken) -> None:
+        """The record is decided: its position goes along with the next journal record."""
+        self.positions[taken.role] = taken.record.offset + 1
+        if taken.passage is not None:
+            self._taken[taken.passage.source] = taken.passage.counter
+
+    def reject(self, taken: Taken, reason: str, kind: str) -> None:
+        """Sends the record to the dead letters."""
+        self._reject(taken.role, taken.record, reason, kind, taken.passage)
+
+    def dead_letter_delivered(self, letter: DeadLetter, delivery: Delivery) -> tuple[int, int] | None:
+        """Goes on behind an acknowledged dead letter; one that failed is sent again.
+
+        Gives (source, counter) where the letter was an internal message, whose counter has to be journaled.
+        """
+        if delivery.failure is not None:
+            self._unsent.append(letter)
+            return None
+        self.dead_letters += 1
+        del self._blocked[letter.role]
+        self.positions[letter.role] = letter.record.offset + 1
+        if letter.passage is None:
+            return None
+        self._taken[letter.passage.source] = letter.passage.counter
+        return letter.passage.source, letter.passage.counter
+
+    def _read(self, role: str, record: Record) -> Taken | None:
+        passage: Passage | None = None
+        try:
+            headers = read_headers(record.headers)
+            if role == INTERNAL:
+                passage = read_passage(headers)
+                if not self._is_next(passage):
+                    self.positions[role] = record.offset + 1
+                    return None
+            given = read_input(role, record, headers)
+        except MalformedMessage as error:
+            self._reject(role, record, str(error), "MalformedMessage", passage)
+            return None
+        target = partition_of(given.saga_id, self._config.partitions)
+        if target == self._number:
+            return Taken(role, record, given, given.saga_id, passage, None, headers.get(h.REPLY_TOKEN, ""))
+        if role == INTERNAL:
+            self._reject(
+                role, record, f"it belongs to partition {target} and was forwarded before", "Misrouted", passage
+            )
+            return None
+        if len(record.value or b"") > MAX_BYTES:
+            size = len(record.value or b"")
+            self._reject(role, record, f"{size} bytes are too many to forward to partition {target}", "TooLarge", None)
+            return None
+        forwarded = record.headers
+        if isinstance(given, msg.External) and h.MESSAGE_ID not in headers:
+            forwarded = (*forwarded, (h.MESSAGE_ID, given.message_id.encode()))
+        return Taken(role, record, None, given.saga_id, None, target, "", tuple(forwarded))
+
+    def _is_next(self, passage: Passage) -> bool:
+        """Of each source the next counter only: repeats are dropped, and what follows a gap until it is filled."""
+        last = self._taken.get(passage.source, 0)
+        if passage.counter > last + 1:
+            self.gaps += 1
+        return passage.counter == last + 1
+
+    def _reject(self, role: str, record: Record, reason: str, kind: str, passage: Passage | None) -> None:
+        headers = dead_letter_headers(
+            record.topic, record.partition, record.offset, record.timestamp_ms, record.headers, reason, kind
+        )
+        letter = DeadLetter(role, record, headers, passage)
+        self._blocked[role] = letter
+        self._unsent.append(letter)
+        self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        while self._unsent:
+            letter = self._unsent[0]
+            record = letter.record
+            try:
+                self._outward.append(
+                    self._config.topics.dead_letters,
+                    self._number,
+                    record.value,
+                    key=record.key,
+                    headers=letter.headers,
+                    token=(self._token, letter),
+                )
+            except LogFull:
+                return
+            self._unsent.popleft()

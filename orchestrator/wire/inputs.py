@@ -1,0 +1,162 @@
+"""Inputs as records: what clients, participants and operators write, and how it is read.
+
+A start needs a key (the saga id) and the header `saga-type`; everything else has a default, so that `kcat` can start a
+saga. A forwarded input is the original record with headers that say where it came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.model import messages as msg
+from orchestrator.model.messages import Outcome, Override, ReplyAddress
+from orchestrator.wire import headers as h
+from orchestrator.wire.headers import MalformedMessage
+
+INBOX = "inbox"
+REPLIES = "replies"
+INTERNAL = "internal"
+OPERATIONS = "operations"
+ROLES = (INBOX, REPLIES, INTERNAL, OPERATIONS)
+"""The four input topics of a partition, by role."""
+
+FORWARDED_FROM = "forwarded-from"
+COUNTER = "internal-counter"
+BY = "by"
+REASON = "reason"
+MAX_SAGA_ID_BYTES = 512
+MAX_MESSAGE_ID_BYTES = 512
+
+
+class Incoming(Protocol):
+    """What is read of a record besides its headers."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """How an internal message travelled: the partition that sent it and its number among those for this partition."""
+
+    source: int
+    counter: int
+
+
+def read_passage(headers: dict[str, str]) -> Passage:
+    """Raises `MalformedMessage`."""
+    return Passage(h.whole_number(headers, h.SOURCE_PARTITION), h.whole_number(headers, COUNTER))
+
+
+def read_input(role: str, record: Incoming, headers: dict[str, str]) -> msg.Input:
+    """The input in a record of the topic with this role. Raises `MalformedMessage`."""
+    if role == INTERNAL:
+        role = h.need(headers, FORWARDED_FROM)
+    saga_id = _saga_id(record, headers)
+    if role == REPLIES:
+        return _reply(saga_id, record, headers)
+    if role == OPERATIONS:
+        return _operation(saga_id, record, headers)
+    if role == INBOX:
+        return _inbox(saga_id, record, headers)
+    raise MalformedMessage(f"header {FORWARDED_FROM!r}: {role[:40]!r} is no input topic")
+
+
+def _saga_id(record: Incoming, headers: dict[str, str]) -> str:
+    saga_id = headers.get(h.SAGA_ID)
+    if not saga_id:
+        try:
+            saga_id = (record.key or b"").decode()
+        except UnicodeDecodeError:
+            raise MalformedMessage("the key is not UTF-8; the saga id belongs there or into 'saga-id'") from None
+    if not saga_id:
+        raise MalformedMessage("no saga id: give it as the record's key or in the header 'saga-id'")
+    if "\0" in saga_id or len(saga_id.encode()) > MAX_SAGA_ID_BYTES:
+        raise MalformedMessage(f"a saga id has at most {MAX_SAGA_ID_BYTES} bytes and no NUL")
+    return saga_id
+
+
+def _message_id(record: Incoming, headers: dict[str, str]) -> str:
+    given = headers.get(h.MESSAGE_ID)
+    if not given:
+        return f"{record.topic}-{record.partition}-{record.offset}"
+    if "\0" in given or len(given.encode()) > MAX_MESSAGE_ID_BYTES:
+        raise MalformedMessage(f"header {h.MESSAGE_ID!r} has at most {MAX_MESSAGE_ID_BYTES} bytes and no NUL")
+    return given
+
+
+def _reply_to(headers: dict[str, str]) -> ReplyAddress | None:
+    topic = headers.get(h.REPLY_TO)
+    if not topic:
+        return None
+    return ReplyAddress(topic, h.whole_number(headers, h.REPLY_PARTITION), headers.get(h.CORRELATION_ID, ""))
+
+
+def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input:
+    kind = headers.get(h.INPUT_TYPE, "start")
+    message_id = _message_id(record, headers)
+    if kind == "start":
+        saga_type = h.need(headers, h.SAGA_TYPE)
+        return msg.Start(
+            saga_id, message_id, saga_type, record.value or b"", _reply_to(headers), headers.get(h.TRACEPARENT)
+        )
+    if kind == "attach":
+        reply_to = _reply_to(headers)
+        if reply_to is None:
+            raise MalformedMessage(f"to attach needs the header {h.REPLY_TO!r}")
+        return msg.Attach(saga_id, message_id, reply_to)
+    if kind == "cancel":
+        return _cancel(saga_id, message_id, headers)
+    raise MalformedMessage(f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is none of start, attach, cancel")
+
+
+def _cancel(saga_id: str, message_id: str, headers: dict[str, str]) -> msg.Cancel:
+    return msg.Cancel(
+        saga_id, message_id, headers.get(h.SAGA_RUN) or None, h.shorten(headers.get(REASON, "")), headers.get(BY, "")
+    )
+
+
+def _operation(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input:
+    kind = h.need(headers, h.INPUT_TYPE)
+    message_id = _message_id(record, headers)
+    run = headers.get(h.SAGA_RUN) or None
+    reason, by = h.shorten(headers.get(REASON, "")), headers.get(BY, "")
+    if kind == "terminate":
+        return msg.Terminate(saga_id, message_id, run, reason, by)
+    if kind == "cancel":
+        return _cancel(saga_id, message_id, headers)
+    if kind in Override._value2member_map_:
+        sequence = h.whole_number(headers, h.STEP, 0)
+        return msg.Unpark(saga_id, message_id, Override(kind), sequence, record.value, run, reason, by or "operator")
+    raise MalformedMessage(f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is no operation")
+
+
+def _reply(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Reply:
+    outcome = h.need(headers, h.OUTCOME)
+    if outcome not in Outcome._value2member_map_:
+        raise MalformedMessage(f"header {h.OUTCOME!r} must be success, failure or retry, not {outcome[:40]!r}")
+    direction = headers.get(h.DIRECTION, "do")
+    if direction not in ("do", "undo"):
+        raise MalformedMessage(f"header {h.DIRECTION!r} must be do or undo, not {direction[:40]!r}")
+    retry_after = h.whole_number(headers, h.RETRY_AFTER_MS, -1)
+    return msg.Reply(
+        saga_id,
+        h.need(headers, h.SAGA_RUN),
+        h.whole_number(headers, h.STEP),
+        direction == "undo",
+        h.whole_number(headers, h.ATTEMPT, 1),
+        Outcome(outcome),
+        record.value or b"",
+        h.shorten(headers.get(h.ERROR_TYPE, ""), 256),
+        h.shorten(headers.get(h.ERROR_MESSAGE, "")),
+        retry_after if retry_after >= 0 else None,
+    )
