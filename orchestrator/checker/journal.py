@@ -1,0 +1,198 @@
+"""The journal's part of the check: rule R, positions, histories (C2, C4, C6, C10, C12)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from orchestrator.checker.evidence import Evidence, Verdict
+from orchestrator.model import events as ev
+from orchestrator.model.evolve import BrokenHistory, evolve, transition_of
+from orchestrator.model.rule import JournalHalted, Kind, Rule
+from orchestrator.model.state import FINAL, SagaState, StepStatus
+from orchestrator.wire.avro import UnreadableRecord
+from orchestrator.wire.journal import Envelope, read_decision, read_envelope
+
+
+@dataclass(slots=True)
+class History:
+    """One run as the accepted journal tells it: (offset, time, event) in order."""
+
+    saga_id: str
+    run: str
+    partition: int
+    state: SagaState
+    events: list[tuple[int, int, ev.Event]] = field(default_factory=list)
+    terminal: int = 0
+
+
+@dataclass(slots=True)
+class Accepted:
+    """All accepted decisions of all partitions."""
+
+    histories: dict[tuple[str, str], History] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    forwarded: int = 0
+
+
+def read_journal(evidence: Evidence, verdict: Verdict) -> Accepted:
+    """Applies rule R to every partition; checks C6 and C10 on the way."""
+    accepted = Accepted()
+    for partition, records in evidence.journal.items():
+        rule = Rule()
+        positions: dict[str, int] = {}
+        for record in records:
+            try:
+                envelope = read_envelope(record.value)
+                counts = rule.accept(
+                    envelope.kind, envelope.nonce, envelope.seq, envelope.prev_hash, record.offset, record.value or b""
+                )
+                decision = read_decision(envelope) if counts and envelope.kind == Kind.DECISION else None
+            except (UnreadableRecord, JournalHalted) as error:
+                verdict.blame("C6", f"journal {partition} at offset {record.offset}: {error}")
+                break
+            if not counts:
+                verdict.dropped += 1
+                continue
+            if envelope.kind == Kind.DECISION:
+                _check_positions(partition, record.offset, envelope, decision, positions, verdict)
+            if decision is not None:
+                verdict.decisions += 1
+                _apply(partition, record.offset, decision, accepted, verdict)
+    return accepted
+
+
+def _check_positions(
+    partition: int,
+    offset: int,
+    envelope: Envelope,
+    decision: ev.Decision | None,
+    positions: dict[str, int],
+    verdict: Verdict,
+) -> None:
+    """C10: positions never go back, and an input is decided where the position stood, not again."""
+    for role, position in envelope.input_positions.items():
+        before = positions.get(role, -1)
+        if position < before:
+            verdict.blame("C10", f"journal {partition} at {offset}: {role} went back from {before} to {position}")
+        if decision is not None and decision.source == role:
+            taken = decision.source_offset
+            if taken < before or taken + 1 > position:
+                verdict.blame(
+                    "C10", f"journal {partition} at {offset}: {role} {taken} decided between {before} and {position}"
+                )
+        positions[role] = position
+
+
+def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepted, verdict: Verdict) -> None:
+    for event in decision.events:
+        if isinstance(event, ev.InputForwarded):
+            accepted.forwarded += 1
+        elif isinstance(event, ev.InputAbsorbed):
+            verdict.absorbed += 1
+        elif isinstance(event, ev.AttachRefused):
+            accepted.refused.add(event.reply_to.correlation_id)
+    if not decision.run:
+        return
+    key = (decision.saga_id, decision.run)
+    history = accepted.histories.get(key)
+    if history is None:
+        history = accepted.histories[key] = History(
+            decision.saga_id, decision.run, partition, SagaState(decision.saga_id, decision.run)
+        )
+    for event in decision.events:
+        _note_transition(history.state, event, verdict)
+        _check_time(history, event, decision.at_ms, verdict)
+        try:
+            evolve(history.state, event, decision.at_ms)
+        except BrokenHistory as broken:
+            verdict.blame("C2", f"journal {partition} at {offset}: {broken}")
+            return
+        history.events.append((offset, decision.at_ms, event))
+        history.terminal += isinstance(event, ev.SagaEnded)
+
+
+def _note_transition(state: SagaState, event: ev.Event, verdict: Verdict) -> None:
+    name = transition_of(event)
+    sequence = getattr(event, "sequence", None)
+    if sequence is None or isinstance(event, ev.InputAbsorbed):
+        verdict.transitions.add((str(state.phase), name))
+    else:
+        step = state.steps.get(sequence)
+        verdict.transitions.add((str(step.status) if step is not None else "None", name))
+
+
+def _check_time(history: History, event: ev.Event, at_ms: int, verdict: Verdict) -> None:
+    """C12: nothing that waits for a time happens before it."""
+    early = isinstance(event, ev.SleepEnded | ev.StepAttempted | ev.UndoAttempted)
+    if early and not getattr(event, "by", ""):
+        due = history.state.due_of(event.sequence)  # type: ignore[union-attr]
+        if due is None or at_ms < due:
+            verdict.blame("C12", f"{history.saga_id}: {event} at {at_ms}, due {due}")
+
+
+def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
+    """C2 and C4 on every run."""
+    for history in accepted.histories.values():
+        state = history.state
+        verdict.sagas += 1
+        status = str(state.status)
+        verdict.statuses[status] = verdict.statuses.get(status, 0) + 1
+        if history.terminal > 1:
+            verdict.blame("C2", f"{history.saga_id} ended {history.terminal} times")
+        waits = state.parked or state.phase is ev.Status.WAITING_FOR_CODE
+        if evidence.settled and state.phase not in FINAL and not waits:
+            verdict.blame("C2", f"{history.saga_id} is {status} after all is quiet")
+        if state.phase in FINAL and state.phase is not ev.Status.TERMINATED:
+            _check_undone(history, verdict)
+
+
+_NOT_TO_UNDO = {StepStatus.REFUSED, StepStatus.SLEPT, StepStatus.SLEEP_CANCELED}
+
+
+def _check_undone(history: History, verdict: Verdict) -> None:
+    """C4, from the events alone: exactly the done and unknown steps with an undo, in reverse order of scheduling."""
+    state = history.state
+    completed = state.phase is ev.Status.COMPLETED
+    after: dict[int, int] = {}
+    ended: dict[int, int] = {}
+    undoable: set[int] = set()
+    pivot: set[int] = set()
+    happened: dict[int, str] = {}
+    begun: dict[int, int] = {}
+    undone: dict[int, int] = {}
+    outcomes = 0
+    compensating_from = len(history.events)
+    for place, (_, _, event) in enumerate(history.events):
+        if isinstance(event, ev.StepScheduled):
+            after[event.sequence] = event.after
+            if event.undo_command is not None:
+                undoable.add(event.sequence)
+            if event.pivot:
+                pivot.add(event.sequence)
+        elif isinstance(event, ev.SleepEnded | ev.CancelRaised):
+            outcomes += 1
+        elif isinstance(event, ev.StepSucceeded | ev.StepRefused | ev.StepEndedUnknown):
+            by_code = isinstance(event, ev.StepEndedUnknown) and event.cause is ev.UnknownCause.CANCELED
+            outcomes += not by_code
+            ended[event.sequence] = event.after if isinstance(event, ev.StepEndedUnknown) and by_code else outcomes
+            happened[event.sequence] = type(event).__name__
+        elif isinstance(event, ev.UndoScheduled):
+            begun[event.sequence] = place
+        elif isinstance(event, ev.UndoSucceeded | ev.UndoSkipped):
+            undone[event.sequence] = place
+        elif isinstance(event, ev.CompensationStarted):
+            compensating_from = place
+    past_pivot = any(happened.get(sequence) == "StepSucceeded" for sequence in pivot)
+    unknown = {s for s in undoable if happened.get(s) == "StepEndedUnknown"}
+    done = {s for s in undoable if happened.get(s) == "StepSucceeded"}
+    expected = unknown if completed or past_pivot else unknown | done
+    if set(undone) != expected:
+        verdict.blame("C4", f"{history.saga_id} {state.phase}: undone {sorted(undone)}, expected {sorted(expected)}")
+    for sequence, place in begun.items():
+        if place < compensating_from:
+            continue
+        for later, later_after in after.items():
+            if later in undone and later_after >= ended[sequence] and undone[later] > place:
+                verdict.blame(
+                    "C4", f"{history.saga_id}: step {sequence} undone before step {later}, scheduled after it"
+                )

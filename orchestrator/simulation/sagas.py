@@ -1,0 +1,144 @@
+"""Random sagas: a plan drawn from the seed travels as the start's payload, one body carries out any plan.
+
+A plan is a tree of ("seq", ...), ("par", ...), ("step", ...), ("sleep", ms), ("try", plan). A step carries the script its
+service will act by: what each attempt of its `do` and `undo` comes to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable
+from random import Random
+from typing import Any
+
+from orchestrator.errors import Abort, StepFailed
+from orchestrator.model.definition import Context, Definition, SleepRequest, StepRequest
+from orchestrator.model.driver import Asked, Together
+from orchestrator.model.events import RetryPolicy
+
+SERVICES = ("inventory", "payments", "shipping")
+TYPES = ("Plain", "Timed")
+Plan = list[Any]
+
+
+async def carry_out(context: Context, payload: bytes) -> bytes:
+    """The body of every simulated saga."""
+    plan = json.loads(payload)
+    try:
+        await _walk(plan["plan"])
+    finally:
+        if plan["cleanup"]:
+            await Asked(_request(plan["cleanup"]))
+    if plan["bug"]:
+        raise ValueError("a bug in the saga's code")
+    return b'"done"'
+
+
+def _walk(plan: Plan) -> Awaitable[Any]:
+    kind = plan[0]
+    if kind == "step":
+        return Asked(_request(plan[1]))
+    if kind == "sleep":
+        return Asked(SleepRequest(plan[1]))
+    if kind == "par":
+        return Together(tuple(_walk(part) for part in plan[1]))
+    return _sequence(plan)
+
+
+async def _sequence(plan: Plan) -> None:
+    if plan[0] == "abort":
+        raise Abort("Aborted")
+    try:
+        for part in plan[1]:
+            await _walk(part)
+    except StepFailed:
+        if plan[0] != "try":
+            raise
+
+
+def _request(step: dict[str, Any]) -> StepRequest:
+    script = json.dumps(step["script"]).encode()
+    attempts = step["attempts"]
+    return StepRequest(
+        step["service"],
+        "act",
+        script,
+        "revert" if step["undo"] else None,
+        (lambda reply: script) if step["undo"] == "by reply" else None,
+        pivot=step["pivot"],
+        start_to_close_ms=step["timeout"],
+        retry=RetryPolicy(initial_interval_ms=200, maximum_interval_ms=5_000, maximum_attempts=attempts),
+        undo_retry=RetryPolicy(initial_interval_ms=100, maximum_interval_ms=1_000, maximum_attempts=4, park=True),
+        spread=step["spread"],
+    )
+
+
+def definitions() -> dict[str, Definition]:
+    """Both saga types; the second one has a time limit."""
+    return {
+        "Plain": Definition("Plain", carry_out),
+        "Timed": Definition("Timed", carry_out, execution_timeout_ms=30_000),
+    }
+
+
+def draw(random: Random) -> bytes:
+    """A start's payload."""
+    kind = random.random()
+    parts = [_part(random, 2) for _ in range(random.randint(1, 5))]
+    if kind < 0.12:
+        parts.append(["abort"])
+    elif kind < 0.32:
+        parts.append(["step", _step(random, pivot=True)])
+        parts.extend(["step", _step(random, after_pivot=True)] for _ in range(random.randint(0, 2)))
+    elif kind < 0.36:
+        parts.append(["par", [["step", _step(random)] for _ in range(random.randint(10, 30))]])
+    cleanup = _step(random) if random.random() < 0.08 else None
+    plan = {"plan": ["seq", parts], "cleanup": cleanup, "bug": random.random() < 0.02}
+    return json.dumps(plan).encode()
+
+
+def _part(random: Random, depth: int) -> Plan:
+    kind = random.random()
+    if depth and kind < 0.2:
+        return ["par", [_part(random, depth - 1) for _ in range(random.randint(2, 3))]]
+    if depth and kind < 0.28:
+        return ["try", [_part(random, depth - 1) for _ in range(random.randint(1, 2))]]
+    if kind < 0.36:
+        return ["sleep", random.choice((0, 1, 50, 3_000, 20_000))]
+    return ["step", _step(random)]
+
+
+def _step(random: Random, *, pivot: bool = False, after_pivot: bool = False) -> dict[str, Any]:
+    undo = None if pivot else random.choice((None, "same", "same", "by reply"))
+    return {
+        "service": random.choice(SERVICES),
+        "undo": undo,
+        "pivot": pivot,
+        "attempts": random.choice((1, 2, 4)),
+        "timeout": random.choice((None, None, None, 400, 2_000)),
+        "spread": random.random() < 0.2,
+        "script": _script(random),
+    }
+
+
+def _script(random: Random) -> dict[str, list[str]]:
+    """Outcomes by attempt, the last one for all that follow: s success, f failure, r retry, e retry after an effect,
+
+    h hangs until long after any timeout. A failure never follows an attempt that may have had an effect.
+    """
+    kind = random.random()
+    if kind < 0.62:
+        do = ["s"]
+    elif kind < 0.72:
+        do = ["f"]
+    elif kind < 0.82:
+        do = ["r"] * random.randint(1, 3) + [random.choice("sf")]
+    elif kind < 0.90:
+        do = ["e"] * random.randint(1, 3) + ["s"]
+    elif kind < 0.95:
+        do = ["h", "s"]
+    else:
+        do = ["r"]
+    kind = random.random()
+    undo = ["s"] if kind < 0.8 else ["r", "s"] if kind < 0.9 else ["e", "h", "s"] if kind < 0.96 else ["f"]
+    return {"do": do, "undo": undo}

@@ -1,0 +1,98 @@
+"""Simulated services: handlers that act by the script in the command, and a record of every effect they had."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from orchestrator.checker.evidence import ServiceEffect
+from orchestrator.model.messages import Outcome
+from orchestrator.participant import rules
+from orchestrator.participant.work import Finished, Work
+from orchestrator.wire.commands import CommandMessage, ReplyMessage
+
+HANG_MS = 8_000
+
+
+class Database:
+    """What one service has done, and, where it commits the key with the effect, its inbox: it outlives every crash."""
+
+    def __init__(self, service: str, *, inbox: bool) -> None:
+        self.service = service
+        self.inbox: dict[tuple[str, str, int], rules.Entry] | None = {} if inbox else None
+
+
+class ScriptedExecutor:
+    """Runs handlers over virtual time: an effect happens when its handler ends, and never if the process died before."""
+
+    def __init__(
+        self, database: Database, effects: list[ServiceEffect], now_ms: Callable[[], int], delay_ms: Callable[[], int]
+    ) -> None:
+        self._database = database
+        self._effects = effects
+        self._now_ms = now_ms
+        self._delay_ms = delay_ms
+        self._running: list[tuple[int, Work]] = []
+        self.duplicates = 0
+
+    def start(self, work: Work) -> None:
+        outcome = _scripted(work.command)
+        self._running.append((self._now_ms() + (HANG_MS if outcome == "h" else self._delay_ms()), work))
+
+    @property
+    def due_ms(self) -> int | None:
+        """When the next handler ends."""
+        return min((at for at, _ in self._running), default=None)
+
+    @property
+    def longest_ms(self) -> int:
+        """For how long a handler that should have ended by now was kept from it."""
+        return max((self._now_ms() - at for at, _ in self._running), default=0)
+
+    def poll(self) -> Sequence[Finished]:
+        now_ms = self._now_ms()
+        if not self._running or min(at for at, _ in self._running) > now_ms:
+            return ()
+        ended = [work for at, work in self._running if at <= now_ms]
+        self._running = [(at, work) for at, work in self._running if at > now_ms]
+        return [self._perform(work) for work in ended]
+
+    def _perform(self, work: Work) -> Finished:
+        command = work.command
+        inbox = self._database.inbox
+        if inbox is None:
+            return Finished(work, self._act(command, transactional=False))
+        decision = rules.decide(command, inbox.get(command.unit))
+        if isinstance(decision, rules.Answer | rules.Refuse):
+            self.duplicates += 1
+            return Finished(work, decision.reply, False)
+        reply = self._act(command, transactional=True)
+        undo = command.direction == "undo"
+        inbox[command.unit] = rules.record(inbox.get(command.unit), undo, command.attempt, reply)
+        return Finished(work, reply)
+
+    def _act(self, command: CommandMessage, *, transactional: bool) -> ReplyMessage:
+        outcome = _scripted(command)
+        if outcome == "f":
+            return ReplyMessage(Outcome.FAILURE, error_type="Refused")
+        if outcome == "r" or (outcome == "e" and transactional):
+            return ReplyMessage(Outcome.RETRY, error_type="Busy")
+        self._effects.append(
+            ServiceEffect(
+                len(self._effects),
+                self._database.service,
+                command.idempotency_key,
+                command.saga_id,
+                command.run,
+                command.sequence,
+                command.direction,
+            )
+        )
+        if outcome == "e":
+            return ReplyMessage(Outcome.RETRY, error_type="Unsure")
+        return ReplyMessage(Outcome.SUCCESS, b'"ok"')
+
+
+def _scripted(command: CommandMessage) -> str:
+    script: list[str] = json.loads(command.payload)[command.direction]
+    return script[min(command.attempt, len(script)) - 1]
