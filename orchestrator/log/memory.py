@@ -49,10 +49,12 @@ _make = tuple.__new__
 class Partition:
     """One partition: `records[0]` has offset `start`, no record takes more than `limit` bytes."""
 
-    __slots__ = ("limit", "records", "start")
+    __slots__ = ("limit", "records", "start", "wakes")
 
     def __init__(self, limit: int) -> None:
         self.records: list[Record] = []
+        self.wakes: list[Event] = []
+        """The events of the readers that have it assigned, set by every append."""
         self.start = 0
         self.limit = limit
 
@@ -72,8 +74,6 @@ class MemoryLog:
         self.clock = clock
         self.topics: dict[str, TopicState] = {}
         self.partitions: dict[TopicPartition, Partition] = {}
-        self.wakes: list[Event] = []
-        """The events of readers, set by every append."""
         self._groups: dict[str, Group] = {}
         self._settings = _SETTINGS | {"max.message.bytes": str(max_message_bytes)}
         self._created = 0
@@ -186,7 +186,7 @@ class MemoryAppender:
         done.append(_make(Delivery, (token, offset, now, None, "")))
         if self._wake is not None:
             self._wake.set()
-        for wake in log.wakes:
+        for wake in target.wakes:
             wake.set()
 
     def poll(self) -> list[Delivery]:
@@ -214,7 +214,7 @@ class MemoryAppender:
         target.records.append(
             Record(sent.topic, sent.partition, sent.offset, sent.timestamp_ms, sent.key, sent.value, sent.headers)
         )
-        for wake in self.log.wakes:
+        for wake in target.wakes:
             wake.set()
 
     def _arrive(self, delivery: Delivery) -> None:
@@ -261,8 +261,6 @@ class MemoryReader:
         self._news: deque[Happening] = deque()
         self._turn = 0
         self._member = group is not None
-        if wake is not None:
-            log.wakes.append(wake)
         if group is not None:
             group.join(self)
 
@@ -273,11 +271,22 @@ class MemoryReader:
         cursor = self._cursors.get(key)
         if cursor is None:
             self._cursors[key] = _Cursor(topic, partition, offset)
+            watched = self._log.partitions.get(key)
+            if self._wake is not None and watched is not None:
+                watched.wakes.append(self._wake)
         else:
             cursor.offset = offset
+        if self._wake is not None:
+            self._wake.set()
 
     def unassign(self, topic: str, partition: int) -> None:
-        self._cursors.pop((topic, partition), None)
+        self._drop(topic, partition)
+
+    def _drop(self, topic: str, partition: int) -> None:
+        watched = self._log.partitions.get((topic, partition))
+        if self._cursors.pop((topic, partition), None) is not None and watched is not None:
+            if self._wake is not None and self._wake in watched.wakes:
+                watched.wakes.remove(self._wake)
 
     def pause(self, topic: str, partition: int) -> None:
         self._set_paused((topic, partition), True)
@@ -289,6 +298,8 @@ class MemoryReader:
         cursor = self._cursors.get(key)
         if cursor is not None:
             cursor.paused = paused
+            if self._wake is not None:
+                self._wake.set()
 
     def poll(self, limit: int = 500) -> list[Happening]:
         news = self._news
@@ -313,7 +324,7 @@ class MemoryReader:
         topic, number, offset = cursor.topic, cursor.partition, cursor.offset
         partition = self._log.partitions.get((topic, number))
         if partition is None:
-            del self._cursors[topic, number]
+            self._drop(topic, number)
             happened.append(ReadFailed(topic, number, Failure.UNKNOWN_TOPIC))
             return
         start, records = partition.start, partition.records
@@ -321,7 +332,7 @@ class MemoryReader:
         if offset == end:
             return
         if not start <= offset <= end:
-            del self._cursors[topic, number]
+            self._drop(topic, number)
             happened.append(ReadFailed(topic, number, Failure.OUT_OF_RANGE, f"{offset} is not in {start}..{end}"))
             return
         if self._link is not None:
@@ -377,8 +388,8 @@ class MemoryReader:
     def close(self) -> None:
         self._cursors.clear()
         self._news.clear()
-        if self._wake is not None and self._wake in self._log.wakes:
-            self._log.wakes.remove(self._wake)
+        for topic, partition in list(self._cursors):
+            self._drop(topic, partition)
         if self.group is not None:
             group, self.group = self.group, None
             group.leave(self)
@@ -398,7 +409,7 @@ class MemoryReader:
         def perform() -> None:
             self._owned.difference_update(partitions)
             for key in partitions:
-                self._cursors.pop(key, None)
+                self._drop(*key)
             if partitions:
                 self._post(Revoked(partitions, lost))
             if lost:

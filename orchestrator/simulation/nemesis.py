@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.simulation.network import FAULTS, NetworkLink
+from orchestrator.simulation.sagas import SERVICES
 from orchestrator.simulation.world import TOPICS, Worker, World
 from orchestrator.wire import headers as h
 
@@ -27,6 +28,7 @@ def freeze_worker(world: World) -> None:
 
 def _thaw_worker(worker: Worker) -> None:
     worker.frozen = False
+    worker.wake.set()
     world = worker.world
 
     def hear() -> None:
@@ -108,8 +110,6 @@ def duplicate_reply(world: World) -> None:
 
 
 def duplicate_command(world: World) -> None:
-    from orchestrator.simulation.sagas import SERVICES
-
     _duplicate(world, TOPICS.commands(world.random.choice(SERVICES)))
 
 

@@ -21,7 +21,7 @@ from orchestrator.simulation.world import TOPICS, World
 from orchestrator.store.memory import MemoryStores
 
 MAX_ROUNDS = 6_000
-CALM_AFTER_MS = 20_000
+CALM_AFTER_MS = 8_000
 """Faults come in the first so many milliseconds of virtual time."""
 
 ALL_TRANSITIONS = {(str(status), event) for status, event in STEP_TRANSITIONS} | {
@@ -92,7 +92,7 @@ def run_seed(seed: int, make_world: Callable[[int], World] = World) -> SeedResul
     world = make_world(seed)
     random = world.random
     faults = sorted(random.randint(300, CALM_AFTER_MS) for _ in range(random.randint(3, 12)))
-    starts = sorted(random.randint(0, 8_000) for _ in range(world.to_start))
+    starts = sorted(random.randint(0, 4_000) for _ in range(world.to_start))
     kinds = list(KINDS)
     weights = [weight for weight, _ in KINDS.values()]
     drawn: Counter[str] = Counter()
@@ -135,17 +135,17 @@ def run_seed(seed: int, make_world: Callable[[int], World] = World) -> SeedResul
 
 
 def _judge(world: World, settled: bool) -> Verdict:
+    verdict = check(world.evidence(settled=settled))
+    _compare_stores(world, verdict)
     for worker in world.workers:
         if worker.engine is not None:
             world.collect(worker.engine)
-    verdict = check(world.evidence(settled=settled))
     if not settled:
         verdict.blame("C14", f"not quiet after {MAX_ROUNDS} rounds, {world.now_ms} ms")
     for halt in world.halts:
         verdict.blame("C8", f"a partition halted: {halt}")
     if world.unasked_wipes and not world.damaged:
         verdict.blame("C7", f"{world.unasked_wipes} stores did not fit their journal")
-    _compare_stores(world, verdict)
     return verdict
 
 

@@ -1,7 +1,7 @@
 """Random sagas: a plan drawn from the seed travels as the start's payload, one body carries out any plan.
 
-A plan is a tree of ("seq", ...), ("par", ...), ("step", ...), ("sleep", ms), ("try", plan). A step carries the script its
-service will act by: what each attempt of its `do` and `undo` comes to.
+A plan is a tree of ("seq", ...), ("par", ...), ("step", ...), ("sleep", ms), ("try", plan). A step carries the script
+its service will act by: what each attempt of its `do` and `undo` comes to.
 """
 
 from __future__ import annotations

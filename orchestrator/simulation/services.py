@@ -23,7 +23,7 @@ class Database:
 
 
 class ScriptedExecutor:
-    """Runs handlers over virtual time: an effect happens when its handler ends, and never if the process died before."""
+    """Runs handlers over virtual time: an effect happens when its handler ends, never if the process died before."""
 
     def __init__(
         self, database: Database, effects: list[ServiceEffect], now_ms: Callable[[], int], delay_ms: Callable[[], int]

@@ -6,20 +6,24 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from random import Random
+from threading import Event
 from typing import Any
 
 from orchestrator.checker.evidence import Evidence, Raw, ServiceEffect, Told
 from orchestrator.log.base import Record, TopicSpec
 from orchestrator.log.memory import MemoryLog
 from orchestrator.model.ids import partition_of
+from orchestrator.model.state import SagaState
 from orchestrator.participant.engine import Engine as ParticipantEngine
 from orchestrator.participant.settings import ParticipantSettings
 from orchestrator.runtime.engine import Clients, Engine, Phase
+from orchestrator.runtime.materialize import load_state
 from orchestrator.runtime.partition import PartitionConfig
 from orchestrator.runtime.takeover import Owner
 from orchestrator.simulation import sagas
 from orchestrator.simulation.network import NetworkLink
 from orchestrator.simulation.services import Database, ScriptedExecutor
+from orchestrator.store import keys
 from orchestrator.store.memory import MemoryStores
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
@@ -34,6 +38,22 @@ _DEFINITIONS = sagas.definitions()
 _SETTINGS = ParticipantSettings(lease_ms=2_000, handler_limit_ms=20_000, window=200)
 
 
+class Flag(Event):
+    """An event that costs nothing: nobody else's thread waits here."""
+
+    def __init__(self) -> None:
+        self.on = True
+
+    def set(self) -> None:
+        self.on = True
+
+    def clear(self) -> None:
+        self.on = False
+
+    def is_set(self) -> bool:
+        return self.on
+
+
 class Worker:
     """A worker process: it can die, freeze and come back. Its stores are its disk."""
 
@@ -46,15 +66,20 @@ class Worker:
         self.frozen = False
         self.mono_offset = world.random.randint(0, 1_000_000)
         self.up_at_ms: int | None = 0
+        self.wake = Flag()
+        self.due_ms = 0
 
     def start(self) -> None:
-        world, random = self.world, self.world.random
+        world, random, wake = self.world, self.world.random, self.wake
         self.links = [NetworkLink(random) for _ in range(4)]
         inputs, journals, journal, outward = self.links
         log = world.log
-        self.inputs = log.reader("saga-owners", [TOPICS.inbox], link=inputs)
+        self.inputs = log.reader("saga-owners", [TOPICS.inbox], link=inputs, wake=wake)
         clients = Clients(
-            self.inputs, log.reader(link=journals), log.appender(link=journal), log.appender(link=outward)
+            self.inputs,
+            log.reader(link=journals, wake=wake),
+            log.appender(link=journal, wake=wake),
+            log.appender(link=outward, wake=wake),
         )
         owner = Owner(Claim(self.name, "", tuple(_DEFINITIONS), "sim"), lambda: random.randbytes(16), world.genesis)
         config = PartitionConfig(TOPICS, world.partitions, KEYS, world.known_types(), warm=random.choice((2, 1_000)))
@@ -62,10 +87,20 @@ class Worker:
         self.up_at_ms = None
 
     def step(self) -> bool:
+        """Works if something came or is due."""
         assert self.engine is not None
-        busy = self.engine.step(self.world.now_ms + self.mono_offset)
+        now_ms = self.world.now_ms
+        if not self.wake.on and now_ms < self.due_ms:
+            return False
+        self.wake.on = False
+        mono_ms = now_ms + self.mono_offset
+        busy = self.engine.step(mono_ms)
         for link in self.links:
             busy |= link.deliver()
+        if busy:
+            self.wake.on = True
+        else:
+            self.due_ms = now_ms + self.engine.next_due_in_ms(mono_ms, 500)
         return busy
 
     def kill(self, restart_after_ms: int) -> None:
@@ -94,6 +129,8 @@ class ServiceProcess:
         self.frozen = False
         self.up_at_ms: int | None = 0
         self.links: list[NetworkLink] = []
+        self.wake = Flag()
+        self.due_ms = 0
 
     def start(self) -> None:
         world, random = self.world, self.world.random
@@ -106,7 +143,7 @@ class ServiceProcess:
         self.engine = world.make_participant(
             self.service,
             self.reader,
-            world.log.appender(link=self.links[1]),
+            world.log.appender(link=self.links[1], wake=self.wake),
             self.executor,
             lambda: world.now_ms,
             log_start=lambda topic, partition: 0,
@@ -120,13 +157,21 @@ class ServiceProcess:
 
     def step(self) -> bool:
         assert self.engine is not None
+        now_ms = self.world.now_ms
+        if not self.wake.on and now_ms < self.due_ms:
+            return False
+        self.wake.on = False
         busy = self.engine.step()
         for link in self.links:
             busy |= link.deliver()
+        if busy:
+            self.wake.on = True
+        due_ms = self.executor.due_ms
+        self.due_ms = self.engine.due_ms if due_ms is None else min(self.engine.due_ms, due_ms)
         return busy
 
     def thaw(self) -> None:
-        """Goes on after a freeze; a handler that was kept beyond its limit has broken its promise: the process exits."""
+        """Goes on after a freeze; if a handler was kept beyond its limit, the process exits."""
         self.frozen = False
         if self.executor.longest_ms >= _SETTINGS.handler_limit_ms - 10_000:
             self.kill(100)
@@ -144,7 +189,7 @@ class ServiceProcess:
 
 
 class World:
-    """Everything, and the passage of time. `make_engine` and `make_participant` let a test put a broken one in place."""
+    """Everything, and the passage of time. `make_engine` and `make_participant` let a test put broken ones in place."""
 
     def __init__(
         self,
@@ -181,7 +226,7 @@ class World:
             for service in sagas.SERVICES
             for index in range(random.choice((1, 1, 2)))
         ]
-        self.to_start = random.randint(20, 26)
+        self.to_start = random.randint(26, 40)
         self.payloads = [sagas.draw(random) for _ in range(self.to_start)]
 
     def known_types(self) -> dict[str, Any]:
@@ -228,10 +273,12 @@ class World:
             self.send(TOPICS.inbox, saga_id, self.payloads[number], headers, astray=random.random() < 0.5)
 
     def collect(self, engine: Engine) -> None:
-        """Keeps what an engine counted before it goes."""
+        """Keeps what an engine counted before it goes, and lets go of its coroutines."""
         self.counters["epochs lost"] += engine.epochs_lost
         for tenure in engine.tenures.values():
             self.unasked_wipes += tenure.wipes
+            if tenure.partition is not None:
+                tenure.partition.close()
             if tenure.phase is Phase.HALTED:
                 self.halts.append(tenure.halted_because)
 
@@ -272,17 +319,12 @@ class World:
     def next_due_ms(self) -> int:
         """How long nothing happens by itself, at most a minute."""
         wait = 60_000
-        for worker in self.workers:
-            if worker.engine is None:
-                wait = min(wait, (worker.up_at_ms or 0) - self.now_ms)
-            elif not worker.frozen:
-                wait = min(wait, worker.engine.next_due_in_ms(self.now_ms + worker.mono_offset, 1_000))
-        for process in self.services:
-            if process.engine is None:
-                wait = min(wait, (process.up_at_ms or 0) - self.now_ms)
-            elif not process.frozen:
-                due = process.executor.due_ms
-                wait = min(wait, process.engine.due_ms - self.now_ms, 60_000 if due is None else due - self.now_ms)
+        actors: list[Worker | ServiceProcess] = [*self.workers, *self.services]
+        for actor in actors:
+            if actor.engine is None:
+                wait = min(wait, (actor.up_at_ms or 0) - self.now_ms)
+            elif not actor.frozen:
+                wait = min(wait, actor.due_ms - self.now_ms)
         return max(1, wait)
 
     def settled(self) -> bool:
@@ -308,8 +350,17 @@ class World:
                 if partition.intake.consumed(role) < len(self.log.records(topic, number)):
                     return False
             for execution in partition.executions.values():
-                state = execution.state
-                if not (state.ended or state.parked or state.phase == "WAITING_FOR_CODE"):
+                if not _is_at_rest(execution.state):
+                    return False
+        return all(self._stored_at_rest(partition) for partition in owned.values())
+
+    def _stored_at_rest(self, partition: Any) -> bool:
+        """The same for the runs that are in the store only."""
+        for key, _ in partition.store.scan(keys.RUNS):
+            saga_id = key[1:].decode()
+            if saga_id not in partition.executions:
+                state = load_state(partition.store, saga_id)
+                if state is not None and not _is_at_rest(state):
                     return False
         return True
 
@@ -352,6 +403,15 @@ class World:
         """A record of the topic, drawn from the seed."""
         records = self.log.records(topic, self.random.randrange(self.partitions))
         return self.random.choice(records) if records else None
+
+
+def _is_at_rest(state: SagaState) -> bool:
+    """Ended, or waiting for a person or for code, and nothing that was sent is unanswered."""
+    if state.ended or state.phase == "WAITING_FOR_CODE":
+        return True
+    if not state.parked:
+        return False
+    return all(sequence in state.parked for sequence in (*state.open, *state.undo_open))
 
 
 def describe(payload: bytes) -> str:
