@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from orchestrator.checker.evidence import Evidence, Verdict
-from orchestrator.checker.journal import Accepted, check_histories, read_journal
+from orchestrator.checker.journal import Accepted, History, check_histories, read_journal
 from orchestrator.model import events as ev
-from orchestrator.model.ids import idempotency_key
 from orchestrator.wire.commands import read_command
 from orchestrator.wire.headers import MalformedMessage
 
@@ -41,6 +40,11 @@ def _check_told(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
             verdict.blame("C2", f"{told.saga_id}: told {told.status}, journal says {ended.get(told.saga_id)}")
 
 
+def _key(history: History, sequence: int, direction: str) -> str:
+    """The key as the documents promise it, on purpose not by the engine's code."""
+    return "/".join((history.saga_id, history.run, str(sequence), direction))
+
+
 def _check_commands(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
     """C9: every command on a service's topic was asked for by an accepted event. C8: and none of them is missing."""
     issued: set[tuple[str, int]] = set()
@@ -48,14 +52,14 @@ def _check_commands(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
     for history in accepted.histories.values():
         for _, _, event in history.events:
             if isinstance(event, ev.StepScheduled | ev.StepAttempted):
-                key = idempotency_key(history.saga_id, history.run, event.sequence, "do")
+                key = _key(history, event.sequence, "do")
             elif isinstance(event, ev.UndoScheduled | ev.UndoAttempted):
-                key = idempotency_key(history.saga_id, history.run, event.sequence, "undo")
+                key = _key(history, event.sequence, "undo")
             elif isinstance(event, ev.StepSucceeded | ev.StepRefused) and not getattr(event, "by", ""):
-                scheduled.add(idempotency_key(history.saga_id, history.run, event.sequence, "do"))
+                scheduled.add(_key(history, event.sequence, "do"))
                 continue
             elif isinstance(event, ev.UndoSucceeded) and not event.by:
-                scheduled.add(idempotency_key(history.saga_id, history.run, event.sequence, "undo"))
+                scheduled.add(_key(history, event.sequence, "undo"))
                 continue
             else:
                 continue

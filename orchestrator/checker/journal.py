@@ -31,6 +31,7 @@ class Accepted:
 
     histories: dict[tuple[str, str], History] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
+    messages: set[tuple[str, str]] = field(default_factory=set)
     forwarded: int = 0
 
 
@@ -91,6 +92,11 @@ def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepte
             verdict.absorbed += 1
         elif isinstance(event, ev.AttachRefused):
             accepted.refused.add(event.reply_to.correlation_id)
+    if decision.message_id:
+        message = (decision.saga_id, decision.message_id)
+        if message in accepted.messages:
+            verdict.blame("C10", f"journal {partition} at {offset}: message {message} was taken before")
+        accepted.messages.add(message)
     if not decision.run:
         return
     key = (decision.saga_id, decision.run)

@@ -1,5 +1,75 @@
-"""The command `saga`."""
+"""The command `saga`. Each verb is a module, imported when it is used, so that `saga --help` stays quick."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+
+import click
+
+from orchestrator.errors import SagaError
+
+_VERBS: dict[str, tuple[str, str]] = {
+    "bench": ("bench", "Measure throughput, latency and CPU beside a floor in the same run"),
+    "cancel": ("operate", "Stop a saga and undo what it did"),
+    "dead-letters": ("dead_letters", "List, show and redrive what could not be handled"),
+    "demo": ("demo", "Run a thousand orders while a worker and a service are killed, and check every one"),
+    "dev": ("dev", "Broker, worker, services and client in one command"),
+    "doctor": ("doctor", "Check Java, broker, topics and versions"),
+    "init": ("init", "Make a small project: a saga, a service, a test"),
+    "list": ("look", "List sagas by status"),
+    "park": ("operate", "Decide about a parked saga: retry, skip, set-result"),
+    "participant": ("participant", "Run a service's handlers"),
+    "show": ("look", "Show a saga with its steps and history"),
+    "simulate": ("simulate", "Run the whole system under faults from seeds"),
+    "start": ("start", "Start a saga, and wait for its result if asked"),
+    "terminate": ("operate", "End a saga at once, without undo"),
+    "topics": ("topics", "Plan, apply, check and export the topics"),
+    "worker": ("worker", "Own partitions and drive sagas"),
+}
+"""Verb → (module, help)."""
+
+
+class _Verbs(click.Group):
+    """Knows every verb's help without importing it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(name for name in _VERBS if _module_exists(_VERBS[name][0]))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS or not _module_exists(_VERBS[cmd_name][0]):
+            return None
+        module = importlib.import_module(f"orchestrator.cli.{_VERBS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_") + "_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _VERBS[name][1]) for name in self.list_commands(ctx)])
+
+
+def _module_exists(name: str) -> bool:
+    return importlib.util.find_spec(f"orchestrator.cli.{name}") is not None
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="saga-orchestrator")
+def saga() -> None:
+    """Durable sagas on Kafka. Begin with `saga demo`, then `saga init shop`."""
 
 
 def main() -> None:
-    raise SystemExit("saga: not built yet")
+    """Runs the command line; an error of ours is one line and exit code 1, not a traceback."""
+    try:
+        saga(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except SagaError as error:
+        click.echo(f"saga: {error}", err=True)
+        sys.exit(1)

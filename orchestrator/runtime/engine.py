@@ -146,6 +146,7 @@ class Engine:
                 self._guarded(target.number, target.delivered, what, delivery, mono_ms)
         for tenure in list(self.tenures.values()):
             self._advance(tenure, mono_ms)
+            busy |= tenure.partition is not None and tenure.partition.intake.ready
         if mono_ms >= self._commit_at_ms:
             self._commit_at_ms = mono_ms + COMMIT_EVERY_MS
             self._commit_positions()

@@ -99,6 +99,11 @@ class Intake:
                     return taken
         return None
 
+    @property
+    def ready(self) -> bool:
+        """Whether `next` may have something now."""
+        return self.waiting > 0 and any(queue and role not in self._blocked for role, queue in self._queues.items())
+
     def done(self, taken: Taken) -> None:
         """The record is decided: its position goes along with the next journal record."""
         self.positions[taken.role] = taken.record.offset + 1

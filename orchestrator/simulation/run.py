@@ -14,6 +14,10 @@ from typing import Any
 
 from orchestrator.checker.check import check
 from orchestrator.checker.evidence import Verdict
+from orchestrator.checker.journal import read_journal
+from orchestrator.model.events import StepRefused
+from orchestrator.model.ids import idempotency_key
+from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SAGA_TRANSITIONS, STEP_TRANSITIONS
 from orchestrator.runtime.replica import Replica
 from orchestrator.simulation.nemesis import KINDS
@@ -137,6 +141,7 @@ def run_seed(seed: int, make_world: Callable[[int], World] = World) -> SeedResul
 def _judge(world: World, settled: bool) -> Verdict:
     verdict = check(world.evidence(settled=settled))
     _compare_stores(world, verdict)
+    _check_outcomes(world, verdict)
     for worker in world.workers:
         if worker.engine is not None:
             world.collect(worker.engine)
@@ -164,6 +169,18 @@ def _compare_stores(world: World, verdict: Verdict) -> None:
             replay.flush()
             if list(tenure.store.scan(b"")) != list(replay.store.scan(b"")):
                 verdict.blame("C7", f"the store of partition {number} differs from a replay up to offset {at}")
+
+
+def _check_outcomes(world: World, verdict: Verdict) -> None:
+    """C3: a step is refused only by an execution of the very attempt that was issued last."""
+    executions = set().union(*(database.executions for database in world.databases.values()))
+    scratch = Verdict()
+    for history in read_journal(world.evidence(settled=False), scratch).histories.values():
+        for _, _, event in history.events:
+            if isinstance(event, StepRefused):
+                key = idempotency_key(history.saga_id, history.run, event.sequence, "do")
+                if (key, event.attempt, Outcome.FAILURE) not in executions:
+                    verdict.blame("C3", f"{key} was refused at attempt {event.attempt}, which no handler refused")
 
 
 def simulate(first: int, count: int, jobs: int, progress: Callable[[int], None] | None = None) -> Report:

@@ -67,7 +67,10 @@ def _request(step: dict[str, Any]) -> StepRequest:
         (lambda reply: script) if step["undo"] == "by reply" else None,
         pivot=step["pivot"],
         start_to_close_ms=step["timeout"],
-        retry=RetryPolicy(initial_interval_ms=200, maximum_interval_ms=5_000, maximum_attempts=attempts),
+        schedule_to_close_ms=step["deadline"],
+        retry=RetryPolicy(
+            initial_interval_ms=200, maximum_interval_ms=5_000, maximum_attempts=attempts, park=step["park"]
+        ),
         undo_retry=RetryPolicy(initial_interval_ms=100, maximum_interval_ms=1_000, maximum_attempts=4, park=True),
         spread=step["spread"],
     )
@@ -116,6 +119,8 @@ def _step(random: Random, *, pivot: bool = False, after_pivot: bool = False) -> 
         "pivot": pivot,
         "attempts": random.choice((1, 2, 4)),
         "timeout": random.choice((None, None, None, 400, 2_000)),
+        "deadline": random.choice((None, None, None, None, 700, 5_000)),
+        "park": random.random() < 0.1,
         "spread": random.random() < 0.2,
         "script": _script(random),
     }
@@ -124,7 +129,8 @@ def _step(random: Random, *, pivot: bool = False, after_pivot: bool = False) -> 
 def _script(random: Random) -> dict[str, list[str]]:
     """Outcomes by attempt, the last one for all that follow: s success, f failure, r retry, e retry after an effect,
 
-    h hangs until long after any timeout. A failure never follows an attempt that may have had an effect.
+    h hangs until long after any timeout and then succeeds, g hangs and then fails, v fails when it runs first under
+    its key and succeeds when it runs again. A failure never follows an attempt that may have had an effect.
     """
     kind = random.random()
     if kind < 0.62:
@@ -135,8 +141,12 @@ def _script(random: Random) -> dict[str, list[str]]:
         do = ["r"] * random.randint(1, 3) + [random.choice("sf")]
     elif kind < 0.90:
         do = ["e"] * random.randint(1, 3) + ["s"]
-    elif kind < 0.95:
+    elif kind < 0.93:
         do = ["h", "s"]
+    elif kind < 0.95:
+        do = ["g", random.choice("sf")]
+    elif kind < 0.97:
+        do = ["v"]
     else:
         do = ["r"]
     kind = random.random()

@@ -20,6 +20,9 @@ class Database:
     def __init__(self, service: str, *, inbox: bool) -> None:
         self.service = service
         self.inbox: dict[tuple[str, str, int], rules.Entry] | None = {} if inbox else None
+        self.executions: set[tuple[str, int, Outcome]] = set()
+        """(key, attempt, outcome) of every handler that ended."""
+        self.failed_first: set[str] = set()
 
 
 class ScriptedExecutor:
@@ -37,7 +40,7 @@ class ScriptedExecutor:
 
     def start(self, work: Work) -> None:
         outcome = _scripted(work.command)
-        self._running.append((self._now_ms() + (HANG_MS if outcome == "h" else self._delay_ms()), work))
+        self._running.append((self._now_ms() + (HANG_MS if outcome in "hg" else self._delay_ms()), work))
 
     @property
     def due_ms(self) -> int | None:
@@ -61,19 +64,26 @@ class ScriptedExecutor:
         command = work.command
         inbox = self._database.inbox
         if inbox is None:
-            return Finished(work, self._act(command, transactional=False))
+            return Finished(work, self._noted(command, self._act(command, transactional=False)))
         decision = rules.decide(command, inbox.get(command.unit))
         if isinstance(decision, rules.Answer | rules.Refuse):
             self.duplicates += 1
             return Finished(work, decision.reply, False)
-        reply = self._act(command, transactional=True)
+        reply = self._noted(command, self._act(command, transactional=True))
         undo = command.direction == "undo"
         inbox[command.unit] = rules.record(inbox.get(command.unit), undo, command.attempt, reply)
         return Finished(work, reply)
 
+    def _noted(self, command: CommandMessage, reply: ReplyMessage) -> ReplyMessage:
+        self._database.executions.add((command.idempotency_key, command.attempt, reply.outcome))
+        return reply
+
     def _act(self, command: CommandMessage, *, transactional: bool) -> ReplyMessage:
         outcome = _scripted(command)
-        if outcome == "f":
+        if outcome == "v" and command.idempotency_key not in self._database.failed_first:
+            self._database.failed_first.add(command.idempotency_key)
+            outcome = "f"
+        if outcome in "fg":
             return ReplyMessage(Outcome.FAILURE, error_type="Refused")
         if outcome == "r" or (outcome == "e" and transactional):
             return ReplyMessage(Outcome.RETRY, error_type="Busy")

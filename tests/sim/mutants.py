@@ -1,0 +1,244 @@
+"""The engine and the participant broken on purpose, one rule at a time: each must be caught by the simulation.
+
+A mutant is a set of replacements for attributes of the real classes, in force while its seeds run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.checker import check  # noqa: F401 - loaded before anything is replaced
+from orchestrator.model import decide
+from orchestrator.model import events as ev
+from orchestrator.model.messages import Outcome
+from orchestrator.model.rule import Rule
+from orchestrator.model.state import SagaState, StepStatus
+from orchestrator.participant import engine as participant
+from orchestrator.participant import ledger, rules, tenure
+from orchestrator.runtime import journal_writer, partition, takeover
+from orchestrator.simulation import world
+from orchestrator.wire import commands, journal
+from orchestrator.wire.ledger import Execution, read_record
+
+Replacement = tuple[Any, str, Any]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A broken rule by name, and what breaks it."""
+
+    name: str
+    replacements: tuple[Replacement, ...]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        before = [(owner, name, getattr(owner, name)) for owner, name, _ in self.replacements]
+        try:
+            for owner, name, value in self.replacements:
+                setattr(owner, name, value)
+            yield
+        finally:
+            for owner, name, value in before:
+                setattr(owner, name, value)
+
+
+def _claimed_without_reading(self: Any, what: Any, delivery: Any, mono_ms: int) -> None:
+    if what == self.nonce and not self.closed and delivery.failure is None and delivery.offset is not None:
+        claim = journal.claim_record(self.nonce, self._owner.claim)
+        self.replica.feed(delivery.offset, delivery.timestamp_ms, claim)
+        self.replica.flush()
+        self.done = True
+    else:
+        _delivered(self, what, delivery, mono_ms)
+
+
+_delivered = takeover.Takeover.delivered
+
+
+def _confirm_any(self: Any, pending: Any, delivery: Any) -> Any:
+    if delivery.failure is not None:
+        raise journal_writer.EpochLost("failed")
+    self._sent.remove(pending)
+    while self._groups and self._groups[0] <= pending.offset:
+        self._groups.popleft()
+    self.pending_bytes -= len(pending.value)
+    return pending
+
+
+def _confirm_last_plus_one(self: Any, pending: Any, delivery: Any) -> Any:
+    last = getattr(self, "last", None)
+    if last is None:
+        last = pending.offset - 1 - pending.envelope.seq
+    self._sent.remove(pending)
+    while self._groups and self._groups[0] <= pending.offset:
+        self._groups.popleft()
+    self.pending_bytes -= len(pending.value)
+    if delivery.failure is not None:
+        # It expired here and is taken as never sent.
+        object.__setattr__(self, "last", last)
+        pending.rest = partition._Rest(None, [], [], None)
+        raise _Skipped
+    if delivery.offset != last + 1:
+        raise journal_writer.EpochLost("not the next offset")
+    self.last = delivery.offset
+    return pending
+
+
+class _Skipped(Exception):
+    pass
+
+
+_partition_delivered = partition.Partition.delivered
+
+
+def _deliver_skipping(self: Any, what: Any, delivery: Any, mono_ms: int) -> None:
+    with suppress(_Skipped):
+        _partition_delivered(self, what, delivery, mono_ms)
+
+
+_accept = Rule.accept
+
+
+def _settle_unchecked(self: Any) -> None:
+    """Confirms without asking rule R whether the record counts."""
+    settled, self._settling = self._settling, []
+    changes: list[Any] = []
+    for pending in settled:
+        envelope = pending.envelope
+        rule = self.progress.rule
+        _accept(rule, envelope.kind, envelope.nonce, rule.expected_seq, rule.chain, pending.offset, pending.value)
+        self.progress.step(pending.offset, self._clock[0], pending.value, envelope, pending.rest.decision)
+        changes.extend(pending.rest.changes)
+    if settled:
+        changes.extend(self.progress.changes())
+        self.store.write(changes)
+    for pending in settled:
+        self._release(pending.offset, pending.rest)
+
+
+_submit = partition.Partition._submit
+
+
+def _store_at_once(self: Any, decision: Any, execution: Any) -> None:
+    _submit(self, decision, execution)
+    pending = self.writer._queued[-1]
+    self.store.write(pending.rest.changes)
+
+
+def _send_at_once(self: Any, decision: Any, execution: Any) -> None:
+    _submit(self, decision, execution)
+    pending = self.writer._queued[-1]
+    for index, effect in pending.rest.effects:
+        self.sender.send(pending.offset, index, effect, self._now_ms)
+    pending.rest.effects.clear()
+
+
+class _SameNonce(world.Owner):
+    def __post_init__(self) -> None:
+        nonce = self.nonce()
+        object.__setattr__(self, "nonce", lambda: nonce)
+
+
+def _forward(self: SagaState) -> list[int]:
+    return sorted((s for s, step in self.steps.items() if self.must_undo(step)), reverse=True)
+
+
+def _must_undo_done_only(self: SagaState, step: Any) -> bool:
+    return step.undo_command is not None and step.status is StepStatus.DONE and not self.pivot_done
+
+
+def _key_without_run(saga_id: str, run: str, sequence: int, direction: str) -> str:
+    return f"{saga_id}/{sequence}/{direction}"
+
+
+def _reply_before_ledger(self: Any, work: Any, reply: Any, ran: bool) -> None:
+    owner = work.partition
+    del self._running[work]
+    owner.running -= 1
+    if reply is None:
+        return
+    work.reply = reply
+    self._accepted(work)
+
+
+_apply = ledger.LedgerView.apply
+
+
+def _apply_without_claims(self: Any, entry: Any) -> None:
+    body = read_record(entry.value)
+    if isinstance(body, Execution):
+        self.memory.note(
+            (body.saga_id, body.run, body.sequence), body.undo, body.attempt, body.reply, entry.timestamp_ms
+        )
+        self.position = entry.offset + 1
+    else:
+        _apply(self, entry)
+
+
+def _confirm_without_claims(self: Any, expected: Any, delivery: Any) -> None:
+    if not self._sent or self.phase is not tenure.Phase.HOLDING or delivery.failure is not None:
+        return
+    work = self._sent.popleft()[1]
+    command = work.command
+    self.view.memory.note(command.unit, command.direction == "undo", command.attempt, work.reply, delivery.timestamp_ms)
+    self.desk.accepted(work)
+
+
+_do_reply = decide._do_reply
+
+
+def _lower_failure_counts(turn: Any, step: Any, given: Any) -> None:
+    if given.outcome is Outcome.FAILURE and step.status in (StepStatus.RUNNING, StepStatus.BACKING_OFF):
+        turn.emit(ev.StepRefused(step.sequence, step.attempt, given.error_type, given.error_message))
+    else:
+        _do_reply(turn, step, given)
+
+
+_judge = rules.decide
+
+
+def _failure_answers_all(command: Any, entry: Any, **rest: Any) -> Any:
+    known = None if entry is None else entry.undo if command.direction == "undo" else entry.do
+    if known is not None and not rest.get("busy") and known.reply.outcome is Outcome.FAILURE:
+        return rules.Answer(known.reply)
+    return _judge(command, entry, **rest)
+
+
+def _mutant(name: str, *replacements: Replacement) -> Mutant:
+    return Mutant(name, replacements)
+
+
+_BROKEN: Callable[..., Any] = lambda self, saga_id, message_id: False  # noqa: E731
+
+MUTANTS = (
+    _mutant("no read to the claim", (takeover.Takeover, "delivered", _claimed_without_reading)),
+    _mutant(
+        "confirm on any ack",
+        (journal_writer.JournalWriter, "delivered", _confirm_any),
+        (partition.Partition, "_settle", _settle_unchecked),
+    ),
+    _mutant(
+        "contiguity as last + 1",
+        (journal_writer.JournalWriter, "delivered", _confirm_last_plus_one),
+        (partition.Partition, "delivered", _deliver_skipping),
+        (partition.Partition, "_settle", _settle_unchecked),
+    ),
+    _mutant("store before ack", (partition.Partition, "_submit", _store_at_once)),
+    _mutant("effects before ack", (partition.Partition, "_submit", _send_at_once)),
+    _mutant("nonce reused", (world, "Owner", _SameNonce)),
+    _mutant("undo in forward order", (SagaState, "to_undo", _forward)),
+    _mutant("unknown outcome not undone", (SagaState, "must_undo", _must_undo_done_only)),
+    _mutant("key without the run", (commands, "idempotency_key", _key_without_run)),
+    _mutant("input dedupe off", (partition.Partition, "_is_repeat", _BROKEN)),
+    _mutant("ledger after the reply", (participant.Engine, "_finish", _reply_before_ledger)),
+    _mutant(
+        "ledger without a claim",
+        (ledger.LedgerView, "apply", _apply_without_claims),
+        (tenure.Tenure, "_confirm", _confirm_without_claims),
+    ),
+    _mutant("a lower attempt's failure refuses the step", (decide, "_do_reply", _lower_failure_counts)),
+    _mutant("a recorded failure answers a later attempt", (rules, "decide", _failure_answers_all)),
+)
