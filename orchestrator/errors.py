@@ -7,7 +7,13 @@ SagaError
 ├── Failure                 raised by a handler: a business failure, there was no effect
 ├── RetryLater              raised by a handler: try this again
 ├── StepFailed              raised in a saga's code: a step did not succeed
-└── Abort                   raised by a saga's code: stop here and undo
+├── Abort                   raised by a saga's code: stop here and undo
+├── InvalidRequest          a client's request that no worker could take; nothing was sent
+├── NotAcknowledged         Kafka did not confirm a client's request in time; it may have been taken
+├── Disconnected            the client is closed, or Kafka refuses it
+├── SagaNotFound            there is no saga of this type under the id
+├── SagaFailed              the saga a client waits for ended without a result
+└── ResultTimeout           the saga a client waits for has not ended in time
 
 Canceled (a BaseException)  raised in a saga's code at what it awaits when the saga is to stop
 """
@@ -90,6 +96,71 @@ class Abort(SagaError):
         super().__init__(f"{error_type}: {message}" if message else error_type)
         self.error_type = error_type
         self.message = message
+
+
+class InvalidRequest(SagaError):
+    """A client's request that no worker could take: too large, or with a malformed id. Nothing was sent."""
+
+    code = "invalid-request"
+
+
+class NotAcknowledged(SagaError):
+    """Kafka did not confirm a request in time. It may have been taken: sending it again for `saga_id` is safe."""
+
+    code = "not-acknowledged"
+
+    def __init__(self, saga_id: str, message: str) -> None:
+        super().__init__(f"saga {saga_id!r}: {message}; it may have been taken, ask again with the same id")
+        self.saga_id = saga_id
+
+
+class Disconnected(SagaError):
+    """The client is closed, or Kafka refuses it; the message says why."""
+
+    code = "disconnected"
+
+
+class SagaNotFound(SagaError):
+    """There is no saga of this type under the id: never started, of another type, or its start was a dead letter."""
+
+    code = "saga-not-found"
+
+    def __init__(self, saga_id: str, reason: str) -> None:
+        super().__init__(f"saga {saga_id!r}: {reason}; a start that was refused is among the dead letters")
+        self.saga_id = saga_id
+        self.reason = reason
+
+
+class SagaFailed(SagaError):
+    """A saga ended without a result.
+
+    `status` is its final status, such as COMPENSATED or TERMINATED; `undone` is all, none or partial, None if not
+    known; `error_type` and `error_message` are of what made it fail.
+    """
+
+    code = "saga-failed"
+
+    def __init__(
+        self, saga_id: str, run: str, status: str, undone: str | None, error_type: str, error_message: str
+    ) -> None:
+        detail = ": ".join(part for part in (error_type, error_message) if part)
+        super().__init__(f"saga {saga_id!r} ended {status}" + (f": {detail}" if detail else ""))
+        self.saga_id = saga_id
+        self.run = run
+        self.status = status
+        self.undone = undone
+        self.error_type = error_type
+        self.error_message = error_message
+
+
+class ResultTimeout(SagaError, TimeoutError):
+    """A saga has not ended within the time a client waits. It goes on; its result can be asked for again."""
+
+    code = "result-timeout"
+
+    def __init__(self, saga_id: str, timeout_s: float) -> None:
+        super().__init__(f"saga {saga_id!r} has not ended within {timeout_s} s; it goes on, ask again with attach")
+        self.saga_id = saga_id
 
 
 class Canceled(BaseException):

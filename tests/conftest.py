@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.broker import find_kit, provide
+from orchestrator.broker import SHORT_LIVED, find_kit, provide
 from orchestrator.errors import BrokerUnavailable
 
 
@@ -29,7 +29,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def broker() -> Iterator[str]:
     """Bootstrap servers of a Kafka broker: the one SAGA_TEST_BOOTSTRAP names, else one started for this session."""
-    with provide(os.environ.get("SAGA_TEST_BOOTSTRAP"), ephemeral=True) as provided:
+    with provide(os.environ.get("SAGA_TEST_BOOTSTRAP"), ephemeral=True, jvm=SHORT_LIVED) as provided:
         yield provided.bootstrap_servers
 
 

@@ -9,7 +9,18 @@ one. By hand: `python -m orchestrator.broker`.
 """
 
 from orchestrator.broker.cluster import Cluster, start_cluster
-from orchestrator.broker.node import Kit, Node, find_kit
-from orchestrator.broker.provide import Broker, provide, stop_running
+from orchestrator.broker.node import SHORT_LIVED, Kit, Node, find_kit
+from orchestrator.broker.provide import Broker, provide, stop_running, warm_up
 
-__all__ = ["Broker", "Cluster", "Kit", "Node", "find_kit", "provide", "start_cluster", "stop_running"]
+__all__ = [
+    "SHORT_LIVED",
+    "Broker",
+    "Cluster",
+    "Kit",
+    "Node",
+    "find_kit",
+    "provide",
+    "start_cluster",
+    "stop_running",
+    "warm_up",
+]

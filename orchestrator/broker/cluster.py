@@ -1,15 +1,15 @@
 """Several nodes on this machine, each of which can be crashed, frozen, stopped and started again by itself."""
 
-import atexit
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from orchestrator.broker.node import START_TIMEOUT_S, Node, find_kit
 from orchestrator.broker.probe import pick_free_ports
+from orchestrator.broker.process import call_at_exit
 from orchestrator.broker.storage import Layout, make_id
 
 
@@ -23,6 +23,7 @@ class Cluster:
     def __init__(self, nodes: list[Node], directory: Path) -> None:
         self.nodes = nodes
         self._directory = directory
+        self._forget = call_at_exit(self.close)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -42,7 +43,7 @@ class Cluster:
 
     def close(self) -> None:
         """End all nodes and delete their data. Twice does no harm."""
-        atexit.unregister(self.close)
+        self._forget()
         for node in self.nodes:
             node.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
@@ -57,12 +58,16 @@ class Cluster:
 
 
 def start_cluster(
-    size: int = 3, *, listeners: Mapping[str, str] | None = None, properties: Mapping[str, str] | None = None
+    size: int = 3,
+    *,
+    listeners: Mapping[str, str] | None = None,
+    properties: Mapping[str, str] | None = None,
+    jvm: Sequence[str] = (),
 ) -> Cluster:
     """`size` nodes that all serve, on free loopback ports; they end with `close`, or when this process ends.
 
-    `listeners` maps names of further listeners to their security protocols; `properties` win over ours.
-    Raises BrokerUnavailable.
+    `listeners` maps names of further listeners to their security protocols; `properties` win over ours;
+    `jvm` are options for Java. Raises BrokerUnavailable.
     """
     kit = find_kit()
     directory = Path(tempfile.mkdtemp(prefix="saga-cluster-"))
@@ -75,9 +80,8 @@ def start_cluster(
         named = {name: (kind, ports.pop()) for name, kind in further.items()}
         place = directory / f"node-{number}"
         layout = Layout(number, ports.pop(), voters, place, cluster_id, named, dict(properties or {}))
-        nodes.append(Node(kit, layout, remove=directory))
+        nodes.append(Node(kit, layout, jvm=jvm, remove=directory))
     cluster = Cluster(nodes, directory)
-    atexit.register(cluster.close)
     try:
         cluster.start()
     except BaseException:

@@ -5,10 +5,12 @@ Its data lives as long as the container; testcontainers' own reaper removes it i
 
 import logging
 import os
+import socket
 import time
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from orchestrator.broker.jars import VERSION
 from orchestrator.broker.probe import HOST, list_brokers
@@ -27,14 +29,20 @@ class Container:
         """Raises BrokerUnavailable if testcontainers is not installed or no engine answers."""
         try:
             from testcontainers.core.container import DockerContainer
+            from testcontainers.core.docker_client import get_docker_host
         except ImportError as error:
             raise BrokerUnavailable("Docker: the package testcontainers is not installed") from error
         self.layout = layout
+        engine = get_docker_host() or "unix:///var/run/docker.sock"
+        if urlsplit(engine).hostname not in (None, "localhost", HOST):
+            raise BrokerUnavailable(f"Docker: {engine} is another machine, whose loopback is not this one's")
+        if not _is_reachable(engine):
+            raise BrokerUnavailable(f"Docker: no engine answers at {engine}")
         self._container: Any  # the ports' declared type leaves out the pair that the engine takes
         try:
             self._container = DockerContainer(image_name())
         except Exception as error:  # docker's own, without types
-            raise BrokerUnavailable(f"Docker: no engine answers ({error})") from error
+            raise BrokerUnavailable(f"Docker: the engine at {engine} does not do ({error})") from error
         self._container.with_envs(**make_environment(layout))
         # On loopback only. The port is told to clients by the broker itself, so it is fixed before the start.
         self._container.ports.update({str(port): (HOST, port) for port in layout.ports.values()})
@@ -43,7 +51,7 @@ class Container:
     def bootstrap_server(self) -> str:
         return f"{HOST}:{self.layout.port}"
 
-    def start(self) -> None:
+    def start(self, timeout_s: float = _START_TIMEOUT_S) -> None:
         """Fetch the image if it is not there, start, wait until it serves. Raises BrokerUnavailable."""
         logging.getLogger("testcontainers").setLevel(logging.WARNING)
         try:
@@ -51,19 +59,34 @@ class Container:
         except Exception as error:  # docker's, requests' and testcontainers' errors have no common base
             self.stop()
             raise BrokerUnavailable(f"Docker: {image_name()} does not start ({error})") from error
-        deadline = time.monotonic() + _START_TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         while not list_brokers(HOST, self.layout.port):
             if time.monotonic() > deadline:
                 said = b"".join(self._container.get_logs()).decode(errors="replace")
                 self.stop()
                 raise BrokerUnavailable(
-                    f"Docker: {image_name()} did not serve within {_START_TIMEOUT_S:.0f} s:\n{said[-2000:]}"
+                    f"Docker: {image_name()} did not serve within {timeout_s:.0f} s:\n{said[-2000:]}"
                 )
             time.sleep(_POLL_S)
 
     def stop(self) -> None:
         """Remove the container and what it kept."""
         self._container.stop()
+
+
+def _is_reachable(engine: str, timeout_s: float = 2.0) -> bool:
+    """Does something listen at the engine's address? Asked first: its client leaves sockets open if nothing does."""
+    parts = urlsplit(engine)
+    try:
+        if parts.scheme in ("unix", "http+unix"):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+                connection.settimeout(timeout_s)
+                connection.connect(parts.path)
+        elif parts.scheme in ("tcp", "http", "https"):
+            socket.create_connection((parts.hostname or HOST, parts.port or 2375), timeout_s).close()
+    except (OSError, ValueError):
+        return False
+    return True  # what else there is, as ssh, its client must find out
 
 
 def image_name() -> str:
@@ -92,4 +115,4 @@ def make_environment(layout: Layout) -> dict[str, str]:
 
 def _variable(name: str) -> str:
     """`offsets.topic.num.partitions` → `KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS`, by the image's rules."""
-    return "KAFKA_" + name.replace("-", "___").replace("_", "__").replace(".", "_").upper()
+    return "KAFKA_" + name.translate({ord("."): "_", ord("_"): "__", ord("-"): "___"}).upper()

@@ -2,6 +2,9 @@
 
 `jars.sha256` lists every jar by its path in a Maven repository, so that the same list says what to fetch, from where
 below a repository's root, and what it must be. `sha256sum --check` reads it too.
+
+Another version of Kafka: change `pom.xml` and VERSION, copy the dependencies with `mvn dependency:copy-dependencies
+-Dmdep.useRepositoryLayout=true` into an empty folder, and list there `sha256sum` of every jar, sorted by path.
 """
 
 import hashlib
@@ -18,7 +21,7 @@ from orchestrator.errors import BrokerUnavailable
 VERSION = "4.1.0"
 OLDEST = (4, 1)  # what the shipped feature levels need, see storage.py
 
-_PINS = Path(__file__).with_name("jars.sha256")
+PINS = Path(__file__).with_name("jars.sha256")
 
 
 def find_jars() -> Path:
@@ -47,10 +50,10 @@ def cache_root() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "saga-orchestrator"
 
 
-def read_pins(path: Path = _PINS) -> dict[str, str]:
+def read_pins() -> dict[str, str]:
     """Path in a Maven repository → SHA-256 in hex."""
     pins = {}
-    for line in path.read_text(encoding="ascii").splitlines():
+    for line in PINS.read_text(encoding="ascii").splitlines():
         digest, _, name = line.partition("  ")
         pins[name] = digest
     return pins

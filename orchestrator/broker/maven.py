@@ -20,7 +20,10 @@ _CONNECTIONS = 8  # jars fetched at a time; they are small and the waiting is fo
 
 
 class FetchFailed(Exception):
-    """This way of fetching is not there or did not work; the text says why."""
+    """This way of fetching is not there or did not work; the text says why, without the login of an address in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(re.sub(r"://[^/@\s]+@", "://", text))
 
 
 def fetch_by_mvn(directory: Path, pins: Mapping[str, str]) -> None:
@@ -28,7 +31,15 @@ def fetch_by_mvn(directory: Path, pins: Mapping[str, str]) -> None:
     mvn = shutil.which("mvn")
     if mvn is None:
         raise FetchFailed("mvn is not on the PATH")
-    command = [mvn, "--batch-mode", "--quiet", "--file", str(_POM), "dependency:copy-dependencies"]
+    command = [
+        mvn,
+        "--batch-mode",
+        "--quiet",
+        "-Dstyle.color=never",
+        "--file",
+        str(_POM),
+        "dependency:copy-dependencies",
+    ]
     command += [f"-DoutputDirectory={directory}", "-DincludeScope=runtime"]
     mirror = os.environ.get("SAGA_MAVEN_REPOSITORY")
     with tempfile.TemporaryDirectory(prefix="saga-maven-") as scratch:

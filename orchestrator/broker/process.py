@@ -1,11 +1,13 @@
 """One Java process: started in a session of its own, never outliving its caller unless told to, stopped by pid only."""
 
+import atexit
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 _SUPERVISOR = Path(__file__).with_name("supervise.py")
@@ -29,6 +31,7 @@ class Process:
         """SIGTERM, wait up to `grace_s` seconds, then SIGKILL. Returns when it is gone; twice does no harm."""
         if self.is_alive():
             self._signal(signal.SIGTERM)
+            self._signal(signal.SIGCONT)  # one that was paused hears it only now
             if not self._wait(grace_s):
                 self.kill()
 
@@ -94,6 +97,18 @@ def launch(command: Sequence[str], console: Path, *, detach: bool = False, remov
         supervisor.wait()
         return Process(pid)
     return Process(pid, supervisor)
+
+
+def call_at_exit(stop: Callable[[], None]) -> Callable[[], object]:
+    """Have `stop` called when this process exits, but not when a fork of it does. Returns what takes that back."""
+    owner = os.getpid()
+
+    def stop_if_owner() -> None:
+        if os.getpid() == owner:
+            stop()
+
+    atexit.register(stop_if_owner)
+    return partial(atexit.unregister, stop_if_owner)
 
 
 def pid_exists(pid: int) -> bool:

@@ -7,20 +7,21 @@
 5. an error that names the ways out
 """
 
-import atexit
+import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from orchestrator.broker import state
+from orchestrator.broker.archive import archive_path, recording_options
 from orchestrator.broker.container import Container
 from orchestrator.broker.node import STOP_TIMEOUT_S, Node, find_kit
 from orchestrator.broker.probe import HOST, is_free, pick_free_ports
-from orchestrator.broker.process import Process
+from orchestrator.broker.process import Process, call_at_exit
 from orchestrator.broker.storage import Layout, make_id, read_port
 from orchestrator.errors import BrokerUnavailable
 
@@ -47,19 +48,24 @@ class Broker:
     source: Source
     node: Node | None = None
     _stop: Callable[[], None] | None = field(default=None, repr=False)
+    _forget: Callable[[], object] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self._stop is not None:
+            self._forget = call_at_exit(self._stop)
 
     def close(self) -> None:
         """Stop what was started. Twice does no harm."""
-        stop, self._stop = self._stop, None
+        stop = self._stop
+        self.keep()
         if stop is not None:
             stop()
-            atexit.unregister(stop)
 
     def keep(self) -> None:
         """Leave running what was started: `close` and the end of this process no longer stop it."""
-        stop, self._stop = self._stop, None
-        if stop is not None:
-            atexit.unregister(stop)
+        if self._forget is not None:
+            self._forget()
+        self._stop = self._forget = None
 
     def __enter__(self) -> Self:
         return self
@@ -79,21 +85,22 @@ def provide(
     port: int | None = None,
     listeners: Mapping[str, str] | None = None,
     properties: Mapping[str, str] | None = None,
+    jvm: Sequence[str] = (),
 ) -> Broker:
     """A broker that serves, by the first link of the chain that works (see the module).
 
     A kept one lives under `home` and is shared by all who ask with the same `home`; an `ephemeral` one is the caller's
     alone and its data is deleted when it stops. What is started here stops with `close` or with this process, whichever
-    is first, unless `detach`: then it goes on until `stop_running(home)`.
+    is first, unless `detach`: then it goes on until `stop_running(home)`. One that runs already is used as it is.
 
     `port` is a free one unless given. `listeners` maps names of further listeners to their security protocols;
-    `properties` are Kafka's own and win over ours. Raises BrokerUnavailable.
+    `properties` are Kafka's own and win over ours, `jvm` are options for Java. Raises BrokerUnavailable.
     """
     if bootstrap:
         return Broker(bootstrap, "given")
     if ephemeral and detach:
         raise ValueError("an ephemeral broker ends with its process: it cannot be detached")
-    options = _Options(port, dict(listeners or {}), dict(properties or {}))
+    options = _Options(port, dict(listeners or {}), dict(properties or {}), jvm)
     if ephemeral:
         return _start_ephemeral(options)
     home = home.absolute()
@@ -115,11 +122,35 @@ def stop_running(home: Path = HOME) -> bool:
     return True
 
 
+def warm_up() -> Path | None:
+    """Write Java's archive of classes unless it is there (7 to 12 s, once): later starts take half the time.
+
+    Returns its path, None if this Java writes none. Raises BrokerUnavailable.
+    """
+    kit = find_kit()
+    archive = archive_path(kit.java, kit.jars)
+    if archive.is_file():
+        return archive
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    draft = archive.with_name(f".{os.getpid()}-{archive.name}")
+    with provide(ephemeral=True, jvm=recording_options(kit.java, draft)) as broker:
+        assert broker.node is not None
+        broker.node.stop(_RECORDING_S)
+    if not draft.is_file():
+        return None
+    draft.replace(archive)
+    return archive
+
+
+_RECORDING_S = 120.0  # it takes 3 to 9 s after the broker's own end
+
+
 @dataclass(frozen=True, slots=True)
 class _Options:
     port: int | None
     listeners: Mapping[str, str]
     properties: Mapping[str, str]
+    jvm: Sequence[str]
 
     def make_layout(self, directory: Path, last_port: int | None = None) -> Layout:
         """A single node's layout, on the port wanted, else the one it had last, else a free one."""
@@ -135,7 +166,7 @@ def _start_ephemeral(options: _Options) -> Broker:
     except BrokerUnavailable as reason:
         return _start_container(options, str(reason))
     directory = Path(tempfile.mkdtemp(prefix="saga-broker-"))
-    node = Node(kit, options.make_layout(directory), remove=directory)
+    node = Node(kit, options.make_layout(directory), jvm=options.jvm, remove=directory)
 
     def stop() -> None:
         node.kill()  # its data goes too: nothing to put in order
@@ -152,7 +183,12 @@ def _start_kept(home: Path, options: _Options, detach: bool) -> Broker:
             raise _explain(str(reason), "Docker: a container ends with this process") from reason
         return _start_container(options, str(reason))
     directory = home / "kafka"
-    node = Node(kit, options.make_layout(directory, read_port(directory)), detach=detach)
+    layout = options.make_layout(directory, read_port(directory))
+
+    def note(pid: int) -> None:
+        state.write_running(home, state.Running(pid, layout.port, str(directory)))
+
+    node = Node(kit, layout, jvm=options.jvm, detach=detach, note=note)
 
     def stop() -> None:
         pid = node.pid
@@ -161,22 +197,19 @@ def _start_kept(home: Path, options: _Options, detach: bool) -> Broker:
             state.forget_running(home, pid)
 
     broker = _start(node, stop)
-    if node.pid is not None:
-        state.write_running(home, state.Running(node.pid, node.layout.port, str(directory)))
     if detach:
         broker.keep()
     return broker
 
 
 def _start(node: Node, stop: Callable[[], None]) -> Broker:
-    atexit.register(stop)
+    broker = Broker(node.bootstrap_server, "started", node, stop)
     try:
         node.start()
     except BaseException:
-        stop()
-        atexit.unregister(stop)
+        broker.close()
         raise
-    return Broker(node.bootstrap_server, "started", node, stop)
+    return broker
 
 
 def _start_container(options: _Options, reason: str) -> Broker:
@@ -185,7 +218,6 @@ def _start_container(options: _Options, reason: str) -> Broker:
         container.start()
     except BrokerUnavailable as error:
         raise _explain(reason, str(error)) from error
-    atexit.register(container.stop)
     return Broker(container.bootstrap_server, "container", None, container.stop)
 
 

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,6 +14,8 @@ from orchestrator.broker.process import pid_exists, read_command_line
 
 _FILE = "broker.json"
 _LOCK = "broker.lock"
+_ANSWER_S = 15.0  # a broker that is there but busy, or still starting, is waited for this long
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,14 @@ def find_running(home: Path) -> Running | None:
         found = Running(**json.loads((home / _FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    if not is_ours(found) or not answers_kafka(HOST, found.port):
-        return None
-    return found
+    deadline = time.monotonic() + _ANSWER_S
+    while is_ours(found):
+        if answers_kafka(HOST, found.port):
+            return found
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_S)
+    return None
 
 
 def is_ours(running: Running) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from threading import Event
 from typing import Any, NamedTuple, Protocol
 
 TopicPartition = tuple[str, int]
@@ -66,7 +67,8 @@ class ReadFailed:
     """Reading a partition stopped and it is no longer assigned, or the whole client stopped (topic "", partition -1).
 
     A partition: OUT_OF_RANGE, UNKNOWN_TOPIC, UNAUTHORIZED, DAMAGED. The client: FATAL, UNAUTHORIZED (its group).
-    A broker that cannot be reached is no failure: reading goes on when it can.
+    A broker that cannot be reached is no failure: reading goes on when it can. That a partition is missing may be
+    said seconds later, for a new one is not known everywhere at once.
     """
 
     topic: str
@@ -193,7 +195,8 @@ class Reader(Protocol):
     def poll(self, limit: int = 500) -> list[Happening]:
         """What happened since the last call, at most `limit` entries, records of one partition in offset order.
 
-        After `unassign` or a move returned, no record fetched before comes out any more.
+        Whoever gets `limit` entries polls again before waiting. After `unassign` or a move returned, no record fetched
+        before comes out any more.
         """
 
     def ask_ends(self, partitions: Sequence[TopicPartition], token: Any) -> None:
@@ -214,6 +217,17 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Leaves the group and stops."""
+
+
+class Log(Protocol):
+    """Where clients come from. `wake` is set when the client's `poll` has something; one event may serve several."""
+
+    def appender(self, *, wake: Event) -> Appender: ...
+
+    def reader(self, group: str | None = None, topics: Iterable[str] = (), *, wake: Event) -> Reader:
+        """A reader; with a group it joins, subscribed to `topics`."""
+
+    def admin(self) -> Admin: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,8 @@ class MemoryLog:
         state = self.topics.pop(name, None)
         if state is not None:
             for partition in range(state.partitions):
-                del self.partitions[name, partition]
+                for wake in self.partitions.pop((name, partition)).wakes:
+                    wake.set()
             self._balance()
 
     def _balance(self) -> None:
@@ -284,9 +285,10 @@ class MemoryReader:
 
     def _drop(self, topic: str, partition: int) -> None:
         watched = self._log.partitions.get((topic, partition))
-        if self._cursors.pop((topic, partition), None) is not None and watched is not None:
-            if self._wake is not None and self._wake in watched.wakes:
-                watched.wakes.remove(self._wake)
+        if self._cursors.pop((topic, partition), None) is None or watched is None:
+            return
+        if self._wake is not None and self._wake in watched.wakes:
+            watched.wakes.remove(self._wake)
 
     def pause(self, topic: str, partition: int) -> None:
         self._set_paused((topic, partition), True)
@@ -386,10 +388,9 @@ class MemoryReader:
         self._request("committed", perform, lambda failure: self._post(Ends(token, {}, failure)))
 
     def close(self) -> None:
-        self._cursors.clear()
-        self._news.clear()
         for topic, partition in list(self._cursors):
             self._drop(topic, partition)
+        self._news.clear()
         if self.group is not None:
             group, self.group = self.group, None
             group.leave(self)

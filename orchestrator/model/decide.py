@@ -30,9 +30,11 @@ def decide(
     if execution is None:
         return _decide_unknown(definition, input, moment)
     state = execution.state
-    if not isinstance(input, msg.Start | msg.Attach) and input.run is not None and input.run != state.run:
-        raise InputRejected(f"it is for run {input.run}, the saga's run is {state.run}")
     turn = Turn(execution, definition, moment)
+    if not isinstance(input, msg.Start | msg.Attach) and input.run is not None and input.run != state.run:
+        turn.absorb(input, f"it is for run {input.run}")
+        return execution, tuple(turn.events), state.run
+    _check(input, state)
     if definition is None and state.phase in _NEEDING_CODE and _needs_code(input, state):
         if state.phase is Status.RUNNING:
             execution.detach()
@@ -78,10 +80,21 @@ def _needs_code(input: msg.Input, state: SagaState) -> bool:
     return isinstance(input, msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark)
 
 
+def _check(input: msg.Input, state: SagaState) -> None:
+    """Raises `InputRejected` for what no honest sender sends, before anything is held, absorbed or decided."""
+    if isinstance(input, msg.Reply | msg.SendFailed):
+        step = state.steps.get(input.sequence)
+        if step is None or step.is_sleep:
+            raise InputRejected(f"the saga has no step {input.sequence}")
+        if not 0 < input.attempt <= (step.undo_attempt if input.undo else step.attempt):
+            raise InputRejected(f"attempt {input.attempt} of step {input.sequence} was never issued")
+    if isinstance(input, msg.Reply | msg.Unpark) and len(input.payload or b"") > MAX_BYTES:
+        raise InputRejected(f"it carries {len(input.payload or b'')} bytes, at most {MAX_BYTES}; pass a reference")
+
+
 def _after_end(turn: Turn, input: msg.Input) -> None:
     """What comes after the end is only recorded; the engine's own inputs not even that."""
     if isinstance(input, msg.Reply):
-        _step_of(turn, input)
         turn.absorb(input, "the saga has ended", input.sequence, input.attempt)
     elif isinstance(input, msg.External):
         turn.absorb(input, "the saga has ended")
@@ -108,8 +121,10 @@ def _attach(turn: Turn, input: msg.Attach) -> None:
 
 def _cancel(turn: Turn, input: msg.Cancel) -> None:
     state = turn.state
+    # A person's word reaches further than the clock's, and than code that could not even clean up.
     timed_out_while_parked = state.parked and state.cancel is Cause.TIMED_OUT and not state.cancel_resolved
-    if state.phase is Status.COMPENSATING or (state.cancel is not None and not timed_out_while_parked):
+    again = timed_out_while_parked or 0 in state.parked
+    if state.phase is Status.COMPENSATING or (state.cancel is not None and not again):
         turn.absorb(input, "the saga is stopping already")
         return
     turn.emit(ev.CancelRequested(Cause.CANCELED, input.reason, input.by))
@@ -120,8 +135,7 @@ def _stop(turn: Turn, cause: Cause, reason: str) -> None:
     """Goes on with a cancellation: through the code, or without it where there is none to be had."""
     state = turn.state
     if state.phase is Status.WAITING_FOR_CODE or (0 in state.parked and cause is Cause.CANCELED):
-        turn.release_open()
-        turn.compensate(cause, "Canceled", reason)
+        turn.stop_without_code(cause, reason)
     turn.advance()
 
 
@@ -132,20 +146,8 @@ def _terminate(turn: Turn, input: msg.Terminate) -> None:
     turn.emit(ev.SagaEnded(Status.TERMINATED, undone, b"", "Terminated", input.reason, input.by))
 
 
-def _step_of(turn: Turn, input: msg.Reply | msg.SendFailed) -> Step:
-    step = turn.state.steps.get(input.sequence)
-    if step is None or step.is_sleep:
-        raise InputRejected(f"the saga has no step {input.sequence}")
-    issued = step.undo_attempt if input.undo else step.attempt
-    if not 0 < input.attempt <= issued:
-        raise InputRejected(f"attempt {input.attempt} of step {input.sequence} was never issued")
-    return step
-
-
 def _reply(turn: Turn, input: msg.Reply) -> None:
-    step = _step_of(turn, input)
-    if len(input.payload) > MAX_BYTES:
-        raise InputRejected(f"the reply has {len(input.payload)} bytes, at most {MAX_BYTES}; pass a reference")
+    step = turn.state.steps[input.sequence]
     if input.undo:
         _undo_reply(turn, step, input)
     else:
@@ -182,9 +184,12 @@ def _succeed(turn: Turn, step: Step, attempt: int, payload: bytes, by: str = "")
         undo_payload = turn.undo_payload(step, payload)
     except Exception as bug:
         turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, None, by))
-        turn.park(f"the undo of step {step.sequence} raised {type(bug).__name__}", str(bug))
+        turn.park_for_bug(bug, f"the undo of step {step.sequence}")
         return
-    turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, undo_payload, by))
+    size = len(undo_payload or b"")
+    turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, undo_payload if size <= MAX_BYTES else None, by))
+    if size > MAX_BYTES:
+        turn.park("an undo's payload is too large", f"step {step.sequence}: {size} bytes, at most {MAX_BYTES}")
 
 
 def _words(input: msg.Reply) -> str:
@@ -244,8 +249,7 @@ def _timer(turn: Turn, input: msg.TimerDue) -> None:
         return
     if input.sequence == 0:
         if state.continue_due:
-            turn.emit(ev.Continued())
-            turn.advance()
+            _go_on(turn)
         else:
             turn.emit(ev.CancelRequested(Cause.TIMED_OUT, "the saga's time is up", ""))
             _stop(turn, Cause.TIMED_OUT, "the saga's time is up")
@@ -269,27 +273,41 @@ def _timer(turn: Turn, input: msg.TimerDue) -> None:
 
 def _continue(turn: Turn, input: msg.Continue) -> None:
     if turn.state.continue_due:
-        turn.emit(ev.Continued())
-        turn.advance()
+        _go_on(turn)
+
+
+def _go_on(turn: Turn) -> None:
+    """The next part of what did not fit into one decision."""
+    turn.emit(ev.Continued())
+    if turn.definition is None and turn.state.phase is Status.RUNNING:
+        turn.emit(ev.CodeMissing())
+        return
+    # Only a cancellation has the code go on beside a parked step, which it is about to let go of.
+    turn.past_parked = turn.state.cancel_resolved > 0
+    turn.advance()
+    _take_held(turn)
 
 
 def _code_arrived(turn: Turn, input: msg.CodeArrived) -> None:
-    """Takes the held inputs in the order they came."""
+    if turn.state.phase is Status.WAITING_FOR_CODE and turn.definition is not None:
+        turn.emit(ev.CodeFound())
+        turn.advance()
+        _take_held(turn)
+
+
+def _take_held(turn: Turn) -> None:
+    """Takes the held inputs in the order they came, as far as the budget goes."""
     state = turn.state
-    if state.phase is not Status.WAITING_FOR_CODE or turn.definition is None:
-        return
-    turn.emit(ev.CodeFound())
-    held = list(state.mailbox)
-    turn.advance()
-    for input_held in held:
-        if state.ended:
-            break
+    while state.mailbox and not state.continue_due:
+        held = state.mailbox[0]
+        if not turn.fits(size=len(getattr(held, "payload", None) or b"")):
+            return
         turn.emit(ev.HeldInputTaken())
-        _DECIDE[type(input_held)](turn, input_held)
+        _DECIDE[type(held)](turn, held)
 
 
 def _send_failed(turn: Turn, input: msg.SendFailed) -> None:
-    step = _step_of(turn, input)
+    step = turn.state.steps[input.sequence]
     if input.undo and step.status is StepStatus.UNDOING and input.attempt == step.undo_attempt:
         _undo_attempt_failed(turn, step, "SendFailed", input.error_message)
     elif not input.undo and step.status is StepStatus.RUNNING and input.attempt == step.attempt:

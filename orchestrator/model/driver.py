@@ -9,16 +9,16 @@ and a replay is nothing but a delivery from the first outcome on.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.errors import Canceled, StepFailed
+from orchestrator.errors import Abort, Canceled, StepFailed
 from orchestrator.model.definition import Definition, Request, SleepRequest, StepRequest
 from orchestrator.model.state import SagaState, Step, StepStatus
 
 _MAX_CLOSES = 100
-"""How often `detach` closes one coroutine whose `finally` blocks keep awaiting."""
+"""How often one coroutine is closed whose `finally` blocks keep awaiting."""
 
 
 class Divergence(Exception):
@@ -52,20 +52,26 @@ class Together:
 class _Join:
     """Several branches that another one waits for."""
 
-    __slots__ = ("branches", "failure", "left", "owner", "results")
+    __slots__ = ("branches", "canceled", "failure", "left", "owner", "results")
 
     def __init__(self, owner: _Branch, size: int) -> None:
         self.owner = owner
         self.branches: list[_Branch] = []
         self.results: list[Any] = [None] * size
         self.left = size
+        self.canceled = False
+        """It was passed a cancellation: the one who waits for the group gets it too once the group is over."""
         self.failure: BaseException | None = None
 
 
 class _Branch:
-    """One line of execution. `waiting` is a sequence number, a group, or None while it is ready to run."""
+    """One line of execution. `waiting` is a sequence number, a group, or None while it is ready to run.
 
-    __slots__ = ("body", "cancel", "done", "index", "join", "waiting")
+    It is cancelled once at most, so that what it cleans up afterwards can be awaited: `canceled` says that it was,
+    `cancel` that it has yet to hear of it.
+    """
+
+    __slots__ = ("body", "cancel", "canceled", "done", "index", "join", "waiting")
 
     def __init__(self, body: Any, join: _Join | None = None, index: int = 0) -> None:
         self.body = body if hasattr(body, "send") else body.__await__()
@@ -73,6 +79,7 @@ class _Branch:
         self.index = index
         self.waiting: int | _Join | None = None
         self.cancel = False
+        self.canceled = False
         self.done = False
 
 
@@ -136,12 +143,7 @@ class Driver:
             branch = branches.pop()
             if isinstance(branch.waiting, _Join):
                 branches.extend(branch.waiting.branches)
-            for _ in range(_MAX_CLOSES):
-                try:
-                    branch.body.close()
-                except BaseException:
-                    continue
-                break
+            _close(branch.body)
 
     def _deliver(self, step: Step) -> None:
         branch = self._waiting.pop(step.sequence, None)
@@ -195,8 +197,13 @@ class Driver:
             self.requests.append((self._sequence, self.delivered, request))
         elif isinstance(asked, Together):
             join = _Join(branch, len(asked.branches))
+            try:
+                join.branches = [_Branch(body, join, index) for index, body in enumerate(asked.branches)]
+            except Exception as wrong:
+                _close_all(asked.branches)
+                self._ready.append((branch, None, ForeignAwait(f"gather takes steps and coroutines: {wrong}")))
+                return
             branch.waiting = join
-            join.branches = [_Branch(body, join, index) for index, body in enumerate(asked.branches)]
             self._ready.extend((child, None, None) for child in join.branches)
             if not join.left:
                 branch.waiting = None
@@ -218,15 +225,20 @@ class Driver:
             for sibling in join.branches:
                 self._cancel(sibling)
         if not join.left:
+            failure = join.failure
+            if join.canceled and (failure is None or isinstance(failure, StepFailed | Abort)):
+                failure = Canceled()
             join.owner.waiting = None
-            self._ready.append((join.owner, join.results, join.failure))
+            self._ready.append((join.owner, join.results, failure))
 
     def _cancel(self, branch: _Branch) -> None:
         """Raises `Canceled` at whatever the branch awaits; a group passes it on to its branches and waits for them."""
-        if branch.done:
+        if branch.done or branch.canceled:
             return
+        branch.canceled = True
         waiting = branch.waiting
         if isinstance(waiting, _Join):
+            waiting.canceled = True
             for child in waiting.branches:
                 self._cancel(child)
         elif waiting is not None:
@@ -246,6 +258,25 @@ class Driver:
                 if sequence <= known:
                     _check(self._state.steps[sequence], request)
             self.requests = [asked for asked in self.requests if asked[0] > known]
+
+
+def _close(body: Any) -> None:
+    """Ends a coroutine; whatever it awaits in its `finally` blocks ends with it."""
+    for _ in range(_MAX_CLOSES):
+        try:
+            asked = body.throw(GeneratorExit)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            return
+        if isinstance(asked, Together):
+            _close_all(asked.branches)
+
+
+def _close_all(bodies: Iterable[Any]) -> None:
+    for body in bodies:
+        if hasattr(body, "close"):
+            body.close()
 
 
 def _check(step: Step, request: Request) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.model import events as ev
 from orchestrator.model.state import (
+    FINAL,
     OPEN,
     SAGA_TRANSITIONS,
     STEP_TRANSITIONS,
@@ -19,13 +20,20 @@ from orchestrator.model.state import (
 )
 
 
+AFTER_THE_END = frozenset({ev.WaiterAdded, ev.AttachRefused, ev.InputAbsorbed})
+"""What may still happen to a run that has ended."""
+
+
 class BrokenHistory(Exception):
     """An event that the transition table does not allow: the journal was not written by this state machine."""
 
 
 def evolve(state: SagaState, event: ev.Event, at_ms: int) -> None:
     """Applies one event that was decided at `at_ms`. Raises `BrokenHistory` where the table forbids it."""
-    _APPLY[type(event)](state, event, at_ms)
+    kind = type(event)
+    if (state.phase is None) != (kind is ev.SagaStarted) or (state.phase in FINAL and kind not in AFTER_THE_END):
+        raise BrokenHistory(f"{state.saga_id}: {kind.__name__} in {state.phase}")
+    _APPLY[kind](state, event, at_ms)
 
 
 def transition_of(event: ev.Event) -> str:
@@ -220,8 +228,7 @@ def _moved(state: SagaState, event: ev.Event, at_ms: int) -> None:
 def _cancel_requested(state: SagaState, event: ev.CancelRequested, at_ms: int) -> None:
     state.cancel = event.cause
     state.error_message = event.reason
-    if event.cause is ev.Cause.TIMED_OUT:
-        _set_due(state, 0, None)
+    _set_due(state, 0, None)
 
 
 def _cancel_raised(state: SagaState, event: ev.CancelRaised, at_ms: int) -> None:
@@ -239,8 +246,8 @@ def _compensation_started(state: SagaState, event: ev.CompensationStarted, at_ms
 
 
 def _undo_backed_off(state: SagaState, event: ev.UndoBackedOff, at_ms: int) -> None:
-    step = _move(state, event, event.due_ms)
-    step.error_type, step.error_message = event.error_type, event.error_message
+    # The step's own error stays: a replay delivers it again.
+    _move(state, event, event.due_ms)
 
 
 def _undo_started(state: SagaState, event: ev.UndoScheduled | ev.UndoAttempted, at_ms: int) -> None:
@@ -267,6 +274,8 @@ def _input_held(state: SagaState, event: ev.InputHeld, at_ms: int) -> None:
 
 
 def _held_taken(state: SagaState, event: ev.HeldInputTaken, at_ms: int) -> None:
+    if not state.mailbox:
+        raise BrokenHistory(f"{state.saga_id}: HeldInputTaken of an empty mailbox")
     del state.mailbox[0]
 
 

@@ -19,10 +19,17 @@ from orchestrator.model.messages import Input
 from orchestrator.model.state import OPEN, SagaState, Step
 
 MAX_EFFECTS = 200
+MAX_EVENTS = 2_000
 MAX_BYTES = 256 * 1024
-"""The budget of one decision: with the envelope, one journal record then stays under Kafka's default limit of 1 MiB."""
+"""The budget of one decision: effects, events, bytes of payloads.
 
-_TRACEBACK_CHARACTERS = 4_000
+The first payload of a decision is taken whatever the budget, a reply together with the undo made of it, each of at most
+`MAX_BYTES`: 512 KiB, and about 50 KiB for the events themselves. So one journal record stays under Kafka's default
+limit of 1 MiB.
+"""
+
+_TEXT_CHARACTERS = 4_000
+_TYPE_CHARACTERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +67,27 @@ class Turn:
         self.definition = definition
         self.moment = moment
         self.events: list[ev.Event] = []
+        self.past_parked = False
+        """Parked steps do not hold the code: it is about to let go of them, or this goes on where it ran already."""
         self._effects = 0
         self._bytes = 0
-        self._cancel_raised = False
 
     def emit(self, event: ev.Event) -> None:
         evolve(self.state, event, self.moment.now_ms)
         self.events.append(event)
+        self._bytes += len(getattr(event, "payload", b"")) + len(getattr(event, "undo_payload", None) or b"")
+
+    def fits(self, *, effects: int = 0, size: int = 0) -> bool:
+        """Whether the budget bears one more event; if not, the rest follows in a decision of its own."""
+        if (
+            self._effects + effects <= MAX_EFFECTS
+            and len(self.events) < MAX_EVENTS
+            and (not self._bytes or self._bytes + size <= MAX_BYTES)
+        ):
+            return True
+        if not self.state.continue_due:
+            self.emit(ev.ContinueDue())
+        return False
 
     def absorb(self, input: Input, reason: str, sequence: int = 0, attempt: int = 0) -> None:
         """Records an input that changes nothing."""
@@ -75,7 +96,12 @@ class Turn:
     def park(self, reason: str, detail: str = "") -> None:
         """Sets the saga itself aside. Its code is let go of; a person's retry replays it."""
         self.execution.detach()
-        self.emit(ev.SagaParked(reason, detail[-_TRACEBACK_CHARACTERS:]))
+        self.emit(ev.SagaParked(reason, _recordable(detail[-_TEXT_CHARACTERS:])))
+
+    def park_for_bug(self, error: BaseException, who: str = "the code") -> None:
+        """Sets the saga aside for an error that user code must not raise."""
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        self.park(f"{who} raised {type(error).__name__}", "".join(lines))
 
     def undo_payload(self, step: Step, reply: bytes) -> bytes | None:
         """What a succeeded step's undo sends, where that depends on the reply; None leaves what was recorded.
@@ -105,26 +131,34 @@ class Turn:
 
     def advance(self) -> None:
         """Goes on until the saga waits for something, has ended, is parked, or the budget is used up."""
-        if self.state.phase is ev.Status.RUNNING:
-            self._run_code()
-        if self.state.phase is ev.Status.COMPENSATING and not self.state.continue_due:
+        state = self.state
+        if state.phase is ev.Status.RUNNING:
+            if 0 in state.parked and state.cancel is ev.Cause.CANCELED and not state.cancel_resolved:
+                self.stop_without_code(state.cancel, state.error_message)
+            else:
+                self._run_code()
+        if state.phase is ev.Status.COMPENSATING and not state.continue_due:
             self._compensate()
 
     def compensate(self, cause: ev.Cause, error_type: str, error_message: str) -> None:
         """Turns to undoing; the code has had its last word."""
         self.execution.detach()
-        self.emit(ev.CompensationStarted(cause, error_type, error_message))
+        error_type = _recordable(error_type[:_TYPE_CHARACTERS])
+        self.emit(ev.CompensationStarted(cause, error_type, _recordable(error_message[:_TEXT_CHARACTERS])))
 
-    def release_open(self) -> None:
-        """Lets go of everything open, without asking the code."""
-        for sequence in sorted(self.state.open):
-            self._release(sequence, len(self.state.outcomes))
+    def stop_without_code(self, cause: ev.Cause, reason: str) -> None:
+        """A cancellation where there is no code to be had: waits for a pivot's outcome, then turns to undoing."""
+        if not self._awaits_pivot():
+            self.compensate(cause, "Canceled", reason)
+
+    def _awaits_pivot(self) -> bool:
+        return any(self.state.steps[sequence].pivot for sequence in self.state.open)
 
     def _run_code(self) -> None:
         state = self.state
         if state.cancel is not None and not state.cancel_resolved:
             self._raise_cancel(state.cancel)
-        if state.parked and not self._cancel_raised:
+        if state.parked and not self.past_parked:
             return
         driver = self.warm()
         if driver is None:
@@ -135,15 +169,14 @@ class Turn:
             self.park("the code diverges from the history", str(difference))
             return
         if driver.finished and isinstance(driver.error, Exception) and not isinstance(driver.error, StepFailed | Abort):
-            self._park_for_bug(driver.error)
+            self.park_for_bug(driver.error)
             return
-        if not self._take_requests(driver):
+        if not self._let_go(driver) or not self._take_requests(driver) or not self._let_go(driver):
             return
         if driver.finished:
             self._finish(driver)
-        elif state.unknown:
-            for sequence in sorted(state.unknown, reverse=True):
-                self._schedule_undo(sequence)
+        else:
+            self._undo_unknown()
 
     def _raise_cancel(self, cause: ev.Cause) -> None:
         """Brings a requested cancellation to the code, unless a pivot's outcome must be known first.
@@ -153,43 +186,47 @@ class Turn:
         state = self.state
         if 0 in state.parked or (state.parked and cause is ev.Cause.TIMED_OUT):
             return
-        if not any(state.steps[sequence].pivot for sequence in state.open):
-            self._cancel_raised = True
+        if not self._awaits_pivot():
+            self.past_parked = True
             self.emit(ev.CancelRaised())
 
-    def _park_for_bug(self, error: BaseException) -> None:
-        lines = traceback.format_exception(type(error), error, error.__traceback__)
-        self.park(f"the code raised {type(error).__name__}", "".join(lines))
-
     def _take_requests(self, driver: Driver) -> bool:
-        """Turns what the code asked for and let go of into events. False: something stopped it."""
-        for taken, (sequence, after, request) in enumerate(driver.requests):
+        """Turns what the code asked for into events. False: something stopped it."""
+        requests = driver.requests
+        for taken, (sequence, after, request) in enumerate(requests):
             if isinstance(request, SleepRequest):
-                self.emit(ev.SleepScheduled(sequence, after, self.moment.now_ms + request.duration_ms))
+                event: ev.Event = ev.SleepScheduled(sequence, after, self.moment.now_ms + request.duration_ms)
+                effects = size = 0
             else:
-                if self._effects >= MAX_EFFECTS or (self._bytes and self._bytes + len(request.payload) > MAX_BYTES):
-                    del driver.requests[:taken]
-                    self.emit(ev.ContinueDue())
-                    return False
                 try:
                     event = self._scheduled(sequence, after, request)
                 except Exception as bug:
-                    self._park_for_bug(bug)
+                    self.park_for_bug(bug)
                     return False
-                size = len(event.payload) + len(event.undo_payload or b"")
+                effects, size = 1, len(event.payload) + len(event.undo_payload or b"")
                 if size > MAX_BYTES:
                     self.park(
                         "a step's payload is too large",
                         f"{request.service}.{request.command}: {size} bytes, at most {MAX_BYTES}; pass a reference",
                     )
                     return False
-                self._bytes += size
-                self._effects += 1
-                self.emit(event)
-        driver.requests.clear()
-        for sequence, after in driver.released:
-            self._release(sequence, after)
-        driver.released.clear()
+            if not self.fits(effects=effects, size=size):
+                del requests[:taken]
+                return False
+            self._effects += effects
+            self.emit(event)
+        requests.clear()
+        return True
+
+    def _let_go(self, driver: Driver) -> bool:
+        """Ends what the code no longer waits for, as far as it was scheduled. False: the budget is used up."""
+        while driver.released:
+            sequence, after = driver.released[0]
+            if sequence > self.state.sequence:
+                return True
+            if not self._release(sequence, after):
+                return False
+            del driver.released[0]
         return True
 
     def _scheduled(self, sequence: int, after: int, request: StepRequest) -> ev.StepScheduled:
@@ -211,51 +248,70 @@ class Turn:
             request.undo_retry,
         )
 
-    def _release(self, sequence: int, after: int) -> None:
+    def _release(self, sequence: int, after: int) -> bool:
+        """Ends one step or sleep unless it is over already. False: the budget is used up."""
         step = self.state.steps[sequence]
-        if step.status not in OPEN:
-            return
-        if step.is_sleep:
-            self.emit(ev.SleepCanceled(sequence))
-        else:
-            self.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.CANCELED, "Canceled", "", after))
+        if step.status in OPEN:
+            if not self.fits():
+                return False
+            if step.is_sleep:
+                self.emit(ev.SleepCanceled(sequence))
+            else:
+                self.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.CANCELED, "Canceled", "", after))
+        return True
 
     def _finish(self, driver: Driver) -> None:
         state, error = self.state, driver.error
-        if state.cancel_resolved and state.cancel is not None:
+        unheard = driver.delivered < state.cancel_resolved
+        if state.cancel_resolved and state.cancel is not None and not (unheard and error is None and state.pivot_done):
             self.compensate(state.cancel, "Canceled", state.error_message)
         elif error is None:
-            for sequence in sorted(state.unknown, reverse=True):
-                self._schedule_undo(sequence)
-            if state.undo_open or state.unknown:
-                return
-            if len(driver.result) > MAX_BYTES:
-                self.park("the saga's result is too large", f"{len(driver.result)} bytes, at most {MAX_BYTES}")
-                return
-            self.execution.detach()
-            self.emit(ev.SagaEnded(ev.Status.COMPLETED, ev.Undone.NONE, driver.result))
+            self._complete(driver)
         elif isinstance(error, StepFailed | Abort):
             if state.pivot_done:
                 self.park("the saga failed after its pivot step, from where only forward is possible", str(error))
             else:
-                self.compensate(ev.Cause.FAILED, error.error_type, error.message)
+                self.compensate(ev.Cause.FAILED, str(error.error_type), str(error.message))
         elif isinstance(error, Canceled):
             self.compensate(ev.Cause.FAILED, "Canceled", "the code raised Canceled by itself")
         else:
-            self._park_for_bug(error)
+            self.park_for_bug(error)
+
+    def _complete(self, driver: Driver) -> None:
+        """The code has returned; also where a cancellation came while its last step, the pivot, was under way."""
+        state = self.state
+        self._undo_unknown()
+        if state.undo_open or state.unknown:
+            return
+        size = len(driver.result)
+        if size > MAX_BYTES:
+            self.park("the saga's result is too large", f"{size} bytes, at most {MAX_BYTES}; pass a reference")
+        elif self.fits(size=size):
+            self.execution.detach()
+            self.emit(ev.SagaEnded(ev.Status.COMPLETED, ev.Undone.NONE, driver.result))
+
+    def _undo_unknown(self) -> None:
+        """The saga goes on: what nobody knows the outcome of is undone at once."""
+        for sequence in sorted(self.state.unknown, reverse=True):
+            if not self._schedule_undo(sequence):
+                return
 
     def _schedule_undo(self, sequence: int) -> bool:
-        if self._effects >= MAX_EFFECTS:
-            if not self.state.continue_due:
-                self.emit(ev.ContinueDue())
+        if not self.fits(effects=1):
             return False
         self._effects += 1
         self.emit(ev.UndoScheduled(sequence))
         return True
 
     def _compensate(self) -> None:
-        """Issues every undo whose turn it is: a step waits for the undo of all that was scheduled after its end."""
+        """Lets go of what is open where the code was not asked, then issues every undo whose turn it is.
+
+        A step waits for the undo of all that was scheduled after its end.
+        """
         state = self.state
+        for sequence in sorted(state.open):
+            if not self._release(sequence, len(state.outcomes)):
+                return
         if state.parked:
             return
         stack = state.to_undo()
@@ -282,3 +338,8 @@ class Turn:
         else:
             status = ev.Status.FAILED if undone is ev.Undone.NONE else ev.Status.COMPENSATED
         return ev.SagaEnded(status, undone, b"", state.error_type, state.error_message)
+
+
+def _recordable(text: str) -> str:
+    """Text as UTF-8 can hold it: an exception's may contain anything."""
+    return text.encode(errors="replace").decode()

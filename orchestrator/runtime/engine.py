@@ -29,7 +29,7 @@ from orchestrator.runtime.journal_writer import EpochLost
 from orchestrator.runtime.partition import Partition, PartitionConfig
 from orchestrator.runtime.replica import Replica, StoreStale
 from orchestrator.runtime.takeover import Owner, Takeover
-from orchestrator.store.base import Store, StoreBroken, Stores
+from orchestrator.store.base import Store, StoreBroken, StoreBusy, Stores
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.inputs import INBOX, INTERNAL, OPERATIONS, REPLIES
 
@@ -306,6 +306,10 @@ class Engine:
         try:
             tenure.store = self._stores.open(tenure.number)
             replica = Replica(tenure.store)
+        except StoreBusy as busy:
+            log.warning("partition %d: %s", tenure.number, busy)
+            tenure.begin_at_ms = mono_ms + 1_000
+            return
         except (StoreBroken, UnreadableRecord) as broken:
             self._wipe(tenure, mono_ms, str(broken))
             return

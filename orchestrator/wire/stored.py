@@ -191,7 +191,9 @@ def write_partition(stored: StoredPartition) -> bytes:
 def read_partition(data: bytes) -> StoredPartition:
     """Raises `UnreadableRecord`."""
     values = _load(data, len(StoredPartition.__slots__))
-    stored = StoredPartition(*(bytes.fromhex(value) if at in _HEX else value for at, value in enumerate(values)))
+    for at in _HEX:
+        values[at] = bytes.fromhex(values[at])
+    stored = StoredPartition(*values)
     stored.effects_open = tuple((offset, index) for offset, index in stored.effects_open)
     return stored
 

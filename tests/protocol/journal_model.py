@@ -16,58 +16,72 @@ What the state leaves out, and why nothing is lost by it.
   end of the log, and stops counting where no decision of its epoch can fit any more.
 - Names of nonces. A nonce is named when its claim lands, by the number of claims landed so far; nobody but its writer
   knows it before. Writers then differ in nothing but their place, and the key sorts them.
+- The first reading, up to the end. What it found is replaced by the reading up to the claim.
 - The report of a claim. An owner that has decided nothing may do no more than a writer that waits for the report.
 - The end of an epoch as a state. A writer that stopped and has not claimed yet can do nothing, and its leftovers land
   as they may while it still believes in its epoch.
 - A record that is lost. In order, landing one record loses those before it; a record that never lands is lost.
 
 Faults: an accepted decision that was decided on another sequence than the one it follows; a confirmed decision that R
-drops (and its effects are outside by then); with both excluded, what a writer has read and confirmed is a prefix of
+drops (and its effects are outside by then). With both excluded, what a writer has read and confirmed is a prefix of
 the one accepted sequence, so no two writers' confirmed histories disagree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from .rule import CLAIM, DECISION, START, RuleState, accept
+from .rule import CLAIM, DECISION, RULE, Rule
 
-Accept = Callable[[RuleState, str, int, int], tuple[RuleState, bool]]
-# A claim in flight: (0, does its writer wait for it, head read before). A decision: (1, epoch, nonce, seq, head).
+WRONG_BASE = "an accepted decision was decided on another history than the one it follows"
+NOT_ACCEPTED = "a decision was confirmed, and its effects went out, but rule R drops it"
+CUT_OFF = "a confirmed decision is no longer in the log"
+EARLY = "effects went out for a decision that rule R drops"
+FAULTS = (None, WRONG_BASE, NOT_ACCEPTED, CUT_OFF, EARLY)
+
+OUT, CLAIMING, OWNER = range(3)
+WIDTH = 16  # more than an epoch has decisions
+
+# A claim in flight: (0, does its writer wait for it, head read before it, its nonce if that has a name by now).
+# A decision in flight: (1, epoch, nonce, seq, the head it was decided on).
 Item = tuple[int, ...]
-# status, epoch, nonce, age, base, sent, confirmed, last, queue, unreported (seq, distance, accepted)
-Writer = tuple[int, int, int, int, int, int, int, int, tuple[Item, ...], tuple[tuple[int, int, bool], ...]]
-# R's state, head, claims landed, claims left, writers, queues of dead processes, last record if accepted, fault
-State = tuple[RuleState, int, int, int, tuple[Writer, ...], tuple[tuple[Item, ...], ...], int, int]
-
-OUT, CLAIMING, OWNER = 0, 1, 2
-WIDTH = 16  # more than any epoch has decisions: the identity of decision n of epoch e is e * WIDTH + n + 1
-FAULTS = (
-    "",
-    "an accepted decision was decided on another history than the one it follows",
-    "a decision was confirmed, and its effects went out, but rule R drops it",
-    "a confirmed decision is no longer in the log",
-    "effects went out for a decision that rule R drops",
-)
-NOBODY: Writer = (OUT, 0, 0, 0, 0, 0, 0, 0, (), ())
+# A decision that landed and was not reported yet: seq, distance from the claim, is it accepted
+Landed = tuple[int, int, bool]
 
 
-def needs_no_seq(state: RuleState, kind: str, nonce: int, seq: int) -> tuple[RuleState, bool]:
-    """R without seq: whatever bears the current nonce is accepted."""
-    return accept(state, kind, nonce, seq if kind == CLAIM else state[1])
+class Writer(NamedTuple):
+    """What one writer knows. `epoch` is the number of its claim among those landed."""
+
+    status: int = OUT
+    epoch: int = 0
+    nonce: int = 0
+    age: int = 0  # distance from its claim to the end of the log
+    base: int = 0  # the head it found when it read up to its claim
+    sent: int = 0
+    confirmed: int = 0
+    last: int = 0  # distance of the decision confirmed last
+    queue: tuple[Item, ...] = ()
+    landed: tuple[Landed, ...] = ()
 
 
-def needs_no_claim(state: RuleState, kind: str, nonce: int, seq: int) -> tuple[RuleState, bool]:
-    """R without claims: the first decision of a new nonce takes over."""
-    if seq == 0:
-        state, _ = accept(state, CLAIM, nonce, 0)
-    return accept(state, kind, nonce, seq)
+class State(NamedTuple):
+    """The log as rule R sees it, and what all processes know and have in flight."""
+
+    rule: Any
+    head: int  # the last accepted decision
+    claims: int  # claims landed
+    left: int  # claims that may still be handed over
+    twice: int  # records that may still land twice
+    writers: tuple[Writer, ...]
+    dead: tuple[tuple[Item, ...], ...] = ()  # queues of dead processes
+    tail: int = 0  # the log's last record if it is an accepted decision, negative once that is confirmed
+    fault: int = 0
 
 
-def forgets_nonces(state: RuleState, kind: str, nonce: int, seq: int) -> tuple[RuleState, bool]:
-    """R that lets a nonce become current again."""
-    return accept((state[0], state[1], frozenset()), kind, nonce, seq)
+def identity(epoch: int, seq: int) -> int:
+    return epoch * WIDTH + seq + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +89,17 @@ class JournalModel:
     """The protocol under the given bounds; each switch breaks one rule.
 
     `claims` bounds the claims of all writers together, `decisions` those of one epoch, `pipeline` how many of them may
-    be unconfirmed at once. `confirmation` is `in order` (the protocol), `any ack`, `after the last` or `by offset`.
+    be unconfirmed at once, `twice` how many records land twice. `confirmation` is `in order` (the protocol), `any ack`,
+    `after the last` or `by offset`.
     """
 
     writers: int = 2
-    claims: int = 4
+    claims: int = 3
     decisions: int = 3
     pipeline: int = 2
+    twice: int = 0
     ordered: bool = True
-    accept: Accept = accept
+    rule: Rule = RULE
     confirmation: str = "in order"
     reads_to_claim: bool = True
     claim_record: bool = True
@@ -92,150 +108,163 @@ class JournalModel:
     truncation: bool = False
 
     def initial(self) -> State:
-        return (START, 0, 0, self.claims, (NOBODY,) * self.writers, (), 0, 0)
+        return State(self.rule.start, 0, 0, self.claims, self.twice, (Writer(),) * self.writers)
 
     def key(self, state: State) -> Hashable:
-        rule, head, landed, left, writers, dead, tail, fault = state
-        return rule, head, landed, left, tuple(sorted(writers)), tuple(sorted(dead)), tail, fault
+        return (*state[:5], tuple(sorted(state.writers)), tuple(sorted(state.dead)), *state[7:])
 
     def fault(self, state: State) -> str | None:
-        return FAULTS[state[7]] or None
+        return FAULTS[state.fault]
 
     def steps(self, state: State) -> Iterator[tuple[Hashable, State]]:
-        rule, head, landed, left, writers, dead, tail, fault = state
-        for place, writer in enumerate(writers):
-            if left:
-                yield from self._claim(state, place)
-            if writer[0] == OWNER:
-                yield from self._own(state, place)
-            for index in self._landable(writer[8]):
-                kept = writer[8][index + 1 :] if self.ordered else writer[8][:index] + writer[8][index + 1 :]
-                rest = (*writers[:place], (*writer[:8], kept, writer[9]), *writers[place + 1 :])
-                before = (rule, head, landed, left, rest, dead, tail, fault)
-                yield ("lands", place, writer[8][index]), self._land(before, place, writer[8][index])
-        for place, queue in enumerate(dead):
+        for place, writer in enumerate(state.writers):
+            if state.left:
+                yield from self._claim(state, place, writer)
+            if writer.status == OWNER:
+                yield from self._decide(state, place, writer)
+                yield from self._confirm(state, place, writer)
+            for index, item in enumerate(writer.queue):
+                before = writer.queue[:index]
+                if self.ordered or item not in before:  # out of order equal records land alike
+                    rest = writer.queue[index + 1 :] if self.ordered else before + writer.queue[index + 1 :]
+                    after = self._set(state, place, Writer(*writer[:8], rest, writer.landed))
+                    yield from self._land(after, place, item)
+        for place, queue in enumerate(state.dead):
             for index, item in enumerate(queue):
-                others = dead[:place] + dead[place + 1 :]
-                rest_dead = (*others, queue[index + 1 :]) if index + 1 < len(queue) else others
-                before = (rule, head, landed, left, writers, rest_dead, tail, fault)
-                yield ("lands late", place, item), self._land(before, None, item)
-        if tail < 0:
-            yield ("cut",), (*state[:7], 3)
+                rest = queue[index + 1 :]
+                dead = (*state.dead[:place], *((rest,) if rest else ()), *state.dead[place + 1 :])
+                yield from self._land(State(*state[:6], dead, state.tail, state.fault), None, item)
+        if state.tail < 0:
+            yield ("cut", 0, 0), State(*state[:8], FAULTS.index(CUT_OFF))
 
-    def _landable(self, queue: tuple[Item, ...]) -> Iterator[int]:
-        """Out of order, equal records land alike: the first stands for all."""
-        for index, item in enumerate(queue):
-            if self.ordered or queue.index(item) == index:
-                yield index
+    def _set(self, state: State, place: int, writer: Writer) -> State:
+        writers = (*state.writers[:place], writer, *state.writers[place + 1 :])
+        return State(*state[:5], writers, *state[6:])
 
-    def _claim(self, state: State, place: int) -> Iterator[tuple[Hashable, State]]:
-        """Read to the end and hand over a claim; what was in flight before is not waited for any more."""
-        rule, head, landed, left, writers, dead, tail, _ = state
-        status, _, nonce, _, _, _, _, _, queue, _ = writers[place]
-        kept = nonce if self.nonce_repeats else 0
+    def _claim(self, state: State, place: int, writer: Writer) -> Iterator[tuple[Hashable, State]]:
+        """Hand over a claim, with a new nonce; what was in flight before is not waited for any more."""
+        rule, head, claims, left = state[:4]
         if not self.claim_record:
-            epoch = landed + 1
-            new: Writer = (OWNER, epoch, epoch, 0, head, 0, 0, 0, queue, ())
-            yield ("begins", place), self._with(state, place, new, landed=epoch)
+            begun = State(rule, head, claims + 1, left - 1, *state[4:])
+            owner = Writer(OWNER, claims + 1, claims + 1, base=head, queue=writer.queue)
+            yield ("begins", place, 0), self._set(begun, place, owner)
             return
-        left_over = tuple((0, 0, item[2]) if item[0] == 0 else item for item in queue)
-        claim = (0, 1, 0 if self.reads_to_claim else head)
-        queue = (*left_over, claim) if self.ordered else tuple(sorted((*left_over, claim)))
-        verb = "claims" if status == OUT else "claims again"
-        yield (verb, place), self._with(state, place, (CLAIMING, 0, kept, 0, 0, 0, 0, 0, queue, ()))
-        if self.ordered and left_over and not self.nonce_repeats:
-            heir = (CLAIMING, 0, 0, 0, 0, 0, 0, 0, (claim,), ())
-            after = (rule, head, landed, left - 1, (*writers[:place], heir, *writers[place + 1 :]))
-            yield ("restarts", place), (*after, (*dead, left_over), tail, 0)
+        old = tuple((0, 0, item[2], 0) if item[0] == 0 else item for item in writer.queue)
+        claim = (0, 1, 0 if self.reads_to_claim else head, 0)
+        queue = self._queued(old, claim)
+        after = State(rule, head, claims, left - 1, *state[4:])
+        nonce = writer.nonce if self.nonce_repeats else 0
+        verb = "claims" if writer.status == OUT else "claims again"
+        yield (verb, place, 0), self._set(after, place, Writer(CLAIMING, nonce=nonce, queue=queue))
+        if self.ordered and old and not self.nonce_repeats:
+            heir = self._set(after, place, Writer(CLAIMING, queue=(claim,)))
+            yield ("restarts", place, 0), State(*heir[:6], (*heir.dead, old), heir.tail, heir.fault)
 
-    def _with(self, state: State, place: int, writer: Writer, landed: int | None = None) -> State:
-        """The state after one more claim was handed over."""
-        rule, head, before, left, writers, dead, tail, fault = state
-        changed = (*writers[:place], writer, *writers[place + 1 :])
-        return (rule, head, before if landed is None else landed, left - 1, changed, dead, tail, fault)
+    def _queued(self, queue: tuple[Item, ...], item: Item) -> tuple[Item, ...]:
+        return (*queue, item) if self.ordered else tuple(sorted((*queue, item)))
 
-    def _own(self, state: State, place: int) -> Iterator[tuple[Hashable, State]]:
-        """Decide, or hear of a decision that landed."""
-        rule, head, landed, left, writers, dead, tail, fault = state
-        _, epoch, nonce, age, base, sent, confirmed, last, queue, unreported = writers[place]
+    def _decide(self, state: State, place: int, writer: Writer) -> Iterator[tuple[Hashable, State]]:
+        """The next decision follows what was read up to the claim, or the owner's decision before it."""
+        status, epoch, nonce, age, base, sent, confirmed, last, queue, landed = writer
         if sent < self.decisions and sent - confirmed < self.pipeline:
-            item = (1, epoch, nonce, sent, base if sent == 0 else epoch * WIDTH + sent)
-            more = (*queue, item) if self.ordered else tuple(sorted((*queue, item)))
-            writer: Writer = (OWNER, epoch, nonce, age, base, sent + 1, confirmed, last, more, unreported)
-            changed = (*writers[:place], writer, *writers[place + 1 :])
-            yield ("decides", place, sent), (rule, head, landed, left, changed, dead, tail, fault)
-        for index, (seq, distance, accepted) in enumerate(unreported):
-            if not self._confirms(seq, distance, confirmed, last):
-                continue
-            rest = unreported[:index] + unreported[index + 1 :]
-            writer = (OWNER, epoch, nonce, age, base, sent, confirmed + 1, distance, queue, rest)
-            changed = (*writers[:place], writer, *writers[place + 1 :])
-            end = -tail if tail == epoch * WIDTH + seq + 1 else tail
-            yield (
-                ("confirms", place, seq),
-                (rule, head, landed, left, changed, dead, end, fault if accepted else 2),
-            )
+            follows = identity(epoch, sent - 1) if sent else base
+            queue = self._queued(queue, (1, epoch, nonce, sent, follows))
+            after = Writer(status, epoch, nonce, age, base, sent + 1, confirmed, last, queue, landed)
+            yield ("decides", place, sent), self._set(state, place, after)
 
-    def _confirms(self, seq: int, distance: int, confirmed: int, last: int) -> bool:
+    def _confirm(self, state: State, place: int, writer: Writer) -> Iterator[tuple[Hashable, State]]:
+        """A report with an offset comes for a decision that landed."""
+        for index, (seq, distance, accepted) in enumerate(writer.landed):
+            if not self._confirms(seq, distance, writer):
+                continue
+            rest = writer.landed[:index] + writer.landed[index + 1 :]
+            after = Writer(*writer[:6], writer.confirmed + 1, distance, writer.queue, rest)
+            tail = -state.tail if state.tail == identity(writer.epoch, seq) else state.tail
+            fault = state.fault if accepted else FAULTS.index(NOT_ACCEPTED)
+            yield ("confirms", place, seq), State(*self._set(state, place, after)[:7], tail, fault)
+
+    def _confirms(self, seq: int, distance: int, writer: Writer) -> bool:
         """May the owner take this report, of a record `distance` behind its claim, for a confirmation?"""
         if self.confirmation == "any ack":
             return True
         if self.confirmation == "after the last":
-            return distance == last + 1
+            return distance == writer.last + 1
         if self.confirmation == "by offset":
-            return distance == seq + 1
-        return seq == confirmed and distance == seq + 1
+            return distance == 1 + seq
+        return seq == writer.confirmed and distance == 1 + seq
 
-    def _land(self, state: State, place: int | None, item: Item) -> State:
-        """The record reaches the log: everybody's distance grows, R gives its verdict."""
-        rule, head, landed, left, writers, dead, tail, fault = state
+    def _land(self, state: State, place: int | None, item: Item) -> Iterator[tuple[Hashable, State]]:
+        """The record reaches the log, once, or a second time later on."""
+        label = ("lands" if place is not None else "lands late", place or 0, item)
+        after = self._land_claim(state, place, item) if item[0] == 0 else self._land_decision(state, place, item)
+        yield label, after
+        if state.twice:
+            again = (0, 0, 0, after.claims) if item[0] == 0 else item
+            dead = (*after.dead, (again,))
+            yield ("lands twice", place or 0, item), State(*after[:4], state.twice - 1, after.writers, dead, *after[7:])
+
+    def _grown(self, state: State) -> list[Writer]:
+        """Everybody's claim is one record further from the end."""
         most = self.decisions + 1
-        grown = [(*w[:3], min(w[3] + 1, most), *w[4:]) if w[0] == OWNER else w for w in writers]
-        own = None if place is None else writers[place]
-        if item[0] == 0:
-            landed += 1
-            nonce = own[2] if own is not None and own[2] and self.nonce_repeats else landed
-            rule, _ = self.accept(rule, CLAIM, nonce, 0)
-            if own is not None and place is not None:
-                if item[1]:
-                    base = head if self.reads_to_claim else item[2]
-                    grown[place] = (OWNER, landed, nonce, 0, base, 0, 0, 0, own[8], ())
-                elif self.nonce_repeats:
-                    grown[place] = (*grown[place][:2], nonce, *grown[place][3:])
-            return (rule, head, landed, left, tuple(grown), dead, 0, fault)
-        _, epoch, nonce, seq, decided_on = item
-        rule, accepted = self.accept(rule, DECISION, nonce, seq)
+        return [
+            Writer(w.status, w.epoch, w.nonce, min(w.age + 1, most), *w[4:]) if w.status == OWNER else w
+            for w in state.writers
+        ]
+
+    def _land_claim(self, state: State, place: int | None, item: Item) -> State:
+        """The claim becomes current under R; its writer, if it still waits, reads up to it and owns the log."""
+        rule, head, claims, left, twice, writers, dead, _, fault = state
+        claims += 1
+        nonce = item[3] or claims
+        grown = self._grown(state)
+        if place is not None:
+            own = writers[place]
+            if self.nonce_repeats and own.nonce:
+                nonce = own.nonce
+            if item[1]:
+                base = head if self.reads_to_claim else item[2]
+                grown[place] = Writer(OWNER, claims, nonce, base=base, queue=own.queue)
+            elif self.nonce_repeats:
+                grown[place] = grown[place]._replace(nonce=nonce)
+        rule, _ = self.rule.accept(rule, CLAIM, nonce, 0)
+        return State(rule, head, claims, left, twice, tuple(grown), dead, 0, fault)
+
+    def _land_decision(self, state: State, place: int | None, item: Item) -> State:
+        """R gives its verdict; an owner that waits for the record may hear of it from now on."""
+        rule, head, claims, left, twice, writers, dead, _, fault = state
+        _, epoch, nonce, seq, follows = item
+        grown = self._grown(state)
+        rule, accepted = self.rule.accept(rule, DECISION, nonce, seq)
         if accepted:
-            fault = fault if decided_on == head else 1
-            head = epoch * WIDTH + seq + 1
+            fault = fault if follows == head else FAULTS.index(WRONG_BASE)
+            head = identity(epoch, seq)
         elif self.effects_early:
-            fault = 4
-        if own is not None and place is not None and own[0] == OWNER and own[1] == epoch:
-            now = grown[place]
-            grown[place] = (*now[:9], (*now[9], (seq, now[3], accepted)))
-        return (rule, head, landed, left, tuple(grown), dead, head if accepted and self.truncation else 0, fault)
+            fault = FAULTS.index(EARLY)
+        if place is not None and writers[place].status == OWNER and writers[place].epoch == epoch:
+            own = grown[place]
+            grown[place] = Writer(*own[:9], (*own.landed, (seq, own.age, accepted)))
+        tail = head if accepted and self.truncation else 0
+        return State(rule, head, claims, left, twice, tuple(grown), dead, tail, fault)
 
     def describe(self, state: State, label: Hashable, after: State) -> str:
         assert isinstance(label, tuple)
-        verb, *rest = label
-        if verb == "cut":
-            return "the log loses its last record, which had been acknowledged"
-        who = f"writer {rest[0] + 1}"
-        if verb in ("claims", "claims again"):
-            why = "" if verb == "claims" else "gives its epoch up (error, timeout, missing offset or gap), "
-            return f"{who} {why}reads to the end and hands over a claim"
-        if verb == "restarts":
-            return f"{who} dies and starts again with a claim; what it had in flight may still land"
-        if verb == "begins":
-            return f"{who} reads to the end and takes over without a claim"
-        if verb == "decides":
-            return f"{who} decides r{rest[1]} and hands it over"
-        if verb == "confirms":
-            return f"{who} hears of r{rest[1]}, an offset with it, and confirms it"
-        if verb == "lands late":
-            who = "a dead process"
-        item = rest[1]
-        if item[0] == 0:
-            return f"a claim of {who} lands" + ("" if after[0] != state[0] else "; rule R ignores it")
-        kept = "accepted" if after[1] == item[1] * WIDTH + item[3] + 1 else "dropped by rule R"
-        return f"r{item[3]} of {who}, epoch {item[1]}, lands: {kept}"
+        verb, place, what = label
+        who = f"writer {place + 1}"
+        if isinstance(what, int):
+            return {
+                "cut": "the log loses its last record, which had been acknowledged",
+                "claims": f"{who} reads to the end and hands over a claim",
+                "claims again": f"{who} gives its epoch up (error, timeout, missing offset or gap), reads to the end "
+                "and hands over a claim",
+                "restarts": f"{who} dies and starts again with a claim; what it had in flight may still land",
+                "begins": f"{who} reads to the end and takes over without a claim",
+                "decides": f"{who} decides r{what} and hands it over",
+                "confirms": f"{who} hears that r{what} landed, with an offset, and confirms it",
+            }[verb]
+        whose = "a dead process" if verb == "lands late" else who
+        once_more = ", and will land once more" if verb == "lands twice" else ""
+        if what[0] == 0:
+            verdict = "for rule R nothing changes" if after.rule == state.rule else f"epoch {after.claims}"
+            return f"a claim of {whose} lands{once_more}: {verdict}"
+        verdict = "accepted" if after.head == identity(what[1], what[3]) != state.head else "dropped by rule R"
+        return f"r{what[3]} of {whose}, epoch {what[1]}, lands{once_more}: {verdict}"

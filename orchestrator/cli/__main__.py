@@ -1,0 +1,5 @@
+"""`python -m orchestrator.cli`: the command `saga` without its script."""
+
+from orchestrator.cli import main
+
+main()

@@ -1,0 +1,123 @@
+"""What a verb is given: modules with sagas, `module:object` with a participant, and the settings."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from orchestrator.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from orchestrator.config import Settings
+    from orchestrator.log.kafka import KafkaLog
+    from orchestrator.model.definition import Definition
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def connection_options(command: F) -> F:
+    """The options of every verb that talks to a cluster."""
+    for option in (
+        click.option("--bootstrap-servers", "-b", help="Kafka's addresses, host:port[,host:port].", metavar="SERVERS"),
+        click.option("--prefix", help="Before the names of all topics and groups."),
+        click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A saga.toml."),
+        click.option("--development/--production", default=None, help="Small defaults for one broker on this machine."),
+    ):
+        command = option(command)
+    return command
+
+
+def settings_of(options: dict[str, Any]) -> Settings:
+    """Settings from file, environment and the verb's options; `saga dev`'s broker where none is named.
+
+    Raises `ConfigurationError`.
+    """
+    from orchestrator.config import load_settings
+
+    names = ("bootstrap_servers", "prefix", "development")
+    settings = load_settings({name: options.get(name) for name in names}, file=options.get("config"))
+    if settings.bootstrap_servers is None:
+        from orchestrator.broker.state import find_running
+
+        running = find_running(settings.state_directory)
+        if running is None:
+            raise ConfigurationError(
+                "no cluster: give --bootstrap-servers or SAGA_BOOTSTRAP_SERVERS, or start one here with `saga dev`"
+            )
+        settings = load_settings(
+            {
+                **{name: options.get(name) for name in names},
+                "bootstrap_servers": f"127.0.0.1:{running.port}",
+                "development": True,
+            },
+            file=options.get("config"),
+        )
+    return settings
+
+
+def log_of(settings: Settings) -> KafkaLog:
+    """The cluster that the settings name."""
+    from orchestrator.log.kafka import KafkaLog
+
+    return KafkaLog(
+        settings.bootstrap_servers or "",
+        common=settings.common,
+        producer=settings.producer,
+        consumer=settings.group_consumer,
+    )
+
+
+def load_module(name: str) -> Any:
+    """A module by name, also from the current directory. Raises `ConfigurationError`."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name and not name.startswith(f"{error.name}."):
+            raise
+        raise ConfigurationError(f"there is no module {name!r} here or among the installed packages") from None
+
+
+def load_definitions(modules: tuple[str, ...]) -> dict[str, Definition]:
+    """The sagas of modules (all they define) or of `module:Class`. Raises `ConfigurationError`."""
+    from orchestrator.saga import Saga
+
+    found: dict[str, Definition] = {}
+    for name in modules:
+        module_name, _, wanted = name.partition(":")
+        module = load_module(module_name)
+        classes = [getattr(module, wanted, None)] if wanted else list(vars(module).values())
+        sagas = [
+            value
+            for value in classes
+            if inspect.isclass(value) and issubclass(value, Saga) and value is not Saga and hasattr(value, "definition")
+        ]
+        if not sagas:
+            raise ConfigurationError(f"{name} defines no saga")
+        for saga in sagas:
+            if found.setdefault(saga.definition.name, saga.definition) is not saga.definition:
+                raise ConfigurationError(f"two sagas are called {saga.definition.name}; pass name= to one of them")
+    return found
+
+
+def load_participant(name: str) -> Any:
+    """The `Participant` at `module:object`. Raises `ConfigurationError`."""
+    from orchestrator.participant import Participant
+
+    module_name, _, wanted = name.partition(":")
+    module = load_module(module_name)
+    if not wanted:
+        found = [key for key, value in vars(module).items() if isinstance(value, Participant)]
+        raise ConfigurationError(f"which one? {', '.join(f'{module_name}:{key}' for key in found) or 'it has none'}")
+    participant = getattr(module, wanted, None)
+    if not isinstance(participant, Participant):
+        raise ConfigurationError(f"{name} is no Participant")
+    return participant

@@ -1,0 +1,85 @@
+"""`saga worker`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.cli.application import connection_options, load_definitions, log_of, settings_of
+from orchestrator.cli.logs import configure_logs
+from orchestrator.cli.supervise import stop_with_parent, supervise
+
+
+@click.command("worker")
+@click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
+@click.option("--processes", default=0, help="Run so many under a supervisor that restarts a dead one at once.")
+@click.option("--log-level", default="info", show_default=True)
+@click.option("--log-json", is_flag=True, help="Logs as JSON lines.")
+@click.option("--child", is_flag=True, hidden=True)
+@connection_options
+def worker_command(
+    modules: tuple[str, ...], processes: int, log_level: str, log_json: bool, child: bool, **options: Any
+) -> None:
+    """Owns partitions and drives the sagas that MODULE... define, until SIGTERM or SIGINT.
+
+    MODULE is a Python module, or `module:Class` for one saga. Several workers share the partitions.
+    """
+    configure_logs(log_level, as_json=log_json)
+    if processes:
+        arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--processes")]
+        if "--processes" in sys.argv:
+            arguments.remove(str(processes))
+        raise click.exceptions.Exit(supervise([*arguments, "--child"], processes))
+    run_worker(modules, options, child=child)
+
+
+def run_worker(modules: tuple[str, ...], options: dict[str, Any], *, child: bool) -> None:
+    """One worker in this process."""
+    from orchestrator.log.kafka import KafkaLog
+    from orchestrator.provisioning import audit
+    from orchestrator.runtime.partition import PartitionConfig
+    from orchestrator.runtime.worker import Worker
+    from orchestrator.store.rocks import RocksStores
+
+    definitions = load_definitions(modules)
+    settings = settings_of(options)
+    log: KafkaLog = log_of(settings)
+    names = settings.topic_names
+    admin = log.admin()
+    try:
+        audit(admin, names, partitions=settings.partitions, replication=settings.replication)
+        topic_ids = {topic: state.topic_id for topic, state in admin.describe([names.journal, names.inbox]).items()}
+    finally:
+        admin.close()
+    slot, lock = _claim_slot(settings.state_directory / "stores")
+    config = PartitionConfig(names, settings.partitions, settings.token_keys(), definitions)
+    worker = Worker(log, config, RocksStores(slot), topic_ids=topic_ids)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    if child:
+        stop_with_parent(worker.stop)
+    try:
+        worker.run()
+    finally:
+        os.close(lock)
+
+
+def _claim_slot(root: Path) -> tuple[Path, int]:
+    """A directory of stores that no other process uses: after a restart usually the same, so that it is still warm."""
+    for number in range(1_000):
+        path = root / f"worker-{number}"
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path / "in-use", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        return path, lock
+    raise click.ClickException(f"a thousand workers use {root} already")

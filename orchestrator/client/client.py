@@ -1,0 +1,262 @@
+"""The client: starts sagas, waits for them, acts on them. It talks to topics only, never to a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Literal, TypeVar
+
+from orchestrator.client.connection import Answer, Connection, Expected
+from orchestrator.client.handle import Handle
+from orchestrator.client.requests import Request, Requests
+from orchestrator.errors import ConfigurationError, Disconnected, ResultTimeout
+from orchestrator.log.base import AdminFailed, Failure, Log
+from orchestrator.model.ids import partition_of
+from orchestrator.model.messages import Override, ReplyAddress
+from orchestrator.saga import Saga
+from orchestrator.topics import TopicNames
+
+I = TypeVar("I")  # noqa: E741 - input, as in `Saga`
+O = TypeVar("O")  # noqa: E741
+
+Action = Override | Literal["retry", "skip", "set-result"]
+
+ATTACH_FIRST_S = 2.0
+ATTACH_MAX_S = 60.0
+"""An answer is asked for again after the first wait, then after twice that, and so on up to the maximum."""
+
+
+class Client:
+    """Requests to one orchestrator. For one event loop; use it as `async with`.
+
+    `partitions` is the partition count of the inbox, which all input topics share, `answer_partitions` that of
+    `saga.answers`. The client id picks the partition on which this client waits for answers. Requests are given
+    `timeout_s` seconds to be acknowledged; those whose outcome is unknown are sent again under the same message id.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        topics: TopicNames,
+        partitions: int,
+        *,
+        answer_partitions: int | None = None,
+        client_id: str | None = None,
+        timeout_s: float = 30.0,
+        attach_first_s: float = ATTACH_FIRST_S,
+    ) -> None:
+        self.client_id = client_id or f"saga-client-{uuid.uuid4().hex[:12]}"
+        self._answers = topics.answers
+        self._answer_partition = partition_of(self.client_id, answer_partitions or partitions)
+        self._requests = Requests(topics, partitions)
+        self._connection = Connection(log, topics.answers, self._answer_partition)
+        self._timeout_s = timeout_s
+        self._attach_first_s = attach_first_s
+        # A client started again under the same id must not take answers to its predecessor for its own.
+        self._instance = uuid.uuid4().hex[:16]
+        self._count = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        bootstrap_servers: str,
+        *,
+        prefix: str = "",
+        topic_overrides: Mapping[str, str] | None = None,
+        client_id: str | None = None,
+        timeout_s: float = 30.0,
+        common: Mapping[str, Any] | None = None,
+        producer: Mapping[str, Any] | None = None,
+        consumer: Mapping[str, Any] | None = None,
+    ) -> AsyncIterator[Client]:
+        """A client of a Kafka cluster; `common`, `producer`, `consumer` are raw librdkafka settings.
+
+        Raises `ConfigurationError` where the topics are missing or may not be described.
+        """
+        from orchestrator.log.kafka import KafkaLog  # a log in memory needs no Kafka library
+
+        named = {} if client_id is None else {"client.id": client_id}
+        log = KafkaLog(bootstrap_servers, common={**named, **(common or {})}, producer=producer, consumer=consumer)
+        topics = TopicNames(prefix, topic_overrides or {})
+        partitions, answer_partitions = await asyncio.to_thread(_partitions, log, topics, timeout_s)
+        async with cls(
+            log,
+            topics,
+            partitions,
+            answer_partitions=answer_partitions,
+            client_id=client_id,
+            timeout_s=timeout_s,
+        ) as client:
+            yield client
+
+    async def __aenter__(self) -> Client:
+        self._connection.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._connection.close()
+
+    async def start(
+        self,
+        saga: type[Saga[I, O]],
+        input: I,
+        *,
+        id: str | None = None,
+        message_id: str | None = None,
+        traceparent: str | None = None,
+    ) -> Handle[O]:
+        """Starts a saga; when this returns Kafka has it on all in-sync replicas, and it will run.
+
+        An id that exists is not started again: the handle is attached to what is there, if it is of the same type.
+        Without an id a random one is made. `message_id` names this one request over restarts of the caller; by default
+        it is this call's own. Raises `InvalidRequest`, `pydantic.ValidationError`, `NotAcknowledged`, `Disconnected`.
+        """
+        saga_id = id if id is not None else str(uuid.uuid4())
+        reply = self._reply_address()
+        request = self._start_request(saga, input, saga_id, message_id, reply, traceparent)
+        await self._connection.listen(self._timeout_s)
+        expected = self._connection.expect(reply.correlation_id)
+        await self._send(request, saga_id)
+        return Handle(self, saga, saga_id, reply.correlation_id, expected)
+
+    async def start_many(self, saga: type[Saga[I, O]], inputs: Iterable[tuple[str, I]]) -> list[Handle[O]]:
+        """Starts many sagas by (id, input), all under way at once; returns when Kafka has them all.
+
+        Raises what `start` raises, then some may be started: starting all of them again is safe.
+        """
+        await self._connection.listen(self._timeout_s)
+        handles: list[Handle[O]] = []
+        requests: list[tuple[str, Request]] = []
+        for saga_id, input in inputs:
+            reply = self._reply_address()
+            requests.append((saga_id, self._start_request(saga, input, saga_id, None, reply, None)))
+            expected = self._connection.expect(reply.correlation_id)
+            handles.append(Handle(self, saga, saga_id, reply.correlation_id, expected))
+        await self._connection.send_many(requests, self._timeout_s)
+        return handles
+
+    async def attach(self, saga: type[Saga[Any, O]], id: str) -> Handle[O]:
+        """A handle on a saga that somebody started. Whether it exists is known when its result is asked for.
+
+        Raises `InvalidRequest`, `NotAcknowledged`, `Disconnected`.
+        """
+        reply = self._reply_address()
+        request = self._requests.attach(id, self._message_id(), reply)
+        await self._connection.listen(self._timeout_s)
+        expected = self._connection.expect(reply.correlation_id)
+        await self._send(request, id)
+        return Handle(self, saga, id, reply.correlation_id, expected)
+
+    async def cancel(self, id: str, *, reason: str = "", by: str = "", run: str | None = None) -> None:
+        """Asks a saga to stop and undo what it did; its code may clean up first.
+
+        This and the following return when Kafka has the request; whether it changed anything is in the saga's history.
+        `by` is who asks (the client id by default), `run` limits it to that run. Raise `InvalidRequest`,
+        `NotAcknowledged`, `Disconnected`.
+        """
+        await self._send(self._requests.cancel(id, self._message_id(), run, reason, by or self.client_id), id)
+
+    async def terminate(self, id: str, *, reason: str = "", by: str = "", run: str | None = None) -> None:
+        """Ends a saga at once; nothing is undone."""
+        await self._send(self._requests.terminate(id, self._message_id(), run, reason, by or self.client_id), id)
+
+    async def unpark(
+        self,
+        id: str,
+        action: Action,
+        *,
+        step: int = 0,
+        payload: bytes | None = None,
+        reason: str = "",
+        by: str = "",
+        run: str | None = None,
+    ) -> None:
+        """Decides about a parked saga: retry, skip or set-result with the step's result as JSON in `payload`.
+
+        `step` 0 means whatever it is parked at.
+        """
+        request = self._requests.unpark(
+            id, self._message_id(), Override(action), step, payload, run, reason, by or self.client_id
+        )
+        await self._send(request, id)
+
+    async def answer(self, id: str, correlation_id: str, expected: Expected, timeout: float | None) -> Answer:
+        """Waits for an answer and asks for it again from time to time: it may have been lost, or gone to another.
+
+        Raises `ResultTimeout`, `Disconnected`.
+        """
+        reply = ReplyAddress(self._answers, self._answer_partition, correlation_id)
+        pause = self._attach_first_s
+        try:
+            async with asyncio.timeout(timeout):
+                while expected.answer is None:
+                    if self._connection.closed:
+                        raise Disconnected("the client is closed: use it inside `async with`")
+                    if not await _came(expected, pause * random.uniform(0.8, 1.2)):
+                        await self._connection.listen(None)
+                        self._connection.post(self._requests.attach(id, self._message_id(), reply))
+                        pause = min(2 * pause, ATTACH_MAX_S)
+        except TimeoutError:
+            raise ResultTimeout(id, timeout or 0.0) from None
+        return expected.answer
+
+    def _start_request(
+        self,
+        saga: type[Saga[I, O]],
+        input: I,
+        saga_id: str,
+        message_id: str | None,
+        reply: ReplyAddress,
+        traceparent: str | None,
+    ) -> Request:
+        payload = saga.encode_input(input)
+        message_id = message_id or f"start-{reply.correlation_id}"
+        return self._requests.start(saga.definition.name, saga_id, payload, message_id, reply, traceparent)
+
+    def _reply_address(self) -> ReplyAddress:
+        self._count += 1
+        return ReplyAddress(self._answers, self._answer_partition, f"{self._instance}-{self._count}")
+
+    def _message_id(self) -> str:
+        self._count += 1
+        return f"{self._instance}-{self._count}"
+
+    async def _send(self, request: Request, saga_id: str) -> None:
+        await self._connection.send(request, saga_id, self._timeout_s)
+
+
+async def _came(expected: Expected, timeout_s: float) -> bool:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await expected.came.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+def _partitions(log: Log, topics: TopicNames, timeout_s: float) -> tuple[int, int]:
+    """How many partitions the inbox and the answers have."""
+    names = (topics.inbox, topics.answers)
+    admin = log.admin()
+    try:
+        found = admin.describe(names, timeout_s)
+    except AdminFailed as error:
+        what = "grant Describe and DescribeConfigs on them" if error.failure is Failure.UNAUTHORIZED else "check both"
+        raise ConfigurationError(
+            f"the bootstrap servers did not describe {' and '.join(names)} ({error}): {what}"
+        ) from error
+    finally:
+        admin.close()
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ConfigurationError(
+            f"there is no topic {' and no topic '.join(missing)}: run `saga topics apply`, or give the prefix in use"
+        )
+    return found[names[0]].partitions, found[names[1]].partitions

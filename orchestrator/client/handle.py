@@ -1,0 +1,59 @@
+"""One saga as its starter sees it: wait for its result, cancel it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from orchestrator.errors import SagaFailed, SagaNotFound
+from orchestrator.model.events import Status
+
+if TYPE_CHECKING:
+    from orchestrator.client.client import Client
+    from orchestrator.client.connection import Answer, Expected
+    from orchestrator.saga import Saga
+
+O = TypeVar("O")  # noqa: E741 - output, as in `Saga`
+
+REFUSED = "REFUSED"
+
+
+class Handle(Generic[O]):
+    """A saga that was started or attached to. Cheap to keep and to drop; the saga does not depend on it."""
+
+    __slots__ = ("_client", "_expected", "_saga", "correlation_id", "id")
+
+    def __init__(
+        self, client: Client, saga: type[Saga[Any, O]], id: str, correlation_id: str, expected: Expected
+    ) -> None:
+        self.id = id
+        self.correlation_id = correlation_id
+        self._client = client
+        self._saga = saga
+        self._expected = expected
+
+    def __repr__(self) -> str:
+        return f"<Handle of {self._saga.definition.name} {self.id!r}>"
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is here, so that `result` returns or raises at once."""
+        return self._expected.answer is not None
+
+    async def result(self, timeout: float | None = 30.0) -> O:
+        """The saga's result, waiting up to `timeout` seconds (None: as long as it takes). May be called again.
+
+        Raises `SagaFailed` if it ended in another way, `SagaNotFound`, `ResultTimeout`, `Disconnected`.
+        """
+        answer = await self._client.answer(self.id, self.correlation_id, self._expected, timeout)
+        return self._open(answer)
+
+    async def cancel(self, *, reason: str = "") -> None:
+        """Asks the saga to stop and undo what it did. Returns when Kafka has the request."""
+        await self._client.cancel(self.id, reason=reason)
+
+    def _open(self, answer: Answer) -> O:
+        if answer.status == Status.COMPLETED:
+            return self._saga.decode_result(answer.payload)
+        if answer.status == REFUSED:
+            raise SagaNotFound(self.id, answer.error_message)
+        raise SagaFailed(self.id, answer.run, answer.status, answer.undone, answer.error_type, answer.error_message)

@@ -1,0 +1,137 @@
+"""What a client writes: starts, attaches and cancels for the inbox, a person's decisions for the operations.
+
+Checked before it is sent: what no worker could take would come back only as a dead letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orchestrator.errors import InvalidRequest
+from orchestrator.model.ids import partition_of
+from orchestrator.model.messages import Override, ReplyAddress
+from orchestrator.model.turn import MAX_BYTES
+from orchestrator.topics import TopicNames
+from orchestrator.wire import headers as h
+from orchestrator.wire import inputs as wi
+
+_JSON = "application/json"
+_MAX_BY_BYTES = 256
+
+HeaderValues = Mapping[str, str | int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One record to append. Sent again as it is, it is the same message: it carries its message id."""
+
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+class Requests:
+    """Makes requests for `partitions` partitions. Every method raises `InvalidRequest`."""
+
+    def __init__(self, topics: TopicNames, partitions: int) -> None:
+        self._inbox = topics.inbox
+        self._operations = topics.operations
+        self._partitions = partitions
+
+    def start(
+        self,
+        saga_type: str,
+        saga_id: str,
+        payload: bytes,
+        message_id: str,
+        reply: ReplyAddress,
+        traceparent: str | None,
+    ) -> Request:
+        """`payload` is the saga's input as JSON, at most 256 KiB."""
+        _check_size(payload, f"the input of saga {saga_id!r}")
+        headers: HeaderValues = {
+            h.SAGA_TYPE: saga_type,
+            h.MESSAGE_ID: message_id,
+            h.REPLY_TO: reply.topic,
+            h.REPLY_PARTITION: reply.partition,
+            h.CORRELATION_ID: reply.correlation_id,
+            h.CONTENT_TYPE: _JSON,
+            h.TRACEPARENT: traceparent,
+        }
+        return self._request(self._inbox, saga_id, headers, payload)
+
+    def attach(self, saga_id: str, message_id: str, reply: ReplyAddress) -> Request:
+        headers: HeaderValues = {
+            h.INPUT_TYPE: "attach",
+            h.MESSAGE_ID: message_id,
+            h.REPLY_TO: reply.topic,
+            h.REPLY_PARTITION: reply.partition,
+            h.CORRELATION_ID: reply.correlation_id,
+        }
+        return self._request(self._inbox, saga_id, headers)
+
+    def cancel(self, saga_id: str, message_id: str, run: str | None, reason: str, by: str) -> Request:
+        return self._request(self._inbox, saga_id, _act("cancel", message_id, run, reason, by))
+
+    def terminate(self, saga_id: str, message_id: str, run: str | None, reason: str, by: str) -> Request:
+        return self._request(self._operations, saga_id, _act("terminate", message_id, run, reason, by))
+
+    def unpark(
+        self,
+        saga_id: str,
+        message_id: str,
+        action: Override,
+        step: int,
+        payload: bytes | None,
+        run: str | None,
+        reason: str,
+        by: str,
+    ) -> Request:
+        """`step` 0: whatever the saga is parked at. `payload` is the step's result as JSON, for set-result only."""
+        if step < 0:
+            raise InvalidRequest(f"there is no step {step}; 0 means whatever saga {saga_id!r} is parked at")
+        if (payload is not None) != (action is Override.SET_RESULT):
+            raise InvalidRequest(f"{action}: a payload belongs to set-result, and only there")
+        _check_size(payload or b"", f"the result for saga {saga_id!r}")
+        headers = _act(action, message_id, run, reason, by) | {h.STEP: step or None}
+        return self._request(self._operations, saga_id, headers, payload)
+
+    def _request(self, topic: str, saga_id: str, headers: HeaderValues, value: bytes | None = None) -> Request:
+        key = _check_id(saga_id, "a saga id", wi.MAX_SAGA_ID_BYTES)
+        _check_id(headers[h.MESSAGE_ID], "a message id", wi.MAX_MESSAGE_ID_BYTES)
+        written = tuple(h.write_headers({h.SAGA_ID: saga_id, **headers}))
+        size = sum(len(name) + len(content) for name, content in written)
+        # The engine adds a few when it forwards a record.
+        if size > h.MAX_HEADER_BYTES // 2:
+            raise InvalidRequest(
+                f"the headers for saga {saga_id!r} have {size} bytes, at most {h.MAX_HEADER_BYTES // 2}"
+            )
+        return Request(topic, partition_of(saga_id, self._partitions), key, value, written)
+
+
+def _act(kind: str, message_id: str, run: str | None, reason: str, by: str) -> dict[str, str | int | None]:
+    return {
+        h.INPUT_TYPE: kind,
+        h.MESSAGE_ID: message_id,
+        h.SAGA_RUN: run,
+        wi.REASON: h.shorten(reason) or None,
+        wi.BY: h.shorten(by, _MAX_BY_BYTES) or None,
+    }
+
+
+def _check_id(value: str | int | None, what: str, limit: int) -> bytes:
+    try:
+        encoded = str(value or "").encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"{what} must be encodable as UTF-8: {value!r}") from None
+    if not encoded or b"\0" in encoded or len(encoded) > limit:
+        raise InvalidRequest(f"{what} has 1 to {limit} bytes of UTF-8 and no NUL, not {str(value)[:40]!r}")
+    return encoded
+
+
+def _check_size(payload: bytes, what: str) -> None:
+    if len(payload) > MAX_BYTES:
+        raise InvalidRequest(f"{what} has {len(payload)} bytes, at most {MAX_BYTES}; store it and pass a reference")

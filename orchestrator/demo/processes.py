@@ -1,0 +1,76 @@
+"""The processes of the demonstration: started as a user would, each in a process group of its own, ended for sure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+STOP_WITHIN_S = 20.0
+
+
+class Process:
+    """One `saga ...` command. Its output goes to `<folder>/<name>.log`; it dies with this process."""
+
+    def __init__(self, name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.arguments = list(arguments)
+        self.log = folder / f"{name}.log"
+        self._environment = {**os.environ, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it, or starts it again."""
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "orchestrator.cli", *self.arguments],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=self._environment,
+                start_new_session=True,
+            )
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """kill -9 of the whole group: a supervisor and all its children."""
+        if self._process is not None:
+            _signal_group(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._close_input()
+
+    def stop(self) -> int:
+        """A graceful stop, by force after a while. Returns the exit code."""
+        if self._process is None:
+            return 0
+        _signal_group(self._process.pid, signal.SIGTERM)
+        try:
+            return self._process.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return -signal.SIGKILL
+        finally:
+            self._close_input()
+
+    def tail(self, lines: int = 15) -> str:
+        """The end of its output, for an error report."""
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _close_input(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+
+def _signal_group(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return

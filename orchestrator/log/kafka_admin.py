@@ -1,0 +1,157 @@
+"""Administrative calls over a Kafka broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from threading import Event
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+
+from orchestrator.log import base
+from orchestrator.log.base import AdminFailed, Failure, TopicSpec, TopicState
+from orchestrator.log.kafka_config import Raw, admin_config, refused
+from orchestrator.log.kafka_failure import failure_of
+
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_RETRY_S = 0.05
+"""Between two looks at whether something has come about."""
+
+
+class KafkaAdmin:
+    """Blocking calls by an administrative client, for any thread but the engine's."""
+
+    def __init__(self, bootstrap_servers: str, *, common: Raw) -> None:
+        try:
+            self._client: AdminClient = AdminClient(admin_config(bootstrap_servers, common))
+        except KafkaException as error:
+            raise refused(error) from error
+
+    def describe(self, names: Sequence[str], timeout_s: float = 10.0) -> dict[str, TopicState]:
+        if not names:
+            return {}
+        found = _results(
+            self._client.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s),
+            timeout_s,
+            ignored=(KafkaError.UNKNOWN_TOPIC_OR_PART,),
+        )
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in found]
+        settings = {}
+        if resources:
+            answers = self._client.describe_configs(resources, request_timeout=timeout_s)
+            for resource, entries in _results(answers, timeout_s, ignored=(KafkaError.UNKNOWN_TOPIC_OR_PART,)).items():
+                settings[resource.name] = {name: entry.value for name, entry in entries.items()}
+        return {
+            name: TopicState(
+                name,
+                str(topic.topic_id),
+                len(topic.partitions),
+                min((len(partition.replicas) for partition in topic.partitions), default=0),
+                settings[name],
+            )
+            for name, topic in found.items()
+            if name in settings
+        }
+
+    def create(self, topics: Sequence[TopicSpec], timeout_s: float = 30.0) -> None:
+        if not topics:
+            return
+        wanted = [NewTopic(spec.name, spec.partitions, spec.replication, config=dict(spec.settings)) for spec in topics]
+        created = _results(
+            self._client.create_topics(wanted, operation_timeout=timeout_s, request_timeout=timeout_s),
+            timeout_s,
+            ignored=(KafkaError.TOPIC_ALREADY_EXISTS,),
+        )
+        # The controller has them; wait for their leaders to answer for them.
+        keys = [
+            (spec.name, partition) for spec in topics if spec.name in created for partition in range(spec.partitions)
+        ]
+        _retried(lambda left: self._offsets(keys, _LATEST, left), timeout_s)
+
+    def delete(self, names: Sequence[str], timeout_s: float = 30.0) -> None:
+        if not names:
+            return
+        _results(
+            self._client.delete_topics(list(names), operation_timeout=timeout_s, request_timeout=timeout_s),
+            timeout_s,
+            ignored=(KafkaError.UNKNOWN_TOPIC_OR_PART,),
+        )
+
+        def gone(left: float) -> None:
+            if there := self.describe(names, left):
+                raise AdminFailed(Failure.UNKNOWN_OUTCOME, f"still there: {sorted(there)}")
+
+        _retried(gone, timeout_s)
+
+    def trim(self, offsets: Mapping[base.TopicPartition, int], timeout_s: float = 10.0) -> None:
+        if not offsets:
+            return
+        for key, offset in offsets.items():
+            # The library would take it for the end of the log.
+            if offset < 0:
+                raise AdminFailed(Failure.OUT_OF_RANGE, f"{key[0]}-{key[1]}: {offset} is no offset")
+        wanted = [TopicPartition(*key, offset) for key, offset in offsets.items()]
+        _results(self._client.delete_records(wanted, request_timeout=timeout_s), timeout_s)
+
+    def ends(
+        self, partitions: Sequence[base.TopicPartition], timeout_s: float = 10.0
+    ) -> dict[base.TopicPartition, tuple[int, int]]:
+        starts = self._offsets(partitions, _EARLIEST, timeout_s)
+        ends = self._offsets(partitions, _LATEST, timeout_s)
+        return {key: (starts[key], ends[key]) for key in partitions}
+
+    def close(self) -> None:
+        # The library has no call for it; the client ends with its last reference.
+        del self._client
+
+    def _offsets(
+        self, partitions: Sequence[base.TopicPartition], spec: OffsetSpec, timeout_s: float
+    ) -> dict[base.TopicPartition, int]:
+        if not partitions:
+            return {}
+        futures = self._client.list_offsets(
+            {TopicPartition(*key): spec for key in partitions}, request_timeout=timeout_s
+        )
+        return {(key.topic, key.partition): found.offset for key, found in _results(futures, timeout_s).items()}
+
+
+def _results(futures: Mapping[Any, Future[Any]], timeout_s: float, ignored: Iterable[int] = ()) -> dict[Any, Any]:
+    """Waits for all and returns their values, without those that failed by an ignored code."""
+    # The request's own timeout comes first; this one only guards against an answer that never comes.
+    _, late = wait(futures.values(), timeout_s + 1.0)
+    if late:
+        raise AdminFailed(Failure.UNKNOWN_OUTCOME, f"no answer within {timeout_s} s")
+    values = {}
+    for key, future in futures.items():
+        error = future.exception()
+        if error is None:
+            values[key] = future.result()
+        elif not isinstance(error, KafkaException):
+            raise AdminFailed(Failure.UNKNOWN_OUTCOME, repr(error)) from error
+        elif error.args[0].code() not in ignored:
+            raise _failed(key, error)
+    return values
+
+
+def _failed(key: Any, error: KafkaException) -> AdminFailed:
+    cause: KafkaError = error.args[0]
+    # That no partition of the question has a leader is how the library says that it does not know the topic.
+    failure = Failure.UNKNOWN_TOPIC if cause.code() == KafkaError._NOENT else failure_of(cause)
+    return AdminFailed(failure, f"{key}: {cause.str()}")
+
+
+def _retried(call: Callable[[float], Any], timeout_s: float) -> None:
+    """Repeats a call that fails because something has not come about yet."""
+    never = Event()
+    for left in range(int(timeout_s / _RETRY_S), 0, -1):
+        try:
+            call(left * _RETRY_S)
+        except AdminFailed as error:
+            if left == 1 or error.failure not in (Failure.UNKNOWN_TOPIC, Failure.UNKNOWN_OUTCOME):
+                raise
+            never.wait(_RETRY_S)
+        else:
+            return

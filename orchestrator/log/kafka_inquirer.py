@@ -1,0 +1,152 @@
+"""A thread that asks the broker for offsets, so that neither the engine nor the polling thread waits for an answer.
+
+It has a consumer of its own that never joins the group: a consumer is not to be used by two threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from queue import Empty, SimpleQueue
+from threading import Thread, Timer
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from orchestrator.log import base
+from orchestrator.log.base import Ends, Failure
+from orchestrator.log.kafka_config import LOGGER
+from orchestrator.log.kafka_failure import failure_of
+from orchestrator.log.kafka_poller import Cursor
+
+_TIMEOUT_S = 5.0
+"""For one answer of the broker; after it the question failed as UNKNOWN_OUTCOME."""
+_IDLE_S = 1.0
+"""How often the thread looks after its client without being asked."""
+_LOOKS = 5
+_LOOK_S = 1.0
+"""A partition is said to be missing after so many looks, so far apart: a new one is not known everywhere at once."""
+_LATEST = -1
+"""The timestamp that stands for the end of the log."""
+
+
+class Question:
+    """Whether committed offsets (else ends) are asked for, of which partitions; the answer carries `token`."""
+
+    __slots__ = ("committed", "partitions", "token")
+
+    def __init__(self, committed: bool, partitions: tuple[base.TopicPartition, ...], token: Any) -> None:
+        self.committed = committed
+        self.partitions = partitions
+        self.token = token
+
+
+class Inquirer:
+    """Answers questions by `Ends`, handed to `post`, and hands cursors of missing partitions to `give_up`.
+
+    The thread starts with the first wish.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], post: Callable[[Ends], None], give_up: Callable[[Cursor], None]
+    ) -> None:
+        self._config = config
+        self._post = post
+        self._give_up = give_up
+        self._wishes: SimpleQueue[Question | Cursor | None] = SimpleQueue()
+        self._thread: Thread | None = None
+        self._looks: dict[Cursor, int] = {}
+        """How often a partition was looked for and not found."""
+
+    def ask(self, wish: Question | Cursor) -> None:
+        """Takes a question, whose answer holds what was true after this call, or a cursor to be looked after."""
+        self._wishes.put(wish)
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name="kafka-inquirer", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread, after the answer it may be waiting for."""
+        if self._thread is not None:
+            self._wishes.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        consumer = Consumer(dict(self._config))
+        while (batch := self._batch()) is not None:
+            try:
+                # Serves the client's log lines, which would pile up.
+                consumer.poll(0)
+                self._fulfil(consumer, batch)
+            except Exception:
+                LOGGER.exception("asking for offsets failed")
+        consumer.close()
+
+    def _fulfil(self, consumer: Consumer, batch: list[Question | Cursor]) -> None:
+        questions = [wish for wish in batch if isinstance(wish, Question)]
+        for committed in (False, True):
+            asked = [question for question in questions if question.committed == committed]
+            if asked:
+                self._answer(consumer, committed, asked)
+        cursors = [wish for wish in batch if isinstance(wish, Cursor)]
+        if cursors:
+            self._look(consumer, cursors)
+
+    def _batch(self) -> list[Question | Cursor] | None:
+        """All wishes there are, to be fulfilled by one request; none after a while. None: stop."""
+        batch: list[Question | Cursor] = []
+        try:
+            wish = self._wishes.get(timeout=_IDLE_S)
+            while wish is not None:
+                batch.append(wish)
+                wish = self._wishes.get_nowait()
+        except Empty:
+            return batch
+        return None
+
+    def _look(self, consumer: Consumer, cursors: list[Cursor]) -> None:
+        """Looks whether partitions exist. A broker that does not answer says nothing about them."""
+        _, failures, _ = _request(consumer, False, {cursor.key for cursor in cursors})
+        for cursor in cursors:
+            looks = self._looks.pop(cursor, 0) + 1
+            if failures.get(cursor.key) is not Failure.UNKNOWN_TOPIC:
+                continue
+            if looks >= _LOOKS:
+                self._give_up(cursor)
+            else:
+                self._looks[cursor] = looks
+                again = Timer(_LOOK_S, self._wishes.put, (cursor,))
+                again.daemon = True
+                again.start()
+
+    def _answer(self, consumer: Consumer, committed: bool, asked: list[Question]) -> None:
+        found, failures, detail = _request(consumer, committed, {key for one in asked for key in one.partitions})
+        for question in asked:
+            mine = {key: found[key] for key in question.partitions if key in found}
+            failure = next((failures[key] for key in question.partitions if key in failures), None)
+            metadata = {key: item.metadata or "" for key, item in mine.items()} if committed else {}
+            offsets = {key: item.offset for key, item in mine.items()}
+            self._post(Ends(question.token, offsets, failure, metadata, detail if failure is not None else ""))
+
+
+def _request(
+    consumer: Consumer, committed: bool, wanted: Iterable[base.TopicPartition]
+) -> tuple[dict[base.TopicPartition, TopicPartition], dict[base.TopicPartition, Failure], str]:
+    """What was found, what failed and a detail of that."""
+    found: dict[base.TopicPartition, TopicPartition] = {}
+    failures: dict[base.TopicPartition, Failure] = {}
+    detail = ""
+    keys = list(wanted)
+    try:
+        if committed:
+            answer = consumer.committed([TopicPartition(*key) for key in keys], _TIMEOUT_S)
+        else:
+            answer = consumer.offsets_for_times([TopicPartition(*key, _LATEST) for key in keys], _TIMEOUT_S)
+    except KafkaException as error:
+        return {}, dict.fromkeys(keys, failure_of(error.args[0])), error.args[0].str()
+    for item in answer:
+        if item.error is not None:
+            failures[item.topic, item.partition] = failure_of(item.error)
+            detail = item.error.str()
+        elif item.offset >= 0:
+            found[item.topic, item.partition] = item
+    return found, failures, detail

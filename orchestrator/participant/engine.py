@@ -1,0 +1,477 @@
+"""A participant without threads, waits or a clock of its own: `step` does whatever can be done now.
+
+One command's way, in order:
+
+1. Read. What is no command becomes a dead letter.
+2. Judged by `rules.decide` when its unit is free: answered from memory, refused, or to be run.
+3. The handler starts when there is room and, with a ledger, while the lease holds; it ends.
+4. With a ledger: the outcome is appended and confirmed. An inbox did this in the handler's own transaction.
+5. The reply is appended and acknowledged, and the unit is free for the next command.
+6. The offset commits when all before it are through.
+
+A crash between any two leaves the command uncommitted, and whoever reads it next starts at 1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+
+from orchestrator.log import base as log
+from orchestrator.log.base import Appender, Happening, Reader, Record
+from orchestrator.participant import rules
+from orchestrator.participant.commits import ANSWER_TIMEOUT_MS, Commits
+from orchestrator.participant.counters import Counters
+from orchestrator.participant.outbound import EngineFailed, Outbound, too_large
+from orchestrator.participant.partition import Partition, Unit
+from orchestrator.participant.settings import ParticipantSettings
+from orchestrator.participant.tenure import LOCATE_INTERVAL_MS, Desk, LogStart, Tenure
+from orchestrator.participant.work import Executor, Work
+from orchestrator.topics import TopicNames
+from orchestrator.wire.commands import CommandMessage, ReplyMessage, read_command
+from orchestrator.wire.headers import MalformedMessage
+
+
+class Engine:
+    """One member of a service's group.
+
+    `reader` belongs to the group `topics.group(service)` and is subscribed to `topics.commands(service)` only; reader
+    and appender are used by nobody else. `ledger` False: the executor's handlers answer from a memory of their own (an
+    SQL inbox). `now_ms` never goes back and measures leases; `wall_ms`, the same where it is not given, is compared
+    with the times that commands carry. `new_nonce` gives 16 random bytes; `overdue` is told once of each handler that
+    ran beyond its limit, and must end the process where there is a ledger.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        reader: Reader,
+        appender: Appender,
+        executor: Executor,
+        now_ms: Callable[[], int],
+        *,
+        log_start: LogStart,
+        new_nonce: Callable[[], bytes],
+        overdue: Callable[[Work], None],
+        topics: TopicNames | None = None,
+        settings: ParticipantSettings | None = None,
+        ledger: bool = True,
+        owner: str = "",
+        wall_ms: Callable[[], int] | None = None,
+    ) -> None:
+        names = topics or TopicNames()
+        self.settings = settings or ParticipantSettings()
+        self.counters = Counters()
+        self.stopping = False
+        self._commands_topic = names.commands(service)
+        self._reader = reader
+        self._executor = executor
+        self._clock = now_ms
+        self._wall = wall_ms or now_ms
+        self._now_ms = now_ms()
+        self._wall_ms = self._wall()
+        self._log_start = log_start
+        self._overdue = overdue
+        self._partitions: dict[int, Partition] = {}
+        self._closing: dict[int, Partition] = {}
+        """Taken away while handlers were running."""
+        self._granted_again: set[int] = set()
+        self._running: dict[Work, None] = {}
+        """In the order of their start."""
+        self._served = -1
+        """The partition whose handler was started last."""
+        self._commits = Commits(reader, self._commands_topic, self.settings, lambda: self._wall_ms)
+        self._wound_up = False
+        self._out = Outbound(
+            appender, self.settings, names.dead_letters, self.counters, lambda: self._now_ms, self._answered
+        )
+        self._desk = (
+            None
+            if not ledger
+            else Desk(
+                reader,
+                self._out.append,
+                log_start,
+                names.ledger(service),
+                owner,
+                new_nonce,
+                self.settings,
+                self._accepted,
+                self._held,
+                self._lost,
+                lambda: self._now_ms,
+            )
+        )
+
+    # -- what the owner of the engine calls
+
+    def step(self, limit: int = 500) -> bool:
+        """Does what can be done now; whether anything happened. Raises `EngineFailed`."""
+        self._now_ms = self._clock()
+        self._wall_ms = self._wall()
+        happened = self._out.poll()
+        for work, reply, ran in self._executor.poll():
+            happened = True
+            self._finish(work, reply, ran)
+        self._out.flush()
+        news = self._reader.poll(limit)
+        self._now_ms = self._clock()
+        for happening in news:
+            if type(happening) is Record:
+                self._read(happening)
+            else:
+                self._hear(happening)
+        for partition in self._partitions.values():
+            self._advance(partition)
+        self._start_ready()
+        for number in [number for number, closing in self._closing.items() if closing.quiet]:
+            self._close(number)
+        self._watch()
+        if self.stopping:
+            self._wind_up()
+        self._commits.send_due(self._partitions.values(), self._now_ms)
+        self._throttle()
+        return happened or bool(news)
+
+    def stop(self) -> None:
+        """Takes no more commands. Step on until `stopped`, then close reader and appender."""
+        self.stopping = True
+        self._granted_again.clear()
+        for partition in self._partitions.values():
+            self._reader.unassign(self._commands_topic, partition.number)
+            partition.close()
+
+    @property
+    def stopped(self) -> bool:
+        """After `stop`: all that ran is recorded, answered and committed, and the ledger says so."""
+        return self.stopping and not (self._partitions or self._closing or self._running or self._out.busy)
+
+    @property
+    def due_ms(self) -> int:
+        """When to step again if nothing happens until then."""
+        settings = self.settings
+        moments = [self._now_ms + settings.renew_interval_ms]
+        if self._out.due_ms is not None:
+            moments.append(self._out.due_ms)
+        for work in self._running:
+            if not work.overdue_told:
+                moments.append(work.started_ms + settings.handler_limit_ms + 1)
+                break
+        commit_ms = self._commits.due_ms
+        if self._wound_up:
+            moments.append(commit_ms)
+        for partition in self._partitions.values():
+            tenure = partition.tenure
+            if partition.position is None:
+                asked_ms = self._now_ms if partition.asked_ms is None else partition.asked_ms
+                answer_ms = asked_ms + ANSWER_TIMEOUT_MS
+                moments.append(self._now_ms + LOCATE_INTERVAL_MS if partition.from_start else answer_ms)
+            elif partition.position != partition.committed:
+                moments.append(commit_ms)
+            elif tenure is not None:
+                moments.append(max(commit_ms, tenure.renewal_ms()))
+            if not partition.assigned and partition.position is not None and partition.exact:
+                moments.append(partition.retry_ms)
+            if tenure is not None and (due_ms := tenure.due_ms()) is not None:
+                moments.append(due_ms)
+        return max(self._now_ms + 1, min(moments))
+
+    # -- partitions come and go
+
+    def _hear(self, happening: Happening) -> None:
+        if isinstance(happening, log.Committed | log.Ends):
+            function, argument = happening.token
+            function(argument, happening)
+        elif isinstance(happening, log.Granted):
+            for topic, number in happening.partitions:
+                if topic == self._commands_topic and not self.stopping:
+                    self._open(number)
+        elif isinstance(happening, log.Revoked):
+            for topic, number in happening.partitions:
+                if topic == self._commands_topic:
+                    self._granted_again.discard(number)
+                    self._let_go(number)
+        elif isinstance(happening, log.ReadFailed):
+            self._read_failed(happening)
+
+    def _open(self, number: int) -> None:
+        if number in self._closing:
+            # Its handlers of before must end first; their outcomes then stand in the ledger like anybody's.
+            self._granted_again.add(number)
+        elif number not in self._partitions:
+            tenure = None if self._desk is None else Tenure(self._desk, number, self._now_ms)
+            self._partitions[number] = Partition(number, tenure)
+
+    def _let_go(self, number: int) -> None:
+        partition = self._partitions.pop(number, None)
+        if partition is not None:
+            partition.close()
+            self._closing[number] = partition
+
+    def _close(self, number: int) -> None:
+        """The last handler has ended: the next owner need not wait."""
+        partition = self._closing.pop(number)
+        if partition.tenure is not None:
+            partition.tenure.release()
+        if number in self._granted_again:
+            self._granted_again.discard(number)
+            self._open(number)
+
+    def _advance(self, partition: Partition) -> None:
+        if partition.closing:
+            return
+        tenure = partition.tenure
+        if tenure is not None and not tenure.clear:
+            tenure.advance(self._now_ms)
+        if partition.position is None:
+            self._locate(partition)
+        elif not partition.assigned and partition.exact and self._now_ms >= partition.retry_ms:
+            # What the window holds was read already.
+            window = partition.window
+            offset = window[-1].record.offset + 1 if window else partition.position
+            self._reader.assign(self._commands_topic, partition.number, offset)
+            partition.assigned = True
+            partition.paused = False
+
+    def _locate(self, partition: Partition) -> None:
+        """Begins at the committed offset; without one at the log's start, which is then committed."""
+        key = (self._commands_topic, partition.number)
+        if partition.from_start:
+            partition.position = self._log_start(*key)
+        elif partition.asked_ms is None or self._now_ms >= partition.asked_ms + ANSWER_TIMEOUT_MS:
+            partition.asked_ms = self._now_ms
+            self._reader.ask_committed([key], (self._located, partition))
+
+    def _located(self, partition: Partition, ends: log.Ends) -> None:
+        if partition.position is None and ends.failure is None:
+            partition.position = ends.offsets.get((self._commands_topic, partition.number))
+            partition.from_start = partition.position is None
+
+    def _read_failed(self, failed: log.ReadFailed) -> None:
+        if failed.partition < 0:
+            raise EngineFailed(f"{failed.failure.value}: {failed.detail}")
+        partition = self._partitions.get(failed.partition)
+        if partition is None or partition.closing:
+            return
+        if failed.topic != self._commands_topic:
+            if partition.tenure is not None:
+                partition.tenure.read_failed()
+            return
+        partition.assigned = False
+        partition.retry_ms = self._now_ms + self.settings.retry_interval_ms
+        if failed.failure is log.Failure.OUT_OF_RANGE:
+            # Owners send again what they wait for, and the memory answers what was done.
+            self.counters.repositioned += 1
+            partition.window.clear()
+            partition.position = None
+            partition.from_start = True
+
+    def _held(self, number: int) -> None:
+        """The memory has become exact: goes on with what had to wait for that."""
+        partition = self._partitions[number]
+        tenure = partition.tenure
+        assert tenure is not None
+        unrecorded, tenure.unrecorded = tenure.unrecorded, deque()
+        for work in unrecorded:
+            # Its handler ran; only what the ledger says by now can stand against its outcome.
+            decision = rules.decide(work.command, tenure.view.memory.get(work.command.unit))
+            if isinstance(decision, rules.Answer | rules.Refuse):
+                self._out.reply(work, decision.reply)
+                self._next(partition, work.command.unit)
+            else:
+                tenure.record(work)
+        # What was judged to run is judged again: the memory may know better now.
+        ready, partition.ready = partition.ready, deque()
+        for work in ready:
+            self._judge(partition, work)
+        deferred, partition.deferred = partition.deferred, deque()
+        for work in deferred:
+            self._take(partition, work)
+
+    def _lost(self, number: int, why: str) -> None:
+        self.counters.epochs_lost += 1
+
+    # -- commands
+
+    def _read(self, record: Record) -> None:
+        partition = self._partitions.get(record.partition)
+        if partition is None or partition.closing:
+            return
+        if record.topic != self._commands_topic:
+            if partition.tenure is not None:
+                partition.tenure.read(record)
+            return
+        self.counters.commands += 1
+        try:
+            work = Work(partition, record, _checked(read_command(record.headers, record.value)))
+        except MalformedMessage as error:
+            work = Work(partition, record, None)
+            partition.window.append(work)
+            self._out.bury(work, str(error), type(error).__name__)
+            return
+        partition.window.append(work)
+        if partition.exact:
+            self._take(partition, work)
+        else:
+            partition.deferred.append(work)
+
+    def _take(self, partition: Partition, work: Work) -> None:
+        waiting = partition.units.get(work.command.unit)
+        if waiting is not None:
+            waiting.append(work)
+        elif self._decide(partition, work):
+            partition.units[work.command.unit] = deque()
+            partition.ready.append(work)
+
+    def _decide(self, partition: Partition, work: Work) -> bool:
+        """Whether the handler is to run; otherwise the reply is on its way."""
+        tenure = partition.tenure
+        if tenure is None:
+            # The inbox judges, by its own rows; here only turns are kept.
+            return True
+        command = work.command
+        decision = rules.decide(
+            command,
+            tenure.view.memory.get(command.unit),
+            appended_ms=work.record.timestamp_ms,
+            now_ms=self._wall_ms,
+            retention_ms=self.settings.retention_ms,
+        )
+        if isinstance(decision, rules.Answer):
+            self.counters.duplicates += 1
+        elif isinstance(decision, rules.Refuse):
+            kind = decision.reply.error_type
+            self.counters.refused[kind] = self.counters.refused.get(kind, 0) + 1
+        else:
+            work.unsure = decision is rules.RUN_UNSURE
+            return True
+        self._out.reply(work, decision.reply)
+        return False
+
+    def _judge(self, partition: Partition, work: Work) -> None:
+        """Judges the first of a busy unit again."""
+        if self._decide(partition, work):
+            partition.ready.append(work)
+        else:
+            self._next(partition, work.command.unit)
+
+    def _next(self, partition: Partition, unit: Unit) -> None:
+        """The unit is free: its next command's turn."""
+        waiting = partition.units[unit]
+        while waiting:
+            work = waiting.popleft()
+            if self._decide(partition, work):
+                partition.ready.append(work)
+                return
+        del partition.units[unit]
+
+    def _start_ready(self) -> None:
+        if self._out.blocked:
+            return
+        waiting = [partition for partition in self._partitions.values() if partition.ready]
+        # By turns, beginning after who was served last, so that a full partition cannot take all places.
+        waiting.sort(key=lambda partition: (partition.number <= self._served, partition.number))
+        while waiting and (room := self.settings.concurrency - len(self._running)) > 0:
+            turn, rest = waiting[:room], waiting[room:]
+            self._served = turn[-1].number
+            waiting = rest + [partition for partition in turn if self._start(partition)]
+
+    def _start(self, partition: Partition) -> bool:
+        """Starts one handler; whether the partition has another that may start."""
+        tenure = partition.tenure
+        if tenure is not None and not tenure.may_start(self._now_ms):
+            return False
+        work = partition.ready.popleft()
+        if tenure is not None and work.command.direction == "do" and rules.missed(work.command, self._wall_ms):
+            # It waited too long here, and nothing ran.
+            self._judge(partition, work)
+            return bool(partition.ready)
+        work.started_ms = self._now_ms
+        work.start_by_ms = None if tenure is None else tenure.lease_end_ms
+        partition.running += 1
+        self._running[work] = None
+        self._executor.start(work)
+        return bool(partition.ready)
+
+    def _finish(self, work: Work, reply: ReplyMessage | None, ran: bool) -> None:
+        partition: Partition = work.partition
+        del self._running[work]
+        partition.running -= 1
+        if reply is None:
+            if not partition.closing:
+                partition.ready.appendleft(work)
+            return
+        if ran:
+            self.counters.outcomes[reply.outcome.value] += 1
+            self.counters.handler_ms += self._now_ms - work.started_ms
+        else:
+            self.counters.duplicates += 1
+        if len(reply.payload) > self.settings.max_reply_bytes:
+            reply = too_large(len(reply.payload))
+        work.reply = reply
+        if partition.tenure is not None:
+            partition.tenure.record(work)
+        else:
+            self._accepted(work)
+
+    def _accepted(self, work: Work) -> None:
+        """The memory has it: now it may be told."""
+        assert work.reply is not None
+        self._out.reply(work, work.reply)
+        self._next(work.partition, work.command.unit)
+
+    def _answered(self, work: Work) -> None:
+        work.partition.advance()
+
+    def _watch(self) -> None:
+        limit_ms = self._now_ms - self.settings.handler_limit_ms
+        for work in self._running:
+            if work.started_ms >= limit_ms:
+                return
+            if not work.overdue_told:
+                work.overdue_told = True
+                self.counters.overdue += 1
+                self._overdue(work)
+
+    # -- bounds and the end
+
+    def _throttle(self) -> None:
+        """Pauses what has enough in hand, and everything while the appender is full."""
+        blocked = self._out.blocked
+        bound = self.settings.window
+        for partition in self._partitions.values():
+            size = len(partition.window)
+            if not partition.paused:
+                if partition.assigned and (blocked or size >= bound):
+                    partition.paused = True
+                    self._reader.pause(self._commands_topic, partition.number)
+            elif not blocked and size <= bound // 2:
+                partition.paused = False
+                self._reader.resume(self._commands_topic, partition.number)
+
+    def _wind_up(self) -> None:
+        """Ends when nothing runs and nothing is unanswered: release, commit a last time, forget."""
+        if self._out.busy or not all(partition.quiet for partition in self._partitions.values()):
+            return
+        if not self._wound_up:
+            self._wound_up = True
+            for partition in self._partitions.values():
+                if partition.tenure is not None:
+                    partition.tenure.release()
+            self._commits.send_all(self._partitions.values(), self._now_ms)
+        elif not self._commits.open or self._now_ms >= self._commits.due_ms:
+            self._partitions.clear()
+
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_MAX_PARTITIONS = 1_000_000
+
+
+def _checked(command: CommandMessage) -> CommandMessage:
+    """The command, if its numbers and its reply address can be real. Raises `MalformedMessage`."""
+    if not _TOPIC.fullmatch(command.reply_to) or not 0 <= command.reply_partition < _MAX_PARTITIONS:
+        raise MalformedMessage(f"no reply can be sent to {command.reply_to[:40]!r}-{command.reply_partition}")
+    if command.attempt < 1 or command.sequence < 0:
+        raise MalformedMessage(f"attempt {command.attempt} of step {command.sequence} cannot be")
+    return command

@@ -1,0 +1,275 @@
+"""The handlers of one service: how they are registered, called, and how their ends become outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar, overload
+
+from pydantic import BaseModel, ValidationError
+
+from orchestrator.errors import DefinitionError, Failure, RetryLater
+from orchestrator.model.ids import Direction
+from orchestrator.model.messages import Outcome
+from orchestrator.participant.rules import soften
+from orchestrator.participant.work import Work
+from orchestrator.service import Command, Service
+from orchestrator.wire import headers as h
+from orchestrator.wire.commands import CommandMessage, ReplyMessage
+
+M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R")
+
+_MAX_COMPLAINTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerContext:
+    """What a handler may know besides its request, as its second parameter.
+
+    `step` is the step's sequence in its run. `deadline_ms`: until when the saga waits for this attempt, milliseconds
+    since 1970; None: for ever. `connection`: with an SQL inbox the open transaction, which the handler must not end.
+    """
+
+    saga_id: str
+    run: str
+    step: int
+    saga_type: str
+    attempt: int
+    direction: Direction
+    idempotency_key: str
+    deadline_ms: int | None
+    traceparent: str | None
+    connection: Any = None
+
+
+class Inbox(Protocol):
+    """A memory that commits an outcome together with the handler's effect, such as `connectors.sql.SqlInbox`."""
+
+    def process(
+        self, command: CommandMessage, appended_ms: int, perform: Callable[[Any, bool], ReplyMessage]
+    ) -> tuple[ReplyMessage, bool]:
+        """Answers from memory, or calls `perform(connection, unsure)` in a transaction; never raises.
+
+        Returns the reply and whether the handler ran. Called from several threads at once.
+        """
+
+
+class Registration(Generic[M, R]):
+    """What `Participant.handles` returns: the decorator for one command's handler, sync or async."""
+
+    def __init__(self, participant: Participant, command: Command[..., M, R]) -> None:
+        self._participant = participant
+        self._command = command
+
+    @overload
+    def __call__(self, function: Callable[[M], Awaitable[R]]) -> Callable[[M], Awaitable[R]]: ...
+    @overload
+    def __call__(self, function: Callable[[M], R]) -> Callable[[M], R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[M, HandlerContext], Awaitable[R]]
+    ) -> Callable[[M, HandlerContext], Awaitable[R]]: ...
+    @overload
+    def __call__(self, function: Callable[[M, HandlerContext], R]) -> Callable[[M, HandlerContext], R]: ...
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        self._participant.register(self._command, function)
+        return function
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A registered function."""
+
+    command: Command[..., Any, Any]
+    function: Callable[..., Any]
+    takes_context: bool
+    is_async: bool
+
+
+class Participant:
+    """The handlers of one service.
+
+    `participant = Participant(Payments)`, then `@participant.handles(Payments.charge)` on a function of the request, or
+    of the request and a `HandlerContext`. With an `inbox` its outcomes are kept in the service's own database, else in
+    the topic `<service>.ledger`.
+    """
+
+    def __init__(self, service: type[Service], *, inbox: Inbox | None = None) -> None:
+        self.service = service
+        self.inbox = inbox
+        self.handlers: dict[str, Handler] = {}
+
+    def handles(self, command: Command[..., M, R]) -> Registration[M, R]:
+        """Registers the decorated function for `command`. Raises `DefinitionError`."""
+        return Registration(self, command)
+
+    def register(self, command: Command[..., Any, Any], function: Callable[..., Any]) -> None:
+        """As `handles`, without a decorator. Raises `DefinitionError`."""
+        if self.service.commands.get(command.name) is not command:
+            raise DefinitionError(f"{command!r} is no command of {self.service.__name__}")
+        if command.name in self.handlers:
+            raise DefinitionError(f"{command!r} has a handler already: {_name(self.handlers[command.name].function)}")
+        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+            getattr(function, "__call__", None)  # noqa: B004 - an object whose __call__ is async
+        )
+        if is_async and self.inbox is not None:
+            raise DefinitionError(
+                f"{_name(function)}: a handler with an SQL inbox must be a plain function, for it works in the inbox's "
+                "transaction"
+            )
+        self.handlers[command.name] = Handler(command, function, _parameters(function) == 2, is_async)
+
+    def check(self) -> None:
+        """Raises `DefinitionError` if a command of the service has no handler."""
+        missing = sorted(self.service.commands.keys() - self.handlers.keys())
+        if missing:
+            raise DefinitionError(f"{self.service.__name__} has no handler for {', '.join(missing)}")
+
+    def is_async(self, work: Work) -> bool:
+        """Whether the command's handler is to be awaited."""
+        handler = self.handlers.get(work.command.command_type)
+        return handler is not None and handler.is_async
+
+    def perform(self, work: Work, connection: Any = None, unsure: bool | None = None) -> ReplyMessage:
+        """Runs the handler to its end and says what to answer; never raises.
+
+        An async handler must get by without an event loop, as in a simulation; `perform_async` is for all others.
+        """
+        prepared = self._prepare(work, connection, work.unsure if unsure is None else unsure)
+        if isinstance(prepared, ReplyMessage):
+            return prepared
+        handler, call = prepared
+        try:
+            result = call()
+            if inspect.iscoroutine(result):
+                result = _drive(result)
+        except BaseException as error:  # also SystemExit: a handler decides about its command, not about the process
+            return reply_to(error)
+        return _success(handler, result)
+
+    async def perform_async(self, work: Work, limit_s: float) -> ReplyMessage:
+        """Likewise for an async handler, which is cancelled after `limit_s` seconds."""
+        prepared = self._prepare(work, None, work.unsure)
+        if isinstance(prepared, ReplyMessage):
+            return prepared
+        handler, call = prepared
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                result = await call()
+        except BaseException as error:
+            if limit.expired():
+                return _retry("HandlerTimeout", f"cancelled after {limit_s:g} s")
+            return reply_to(error)
+        return _success(handler, result)
+
+    def _prepare(self, work: Work, connection: Any, unsure: bool) -> ReplyMessage | tuple[Handler, Callable[[], Any]]:
+        """The handler and its call, or the answer to a command for which none will run.
+
+        That answer is a failure, for nothing ran; where an earlier execution may have had an effect, `retry`.
+        """
+        command = work.command
+        handler = self.handlers.get(command.command_type)
+        if handler is None:
+            reply = ReplyMessage(
+                Outcome.FAILURE,
+                error_type="UnknownCommand",
+                error_message=f"{self.service.name} has no command {command.command_type[:100]!r}",
+            )
+            return soften(reply) if unsure else reply
+        try:
+            request = handler.command.request.model_validate_json(command.payload)
+        except ValidationError as error:
+            reply = ReplyMessage(Outcome.FAILURE, error_type="BadRequest", error_message=_complaint(error))
+            return soften(reply) if unsure else reply
+        if handler.takes_context:
+            return handler, partial(handler.function, request, _context(command, connection))
+        return handler, partial(handler.function, request)
+
+
+def reply_to(error: BaseException) -> ReplyMessage:
+    """What a handler's exception answers: `Failure` a failure, everything else that it may be tried again."""
+    if isinstance(error, Failure):
+        return ReplyMessage(Outcome.FAILURE, b"", _clean(error.error_type) or "Failure", _clean(error.message))
+    if isinstance(error, RetryLater):
+        after_ms = None if error.after is None else max(0, round(error.after * 1000))
+        return ReplyMessage(
+            Outcome.RETRY, b"", _clean(error.error_type) or "RetryLater", _clean(error.message), after_ms
+        )
+    try:
+        message = str(error)
+    except Exception:
+        message = "its text cannot be had"
+    return _retry(type(error).__name__, message)
+
+
+def _retry(error_type: str, message: str) -> ReplyMessage:
+    return ReplyMessage(Outcome.RETRY, b"", _clean(error_type), _clean(message))
+
+
+def _success(handler: Handler, result: Any) -> ReplyMessage:
+    """The reply that a handler returned. One of the wrong type is no failure: the effect is there."""
+    try:
+        return ReplyMessage(Outcome.SUCCESS, handler.command.encode(result))
+    except Exception as error:
+        complaint = _complaint(error) if isinstance(error, ValidationError) else str(error)
+        return _retry("BadReply", f"{_name(handler.function)} returned {type(result).__name__}: {complaint}")
+
+
+def _complaint(error: ValidationError) -> str:
+    """What is wrong where, without the values, which may be nobody's business."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    lines = [f"{'.'.join(map(str, each['loc'])) or 'value'}: {each['msg']}" for each in found[:_MAX_COMPLAINTS]]
+    return _clean("; ".join(lines))
+
+
+def _clean(text: object) -> str:
+    """Text that fits into a header: valid UTF-8 (an error may quote a file name that is not), at most 4 KiB."""
+    return h.shorten(str(text).encode(errors="replace").decode())
+
+
+def _context(command: CommandMessage, connection: Any) -> HandlerContext:
+    return HandlerContext(
+        command.saga_id,
+        command.run,
+        command.sequence,
+        command.saga_type,
+        command.attempt,
+        command.direction,
+        command.idempotency_key,
+        command.deadline_ms,
+        command.headers.get(h.TRACEPARENT),
+        connection,
+    )
+
+
+def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise RuntimeError("the handler waits for something, and there is no event loop here")
+
+
+def _parameters(function: Callable[..., Any]) -> int:
+    """1: takes the request, 2: the context too. Raises `DefinitionError`."""
+    required = most = 0
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            most += 1
+            required += parameter.default is parameter.empty
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            most = max(most, 2)
+        elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+            required = most = 3
+    if required > 2 or most < 1:
+        raise DefinitionError(f"{_name(function)}: a handler takes the request, or the request and a HandlerContext")
+    return 2 if required == 2 or (required == 0 and most == 2) else 1
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)

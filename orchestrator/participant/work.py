@@ -1,0 +1,104 @@
+"""One command on its way through a participant, and the seam to whatever runs the handlers."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from orchestrator.log.base import Record
+from orchestrator.wire.commands import CommandMessage, ReplyMessage
+
+
+class Work:
+    """A command from its record to the acknowledged reply. For executors: `command`, `appended_ms`, `unsure` and
+
+    `start_by_ms`, after which the handler must not be started any more (None: whenever). The rest is the engine's.
+    """
+
+    __slots__ = (
+        "command",
+        "done",
+        "overdue_told",
+        "partition",
+        "record",
+        "reply",
+        "start_by_ms",
+        "started_ms",
+        "tries",
+        "unsure",
+    )
+
+    def __init__(self, partition: Any, record: Record, command: CommandMessage | None) -> None:
+        self.partition = partition
+        self.record = record
+        self.command: CommandMessage = command  # type: ignore[assignment]  # None only for what becomes a dead letter
+        self.reply: ReplyMessage | None = None
+        self.done = False
+        self.unsure = False
+        self.start_by_ms: int | None = None
+        self.started_ms = 0
+        self.overdue_told = False
+        self.tries = 0
+
+    @property
+    def appended_ms(self) -> int:
+        """When the broker took the command."""
+        return self.record.timestamp_ms
+
+
+class Finished(NamedTuple):
+    """A started work's end. `reply` None: its handler was never started. `ran` False: a memory answered it."""
+
+    work: Work
+    reply: ReplyMessage | None
+    ran: bool = True
+
+
+class Executor(Protocol):
+    """Runs handlers. Neither method blocks; each started work comes out of `poll` exactly once."""
+
+    def start(self, work: Work) -> None: ...
+
+    def poll(self) -> Sequence[Finished]: ...
+
+
+Perform = Callable[[Work], ReplyMessage]
+"""Runs a command's handler to its end and says what to answer; never raises."""
+
+
+class InlineExecutor:
+    """Runs each handler at once, inside `start`: for simulation and tests, where time stands still meanwhile."""
+
+    def __init__(self, perform: Perform) -> None:
+        self._perform = perform
+        self._finished: list[Finished] = []
+
+    def start(self, work: Work) -> None:
+        self._finished.append(Finished(work, self._perform(work)))
+
+    def poll(self) -> Sequence[Finished]:
+        finished = self._finished
+        if finished:
+            self._finished = []
+        return finished
+
+
+class HeldExecutor:
+    """Starts nothing by itself: what is started waits in `held` until it is told to end. For simulation and tests."""
+
+    def __init__(self) -> None:
+        self.held: deque[Work] = deque()
+        self._finished: list[Finished] = []
+
+    def start(self, work: Work) -> None:
+        self.held.append(work)
+
+    def finish(self, work: Work, reply: ReplyMessage | None) -> None:
+        """The handler of a held work ends now."""
+        self.held.remove(work)
+        self._finished.append(Finished(work, reply))
+
+    def poll(self) -> Sequence[Finished]:
+        finished, self._finished = self._finished, []
+        return finished

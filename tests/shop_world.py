@@ -1,0 +1,207 @@
+"""A small shop on a log in memory: an engine, its participants, and a clock that only moves when told."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from orchestrator.log.base import Record, TopicSpec
+from orchestrator.log.memory import MemoryLog
+from orchestrator.model.events import Status
+from orchestrator.model.messages import Outcome
+from orchestrator.runtime.engine import Clients, Engine
+from orchestrator.runtime.partition import PartitionConfig
+from orchestrator.runtime.takeover import Owner
+from orchestrator.saga import Retry, Saga
+from orchestrator.service import Service, command
+from orchestrator.store.memory import MemoryStores
+from orchestrator.topics import TopicNames
+from orchestrator.wire.commands import CommandMessage, ReplyMessage, read_command, reply_headers
+from orchestrator.wire.journal import Claim, Genesis
+from orchestrator.wire.tokens import TokenKeys
+
+PARTITIONS = 4
+SERVICES = ("inventory", "payments", "shipping")
+T = TypeVar("T")
+
+
+class Order(BaseModel):
+    id: str
+    sku: str = "tea"
+    cents: int = 900
+
+
+class Reserve(BaseModel):
+    order_id: str
+
+
+class Reservation(BaseModel):
+    warehouse: str
+
+
+class Charge(BaseModel):
+    order_id: str
+    cents: int
+
+
+class Ship(BaseModel):
+    order_id: str
+    warehouse: str
+
+
+class Inventory(Service):
+    reserve = command(Reserve, Reservation)
+    release = command(Reserve)
+
+
+class Payments(Service):
+    charge = command(Charge, str)
+    refund = command(Charge)
+
+
+class Shipping(Service):
+    ship = command(Ship, str)
+
+
+class OrderFulfilment(Saga[Order, str]):
+    async def run(self, order: Order) -> str:
+        stock = await self.step(Inventory.reserve(order_id=order.id), undo=Inventory.release)
+        await self.step(
+            Payments.charge(order_id=order.id, cents=order.cents),
+            undo=Payments.refund,
+            retry=Retry(maximum_attempts=2, exhausted="park"),
+        )
+        return await self.step(Shipping.ship(order_id=order.id, warehouse=stock.warehouse), pivot=True)
+
+
+class Greeting(Saga[str, str]):
+    async def run(self, name: str) -> str:
+        await self.sleep(3600)
+        return f"hello {name}"
+
+
+REPLIES = {"reserve": b'{"warehouse":"A"}', "charge": b'"receipt"', "ship": b'"shipped"'}
+
+
+def succeed(message: CommandMessage) -> ReplyMessage | None:
+    """What a participant that never fails answers."""
+    return ReplyMessage(Outcome.SUCCESS, REPLIES.get(message.command_type, b"null"))
+
+
+class World:
+    """Engine and participants, stepped by hand. `behave` says what a participant answers; None: nothing."""
+
+    def __init__(self, *, seed: int = 1, prefix: str = "") -> None:
+        self.now_ms = 1_700_000_000_000
+        self.log = MemoryLog(lambda: self.now_ms)
+        self.topics = TopicNames(prefix)
+        self.behave: Callable[[CommandMessage], ReplyMessage | None] = succeed
+        self.random = random.Random(seed)
+        t = self.topics
+        saga = (t.inbox, t.replies, t.internal, t.operations, t.journal, t.lifecycle, t.answers, t.dead_letters)
+        for name in (*saga, *(t.commands(service) for service in SERVICES)):
+            self.log.create(TopicSpec(name, PARTITIONS, 1, {}))
+        self._commands = self.log.reader()
+        self._replies = self.log.appender()
+        for service in SERVICES:
+            for partition in range(PARTITIONS):
+                self._commands.assign(t.commands(service), partition, 0)
+        self.engine = self.new_engine()
+        self.settle()
+
+    def new_engine(self) -> Engine:
+        """Another worker with an empty store."""
+        definitions = {saga.definition.name: saga.definition for saga in (OrderFulfilment, Greeting)}
+        config = PartitionConfig(self.topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
+        clients = Clients(
+            self.log.reader("owners", [self.topics.inbox]),
+            self.log.reader(),
+            self.log.appender(),
+            self.log.appender(),
+        )
+        owner = Owner(
+            Claim("w", "", tuple(definitions), "1"),
+            lambda: self.random.randbytes(16),
+            lambda: Genesis(1, PARTITIONS, {}, self.now_ms),
+        )
+        return Engine(config, clients, MemoryStores(), owner, self.random.random)
+
+    def crash(self) -> None:
+        """The worker dies with its store; its successor takes over from the journal."""
+        for reader in (self.engine._clients.inputs, self.engine._clients.journals):
+            reader.close()
+        self.engine = self.new_engine()
+
+    def step(self) -> bool:
+        """One step of everybody; whether anything happened."""
+        busy = self.engine.step(self.now_ms)
+        for happening in self._commands.poll():
+            if isinstance(happening, Record):
+                busy = True
+                self._serve(happening)
+        self._replies.poll()
+        return busy
+
+    def settle(self, advance_ms: int = 5) -> None:
+        """Steps until nothing happens any more, timers aside."""
+        quiet = 0
+        while quiet < 3:
+            quiet = 0 if self.step() else quiet + 1
+            self.now_ms += advance_ms
+
+    def advance(self, by_ms: int) -> None:
+        """Lets time pass, then settles."""
+        self.now_ms += by_ms
+        self.settle()
+
+    def records(self, topic: str) -> list[Record]:
+        """All records of a topic, partition by partition."""
+        return [record for partition in range(PARTITIONS) for record in self.log.records(topic, partition)]
+
+    def status(self, saga_id: str) -> Status:
+        """A run's status as its owner sees it."""
+        for tenure in self.engine.tenures.values():
+            if tenure.partition is not None and saga_id in tenure.partition.executions:
+                return tenure.partition.executions[saga_id].state.status
+        raise KeyError(saga_id)
+
+    def _serve(self, record: Record) -> None:
+        message = read_command(record.headers, record.value)
+        reply = self.behave(message)
+        if reply is None:
+            return
+        self._replies.append(
+            message.reply_to,
+            message.reply_partition,
+            reply.payload,
+            key=message.saga_id.encode(),
+            headers=reply_headers(message, reply),
+            token=None,
+        )
+
+
+def refuse(*commands: str, outcome: Outcome = Outcome.FAILURE) -> Callable[[CommandMessage], ReplyMessage]:
+    """Participants that answer some commands by a failure (or `outcome`), the others by success."""
+
+    def behave(message: CommandMessage) -> ReplyMessage:
+        if message.command_type in commands:
+            return ReplyMessage(outcome, b"", "Declined", "the card was declined")
+        return ReplyMessage(Outcome.SUCCESS, REPLIES.get(message.command_type, b"null"))
+
+    return behave
+
+
+def drive(world: World, work: Coroutine[Any, Any, T]) -> T:
+    """Runs a client's coroutine while the world goes on beside it, one step a turn of the loop."""
+
+    async def main() -> T:
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            world.step()
+            world.now_ms += 1
+            await asyncio.sleep(0)
+        return task.result()
+
+    return asyncio.run(main())
