@@ -13,13 +13,18 @@ from orchestrator.wire.headers import MalformedMessage
 
 def check(evidence: Evidence) -> Verdict:
     """Everything that can be told from the evidence."""
+    return examine(evidence)[0]
+
+
+def examine(evidence: Evidence) -> tuple[Verdict, Accepted]:
+    """The verdict, and the accepted histories it was told from."""
     verdict = Verdict()
     accepted = read_journal(evidence, verdict)
     check_histories(evidence, accepted, verdict)
     _check_told(evidence, accepted, verdict)
     _check_commands(evidence, accepted, verdict)
     _check_effects(evidence, accepted, verdict)
-    return verdict
+    return verdict, accepted
 
 
 def _check_told(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:

@@ -29,6 +29,10 @@ class ForeignAwait(Exception):
     """The code awaited something that is not durable."""
 
 
+class _Detached(BaseException):
+    """The live code is let go of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What code awaits to ask for a step or a sleep; gives the reply's payload (a sleep: b"")."""
@@ -261,10 +265,13 @@ class Driver:
 
 
 def _close(body: Any) -> None:
-    """Ends a coroutine; whatever it awaits in its `finally` blocks ends with it."""
+    """Ends a coroutine; whatever it awaits in its `finally` blocks is not waited for.
+
+    Not by `close()`: where a `finally` in a nested coroutine awaits, that leaves the inner one suspended.
+    """
     for _ in range(_MAX_CLOSES):
         try:
-            asked = body.throw(GeneratorExit)
+            asked = body.throw(_Detached)
         except KeyboardInterrupt:
             raise
         except BaseException:

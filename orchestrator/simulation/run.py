@@ -12,9 +12,9 @@ from multiprocessing import get_context
 from statistics import median
 from typing import Any
 
-from orchestrator.checker.check import check
+from orchestrator.checker.check import examine
 from orchestrator.checker.evidence import Verdict
-from orchestrator.checker.journal import read_journal
+from orchestrator.checker.journal import Accepted
 from orchestrator.model.events import StepRefused
 from orchestrator.model.ids import idempotency_key
 from orchestrator.model.messages import Outcome
@@ -139,9 +139,9 @@ def run_seed(seed: int, make_world: Callable[[int], World] = World) -> SeedResul
 
 
 def _judge(world: World, settled: bool) -> Verdict:
-    verdict = check(world.evidence(settled=settled))
+    verdict, accepted = examine(world.evidence(settled=settled))
     _compare_stores(world, verdict)
-    _check_outcomes(world, verdict)
+    _check_outcomes(world, accepted, verdict)
     for worker in world.workers:
         if worker.engine is not None:
             world.collect(worker.engine)
@@ -155,12 +155,16 @@ def _judge(world: World, settled: bool) -> Verdict:
 
 
 def _compare_stores(world: World, verdict: Verdict) -> None:
-    """C7: what an owner's store holds is what a replay from zero gives at the same offset, byte for byte."""
+    """C7: what an owner's store holds is what a replay from zero gives at the same offset, byte for byte.
+
+    Of one partition, drawn from the seed: replaying all would take a quarter of the time.
+    """
+    drawn = world.random.randrange(world.partitions)
     for worker in world.workers:
         if worker.engine is None:
             continue
         for number, tenure in worker.engine.tenures.items():
-            if tenure.partition is None or tenure.store is None:
+            if number != drawn or tenure.partition is None or tenure.store is None:
                 continue
             at = tenure.partition.progress.at.offset
             replay = Replica(MemoryStores().open(0))
@@ -171,11 +175,10 @@ def _compare_stores(world: World, verdict: Verdict) -> None:
                 verdict.blame("C7", f"the store of partition {number} differs from a replay up to offset {at}")
 
 
-def _check_outcomes(world: World, verdict: Verdict) -> None:
+def _check_outcomes(world: World, accepted: Accepted, verdict: Verdict) -> None:
     """C3: a step is refused only by an execution of the very attempt that was issued last."""
     executions = set().union(*(database.executions for database in world.databases.values()))
-    scratch = Verdict()
-    for history in read_journal(world.evidence(settled=False), scratch).histories.values():
+    for history in accepted.histories.values():
         for _, _, event in history.events:
             if isinstance(event, StepRefused):
                 key = idempotency_key(history.saga_id, history.run, event.sequence, "do")

@@ -75,12 +75,34 @@ def fingerprint(name: str, version: int = FORMAT) -> bytes:
     return bytes.fromhex(avro_fingerprint(canonical, "CRC-64-AVRO"))
 
 
+def _flat(schema: Any) -> Any:
+    """A parsed schema without references by name.
+
+    fastavro copies a parsed schema's table of names at every call, most of the cost of a small record; a schema that
+    refers to nothing by name needs no table.
+    """
+    table = schema.get("__named_schemas", {})
+
+    def resolve(part: Any) -> Any:
+        if isinstance(part, str):
+            return resolve(table[part]) if part in table else part
+        if isinstance(part, list):
+            return [resolve(option) for option in part]
+        if part["type"] == "record":
+            return {**part, "fields": [{**field, "type": resolve(field["type"])} for field in part["fields"]]}
+        if part["type"] == "array":
+            return {**part, "items": resolve(part["items"])}
+        return part
+
+    return {**resolve(schema), "__fastavro_parsed": True, "__named_schemas": {}}
+
+
 class DatumCodec:
     """One schema, from and to plain dicts."""
 
     def __init__(self, name: str, version: int = FORMAT) -> None:
         self.name = name
-        self._schema = load_schema(name, version)
+        self._schema = _flat(load_schema(name, version))
 
     def encode(self, datum: dict[str, Any]) -> bytes:
         out = BytesIO()

@@ -162,7 +162,9 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "memory":
         world = World(MemoryLog(itertools.count(1_000).__next__), "m-")
     else:
-        world = World(KafkaLog(request.getfixturevalue("broker")), request.getfixturevalue("prefix"))
+        # A topic that does not exist is reported after this time.
+        common = {"topic.metadata.propagation.max.ms": 1_000}
+        world = World(KafkaLog(request.getfixturevalue("broker"), common=common), request.getfixturevalue("prefix"))
     yield world
     world.close()
 
@@ -379,10 +381,12 @@ def test_failure_of_one_partition_leaves_the_others(world: World) -> None:
 def test_unknown_partition_and_topic_stop_reading(world: World) -> None:
     topic = world.topic(partitions=1)
     probe = world.probe()
-    for unknown in ((topic, 1), (world.prefix + "none", 0)):
-        probe.reader.assign(*unknown, 0)
-        failed = probe.one(ReadFailed)
-        assert (failed.topic, failed.partition, failed.failure) == (*unknown, Failure.UNKNOWN_TOPIC)
+    unknown = {(topic, 1), (world.prefix + "none", 0)}
+    for key in unknown:
+        probe.reader.assign(*key, 0)
+    probe.until(lambda: len(probe.all(ReadFailed)) == 2)
+    assert {(failed.topic, failed.partition) for failed in probe.all(ReadFailed)} == unknown
+    assert {failed.failure for failed in probe.all(ReadFailed)} == {Failure.UNKNOWN_TOPIC}
 
 
 def test_paused_partition_delivers_nothing_until_resumed(world: World) -> None:

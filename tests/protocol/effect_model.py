@@ -53,9 +53,9 @@ class Numbers(Generic[T]):
 
 
 Replies = tuple[tuple[int, int], ...]
-# Is progress due, is an effect open, the statuses; then each move: number after, step, what lands, the move.
+# Is progress due, is an effect open, the statuses; then each move: what it adds to the state, step, what lands, itself.
 OwnerEntry = tuple[bool, bool, tuple[int, ...], list[tuple[int, int, int, OwnerMove]]]
-# Is progress due, what is wrong, the effect; then each move: number after, replies, the move.
+# Is progress due, what is wrong, the effect; then each move: what it adds to the number, replies, itself.
 UnitEntry = tuple[bool, int, int, list[tuple[int, Replies, UnitMove]]]
 
 
@@ -65,6 +65,7 @@ class EffectModel:
     def __init__(self, rules: Rules, seeks: frozenset[str] = ALL) -> None:
         self.rules = rules
         self.seeks = seeks
+        self._width = BITS * rules.steps
         self._owners: Numbers[Owner] = Numbers()
         self._units: Numbers[Unit] = Numbers()
         self._owner_entries: dict[int, OwnerEntry] = {}
@@ -83,28 +84,26 @@ class EffectModel:
         return state
 
     def steps(self, state: int) -> list[tuple[Hashable, int]]:
-        width = BITS * self.rules.steps
-        number = state >> width
-        units = state & (1 << width) - 1
+        number = state >> self._width
         after: list[tuple[Hashable, int]] = []
-        for new, step, cmd, move in self._owner(number)[3]:
+        for more, step, cmd, move in self._owner(number)[3]:
             if cmd:
-                shift = BITS * step
-                old = units >> shift & MASK
-                after.append((move, (new << width | units) + (self._land(old, cmd) - old << shift)))
+                old = state >> BITS * step & MASK
+                after.append((move, state + more + (self._land(old, cmd) - old << BITS * step)))
             else:
-                after.append((move, new << width | units))
+                after.append((move, state + more))
         for step in range(self.rules.steps):
             shift = BITS * step
-            old = units >> shift & MASK
-            for new, replies, unit_move in self._unit(old)[3]:
-                heard = self._hear(number, step, replies) if replies else number
-                after.append(((step, unit_move), (heard << width | units) + (new - old << shift)))
+            for more, replies, unit_move in self._unit(state >> shift & MASK)[3]:
+                if replies:
+                    heard = self._hear(number, step, replies) - number << self._width
+                    after.append(((step, unit_move), state + heard + (more << shift)))
+                else:
+                    after.append(((step, unit_move), state + (more << shift)))
         return after
 
     def fault(self, state: int) -> str | None:
-        width = BITS * self.rules.steps
-        due, is_open, statuses, _ = self._owner(state >> width)
+        due, is_open, statuses, _ = self._owner(state >> self._width)
         for step, status in enumerate(statuses):
             unit_due, wrong, effect, _ = self._unit(state >> BITS * step & MASK)
             if wrong:
@@ -122,7 +121,7 @@ class EffectModel:
         if found is None:
             owner = self._owners.values[number]
             moves = list(owner_moves(self.rules, owner))
-            entries = [(self._owners.of(move[2]), move[1][1], move[3], move) for move in moves]
+            entries = [(self._owners.of(move[2]) - number << self._width, move[1][1], move[3], move) for move in moves]
             statuses = tuple(step.status for step in owner.steps)
             is_open = OPEN in statuses or UNDOING in statuses
             found = (any(move[0] for move in moves), is_open, statuses, entries)
@@ -134,7 +133,7 @@ class EffectModel:
         if found is None:
             unit = self._units.values[number]
             moves = list(unit_moves(self.rules, unit))
-            entries = [(self._units.of(move[2]), move[3], move) for move in moves]
+            entries = [(self._units.of(move[2]) - number, move[3], move) for move in moves]
             found = (any(move[0] for move in moves), unit.fault, unit.effect, entries)
             self._unit_entries[number] = found
         return found
@@ -157,7 +156,7 @@ class EffectModel:
     def describe(self, state: int, label: Hashable, after: int) -> str:
         assert isinstance(label, tuple)
         if len(label) == 4:
-            return tell_owner(self._owners.values[state >> BITS * self.rules.steps], label)
+            return tell_owner(self._owners.values[state >> self._width], label)
         step, move = label
         where = f"step {step + 1}: " if self.rules.steps > 1 else ""
         return where + tell_unit(move)

@@ -2,13 +2,14 @@
 
 What is modelled. The journal accepts only the decisions of the newest owner (the other search shows that), so engine
 and journal are one state, and a take-over is one step: what the new owner reads is what was decided. Each effect of an
-open step is, for the newest owner, unsent, acknowledged, or nothing to do any more (marked in the journal, or never to
-be sent again). Sending and its ack are one step: an owner whose ack is late may do no less than one whose mark is.
+open step is, for the newest owner, unsent, acknowledged, or settled (never to be sent again). Sending and its ack are
+one step: all that depends on an ack is the mark, and how far the marks had come is chosen at the take-over, where they
+are read.
 
 Everything that goes wrong on the way is a *late copy*: of each issued command one may land at any time, once or never.
 It stands for a produce error whose record lands all the same, for a lost ack (the copy lands, then the owner sends
 again), and for an old owner that still sends what it had confirmed; a take-over lets a copy of everything unsent land
-once more. The order of sends is free: no rule leans on it.
+once more. The order of sends is free: an effect whose produce failed comes behind later ones anyhow.
 
 Replies wait in a set until the engine takes them, in any order; one that can never count again is forgotten at once.
 """
@@ -204,17 +205,14 @@ def _go_on(rules: Rules, owner: Owner) -> Owner:
 
 
 def _take_over(rules: Rules, owner: Owner) -> Iterator[Owner]:
-    """A new owner: what is open and not marked is unsent again; what the old one had not sent may land late.
-
-    Marks are read here only, so what was marked is chosen here: any of the acknowledged effects.
-    """
+    """A new owner: what is open and not marked is unsent again; what the old one had not sent may land late."""
     choices = [list(_inherit(rules, owner, step)) for step in owner.steps]
     for steps in product(*choices):
         yield owner._replace(takeovers=owner.takeovers - 1, steps=steps)
 
 
 def _inherit(rules: Rules, owner: Owner, step: Step) -> Iterator[Step]:
-    """The step as its new owner has it, for each choice of marks."""
+    """The step as its new owner has it, for each choice of what was marked among the acknowledged effects."""
     undo = UNDO if step.status == UNDOING else 0
     late, options = step.late, []
     for number, send in enumerate(step.sends, 1):

@@ -25,8 +25,9 @@ def attempt_of(cmd: int) -> int:
 class Rules:
     """The bounds of a search, the forms that are allowed, then the rules; a test turns one of the rules over.
 
-    `plan` is `free` (one step, whose undo may come whenever the step is done or unknown: whatever other steps or user
-    code would do), `sequence` or `parallel`.
+    `plan` is `free`, `sequence` or `parallel`. Free: one step, whose undo may come at any time once the step is done
+    or unknown, or never. Steps meet only in the engine's choice of when to start and when to undo, so this one stands
+    for each step of any saga; several steps together are searched as well.
     """
 
     attempts: int = 2

@@ -132,12 +132,10 @@ def _noted(view: Memory, cmd: int, outcome: int) -> Memory:
 
 def _act(rules: Rules, unit: Unit, cmd: int) -> Unit:
     """The effect itself, outside of everything, and what is wrong about it."""
-    twice = TWICE if rules.inbox else unit.fault
-    if cmd & UNDO:
-        return unit._replace(effect=REVERSED, fault=twice if unit.effect == REVERSED else unit.fault)
-    if unit.effect == REVERSED:
+    if unit.effect == REVERSED and not cmd & UNDO:
         return unit._replace(fault=DO_AFTER_UNDO)
-    return unit._replace(effect=PRESENT, fault=twice if unit.effect == PRESENT else unit.fault)
+    effect = REVERSED if cmd & UNDO else PRESENT
+    return unit._replace(effect=effect, fault=TWICE if rules.inbox and unit.effect == effect else unit.fault)
 
 
 def _take(rules: Rules, unit: Unit, who: Instance, index: int | None) -> Iterator[UnitMove]:
@@ -183,18 +181,18 @@ def _beside(rules: Rules, unit: Unit, who: Instance) -> Unit:
 
 
 def _end(rules: Rules, unit: Unit, who: Instance, index: int | None) -> Iterator[UnitMove]:
+    """All ways in which a handler may end; with the inbox, only if nobody has put the row there meanwhile."""
     kind = PROGRESS if who.role in (NEWEST, ASIDE) else FREE
+    known = _known(rules, unit.memory, who.cmd) if rules.inbox else 0
+    if known:
+        after = _put(rules, unit, index, who._replace(phase=RECORDED, outcome=known))
+        yield kind, ("rolls back", who.role, who.cmd, known), after, ()
+        return
     endings = [(SUCCESS, True), (RETRY, False)]
     if not who.cmd & UNDO and unit.effect == CLEAN:
         endings.append((FAILURE, False))
     if not rules.inbox:
         endings.append((RETRY, True))
-    if rules.inbox:
-        outcome = _known(rules, unit.memory, who.cmd)
-        if outcome:
-            after = _put(rules, unit, index, who._replace(phase=RECORDED, outcome=outcome))
-            yield kind, ("rolls back", who.role, who.cmd, outcome), after, ()
-            return
     at_once = rules.inbox and rules.inbox_atomic
     for outcome, acts in endings:
         after = _act(rules, unit, who.cmd) if acts else unit

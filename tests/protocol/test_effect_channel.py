@@ -31,7 +31,7 @@ def test_a_broken_rule_is_found_out(case: Case) -> None:
 
 def test_every_rule_is_broken_once_and_alone() -> None:
     rules = {field.name: field.default for field in fields(Rules) if isinstance(field.default, bool)}
-    broken = []
+    broken: list[str] = []
     for case in CHANNEL_BROKEN:
         turned = {name for name in rules.keys() - FORMS if getattr(case.model, name) != rules[name]}
         assert len(turned) == 1, case.name

@@ -1,0 +1,229 @@
+"""A participant as a process: clocks, threads, signals and the loop around the engine."""
+
+from __future__ import annotations
+
+import faulthandler
+import importlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Event, Thread
+from types import FrameType
+
+from orchestrator.errors import ConfigurationError
+from orchestrator.log.base import Admin, AdminFailed, Log, TopicPartition
+from orchestrator.participant.engine import Engine
+from orchestrator.participant.executor import ThreadedExecutor
+from orchestrator.participant.handlers import Participant
+from orchestrator.participant.settings import ParticipantSettings
+from orchestrator.participant.work import Work
+from orchestrator.topics import TopicNames
+
+LOGGER = logging.getLogger("orchestrator.participant")
+
+SWITCH_INTERVAL_S = 0.0005
+"""With busy handlers the engine's thread waits up to this long for the interpreter, not Python's 5 ms."""
+MAX_WAIT_S = 0.2
+EXIT_OVERDUE = 70
+"""Exit code when a handler ran beyond its limit."""
+LOG_START_RETRY_S = 1.0
+
+_STEADY_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def steady_ms() -> int:
+    """Milliseconds that never go back and go on while the machine sleeps, for a lease does not sleep either."""
+    return time.clock_gettime_ns(_STEADY_CLOCK) // 1_000_000
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class LogStarts:
+    """Asks where partitions begin, in a thread of its own, for administrative calls block."""
+
+    def __init__(self, admin: Admin, wake: Event) -> None:
+        self._admin = admin
+        self._wake = wake
+        self._asked: set[TopicPartition] = set()
+        self._known: dict[TopicPartition, int] = {}
+        self._queue: SimpleQueue[TopicPartition | None] = SimpleQueue()
+        self._closing = Event()
+        self._thread = Thread(target=self._work, name="log-starts", daemon=True)
+        self._thread.start()
+
+    def __call__(self, topic: str, partition: int) -> int | None:
+        """The start if it is known by now; each answer is given once, for the next question is about a later time."""
+        key = (topic, partition)
+        if key in self._known:
+            return self._known.pop(key)
+        if key not in self._asked:
+            self._asked.add(key)
+            self._queue.put(key)
+        return None
+
+    def close(self) -> None:
+        self._closing.set()
+        self._queue.put(None)
+        self._thread.join(2.0)
+        self._admin.close()
+
+    def _work(self) -> None:
+        while (key := self._queue.get()) is not None:
+            try:
+                self._known[key] = self._admin.ends([key])[key][0]
+                self._asked.discard(key)
+                self._wake.set()
+            except AdminFailed as error:
+                LOGGER.warning("%s-%d: where it begins is not known yet: %s", *key, error)
+                if self._closing.wait(LOG_START_RETRY_S):
+                    return
+                self._asked.discard(key)
+
+
+class Runner:
+    """Runs a participant's handlers until it is told to stop.
+
+    `exit` ends the process at once; it is called with a code if a handler runs beyond its limit, for then another
+    participant may have taken over already. Whoever supervises the process starts it again.
+    """
+
+    def __init__(
+        self,
+        participant: Participant,
+        log: Log,
+        *,
+        topics: TopicNames | None = None,
+        settings: ParticipantSettings | None = None,
+        owner: str = "",
+        exit: Callable[[int], None] = os._exit,
+    ) -> None:
+        participant.check()
+        self.topics = topics or TopicNames()
+        self.settings = settings or ParticipantSettings()
+        self.wake = Event()
+        self._exit = exit
+        self._stop = Event()
+        service = participant.service.name
+        self._reader = log.reader(self.topics.group(service), [self.topics.commands(service)], wake=self.wake)
+        self._appender = log.appender(wake=self.wake)
+        self._starts = LogStarts(log.admin(), self.wake)
+        self._executor = ThreadedExecutor(
+            participant, self.settings.concurrency, self.settings.handler_limit_ms, steady_ms, self.wake
+        )
+        self.engine = Engine(
+            service,
+            self._reader,
+            self._appender,
+            self._executor,
+            steady_ms,
+            log_start=self._starts,
+            new_nonce=lambda: secrets.token_bytes(16),
+            overdue=self._overdue,
+            topics=self.topics,
+            settings=self.settings,
+            ledger=participant.inbox is None,
+            owner=owner or f"{socket.gethostname()}-{os.getpid()}",
+            wall_ms=wall_ms,
+        )
+
+    def stop(self) -> None:
+        """Begins a graceful stop; from any thread or a signal handler."""
+        self._stop.set()
+        self.wake.set()
+
+    def run(self, *, signals: bool = False) -> None:
+        """Works until `stop`; then running handlers end, the ledger says so, and the group is left.
+
+        With `signals` SIGTERM and SIGINT stop it, a second one at once. Raises `EngineFailed` if a client has become
+        unusable.
+        """
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        try:
+            with _signals(self) if signals else _nothing():
+                self._loop()
+        finally:
+            sys.setswitchinterval(interval)
+            self._reader.close()
+            left = self._appender.close(2.0)
+            self._executor.close()
+            self._starts.close()
+            if left:
+                LOGGER.warning("%d records were given up; they may yet arrive", left)
+
+    def _loop(self) -> None:
+        engine, wake = self.engine, self.wake
+        give_up_ms = 0
+        while not engine.stopped:
+            wake.clear()
+            if self._stop.is_set() and not engine.stopping:
+                engine.stop()
+                # Handlers have their limit; as long again for what they ended with to be told.
+                give_up_ms = steady_ms() + 2 * self.settings.handler_limit_ms
+            if engine.step():
+                continue
+            if engine.stopping and steady_ms() >= give_up_ms:
+                LOGGER.error("stopped without having told everything; whoever goes on asks the memory")
+                return
+            wake.wait(min(MAX_WAIT_S, max(0, engine.due_ms - steady_ms()) / 1000))
+
+    def _overdue(self, work: Work) -> None:
+        command = work.command
+        LOGGER.critical(
+            "the handler of %s for %s runs longer than %d ms: this process ends, for another may take over",
+            command.command_type,
+            command.idempotency_key,
+            self.settings.handler_limit_ms,
+        )
+        faulthandler.dump_traceback(all_threads=True)
+        self._exit(EXIT_OVERDUE)
+
+
+@contextmanager
+def _signals(runner: Runner) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigurationError("signals can only be handled in the main thread")
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if runner._stop.is_set():
+            os._exit(128 + number)
+        runner.stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+def load_participant(place: str) -> Participant:
+    """The participant at `module:object`, as `saga participant` takes it. Raises `ConfigurationError`."""
+    module_name, _, name = place.partition(":")
+    if not module_name or not name:
+        raise ConfigurationError(f"{place!r}: say module:object, such as shop:payments")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise  # the module is there; it is what it imports that is missing
+        raise ConfigurationError(f"{place!r}: there is no module {error.name!r} here") from error
+    found = getattr(module, name, None)
+    if not isinstance(found, Participant):
+        raise ConfigurationError(f"{place!r}: {name!r} is no Participant but {type(found).__name__}")
+    return found
