@@ -13,6 +13,9 @@ help: ## this list
 
 venv: .venv/.installed ## build .venv in this clone
 
+demo: venv ## a thousand orders over a real broker while a worker and a service are killed
+	$(BIN)/saga demo
+
 check: venv ## formatting, lint, types, architecture and unit tests: before every commit
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -13,7 +13,8 @@ SagaError
 ├── Disconnected            the client is closed, or Kafka refuses it
 ├── SagaNotFound            there is no saga of this type under the id
 ├── SagaFailed              the saga a client waits for ended without a result
-└── ResultTimeout           the saga a client waits for has not ended in time
+├── ResultTimeout           the saga a client waits for has not ended in time
+└── VisibilityStopped       a journal cannot be followed into the visibility database
 
 Canceled (a BaseException)  raised in a saga's code at what it awaits when the saga is to stop
 """
@@ -161,6 +162,12 @@ class ResultTimeout(SagaError, TimeoutError):
     def __init__(self, saga_id: str, timeout_s: float) -> None:
         super().__init__(f"saga {saga_id!r} has not ended within {timeout_s} s; it goes on, ask again with attach")
         self.saga_id = saga_id
+
+
+class VisibilityStopped(SagaError):
+    """A journal cannot be followed into the visibility database; the message says which and why."""
+
+    code = "visibility-stopped"
 
 
 class Canceled(BaseException):

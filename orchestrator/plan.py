@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, cast, overload
 from pydantic import BaseModel
 
 from orchestrator.errors import DefinitionError
-from orchestrator.saga import Duration, Retry, Saga, Undo
+from orchestrator.saga import Duration, Retry, Saga, Undo, check_service, compile_undo
 from orchestrator.service import Call, Command, Fields, Template
 
 I = TypeVar("I")  # noqa: E741 - input
@@ -27,6 +27,10 @@ R = TypeVar("R")
 
 _INPUT = "input"
 _OWN = "own reply"
+_UNKNOWN_YET = (
+    "a declared value is known only when the saga runs: it can be passed on, not computed with. "
+    "Write `async def run` where a saga has to compute"
+)
 
 
 class Reference(Template):
@@ -49,6 +53,12 @@ class Reference(Template):
         if not (isinstance(model, type) and issubclass(model, BaseModel)) or field not in model.model_fields:
             raise DefinitionError(f"{getattr(model, '__name__', model)} has no field {field!r}")
         return Reference(self._origin, model.model_fields[field].annotation, (*self._path, field))
+
+    def __bool__(self) -> bool:
+        raise DefinitionError(_UNKNOWN_YET)
+
+    def __str__(self) -> str:
+        raise DefinitionError(_UNKNOWN_YET)
 
     def __resolve__(self, values: dict[Any, Any]) -> Any:
         value = values[self._origin]
@@ -101,6 +111,16 @@ def step(call: Call[Any, R], **options: Any) -> R:
     """Declares a step; the options are those of `Saga.step`."""
     own = call.command.reply
     undo = options.get("undo")
+    if options.get("pivot") and undo is not None:
+        raise DefinitionError(f"{call.command!r}: a pivot has no undo")
+    if isinstance(undo, Command):
+        compile_undo(call.command, undo)
+    elif isinstance(undo, Call):
+        check_service(call.command, undo.command)
+    elif undo is not None:
+        raise DefinitionError(
+            "in the declarative style `undo=` is a command or a call, with outcome(...) for the reply"
+        )
     if isinstance(undo, Call) and isinstance(undo.request, Fields):
         for value in undo.request.fields.values():
             if isinstance(value, Reference) and value._origin is _OWN and not value._path and value._model is not own:
@@ -154,8 +174,4 @@ def _options(declared: Declared, values: dict[Any, Any]) -> dict[str, Any]:
     if isinstance(undo, Call) and isinstance(undo.request, Template):
         bound = dict(values)
         options["undo"] = lambda reply: _bind(undo, {**bound, _OWN: reply})
-    elif undo is not None and not isinstance(undo, Call | Command):
-        raise DefinitionError(
-            "in the declarative style `undo=` is a command or a call, with outcome(...) for the reply"
-        )
     return options

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.log.base import Admin, TopicSpec, TopicState
+from orchestrator.log.base import Admin, AdminFailed, Failure, TopicSpec, TopicState
 from orchestrator.topics import TopicNames
 
 _HOUR_MS = 3_600_000
@@ -21,6 +21,9 @@ MAX_MESSAGE_BYTES = 1_048_588
 LEAST_MESSAGE_BYTES = 1_000_512
 """Below, a broker refuses what a producer took for small enough, and by then the next record has landed."""
 LEDGER_RETENTION_MS = 30 * _DAY_MS
+
+_CREATE_S = 3.0
+"""For the first try to create topics; the second takes as long as it takes."""
 
 _KEPT = {"retention.ms": "-1", "retention.bytes": "-1"}
 """Nothing is deleted by age: what is consumed is trimmed by the owners, the journal only below its archive."""
@@ -100,9 +103,17 @@ def apply(admin: Admin, specs: Sequence[TopicSpec]) -> list[str]:
 
     Raises `AdminFailed`.
     """
-    existing = admin.describe([spec.name for spec in specs])
+    names = [spec.name for spec in specs]
+    existing = admin.describe(names)
     missing = [spec for spec in specs if spec.name not in existing]
-    admin.create(missing)
+    try:
+        admin.create(missing, _CREATE_S)
+    except AdminFailed as error:
+        if error.failure not in (Failure.UNKNOWN_TOPIC, Failure.UNKNOWN_OUTCOME):
+            raise
+        # They may be there: a client that asked for topics before there were any believes so until it asks again.
+        admin.describe(names)
+        admin.create(missing)
     return [spec.name for spec in missing]
 
 

@@ -38,11 +38,15 @@ Undo = Command[..., M, Any] | Call[Any, Any] | Callable[[R | None], Call[Any, An
 """A command of the same service with the same request, a call, or a function from the reply (None: unknown)."""
 
 
+MAX_DURATION_SECONDS = 100_000_000_000
+"""Some 3,000 years: what is longer is a mistake, and would not fit the journal's numbers."""
+
+
 def milliseconds(duration: Duration) -> int:
-    """A duration as whole milliseconds. Raises `DefinitionError` if it is negative."""
+    """A duration as whole milliseconds. Raises `DefinitionError` if it is negative, no number, or beyond all reason."""
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    if seconds < 0:
-        raise DefinitionError(f"a duration cannot be negative: {duration!r}")
+    if not 0 <= seconds <= MAX_DURATION_SECONDS:
+        raise DefinitionError(f"a duration is between 0 and {MAX_DURATION_SECONDS:,} seconds, not {duration!r}")
     return round(seconds * 1000)
 
 
@@ -183,6 +187,8 @@ class Saga(Generic[I, O]):
         Awaiting raises `StepFailed`.
         """
         command = call.command
+        if undo is not None and not isinstance(undo, Command | Call):
+            undo = self._apart(undo)
         undo_command, undo_payload = compile_undo(command, undo)
         if pivot and undo is not None:
             raise DefinitionError(f"{command!r}: a pivot has no undo")
@@ -200,6 +206,22 @@ class Saga(Generic[I, O]):
             spread,
         )
         return StepAwaitable(command, request)
+
+    def _apart(self, undo: Callable[[R | None], Call[Any, Any]]) -> Callable[[R | None], Call[Any, Any]]:
+        """An undo function that leaves `random` as it was: it is called when the reply comes, but by no replay."""
+
+        def call(reply: R | None) -> Call[Any, Any]:
+            used: random.Random | None = self.__dict__.get("_random")
+            state = used.getstate() if used is not None else None
+            try:
+                return undo(reply)
+            finally:
+                if used is None:
+                    self.__dict__.pop("_random", None)
+                elif state is not None:
+                    used.setstate(state)
+
+        return call
 
     def sleep(self, duration: Duration) -> Sleep:
         """A durable pause: it outlives crashes and redeployments. Seconds or timedelta."""
@@ -286,7 +308,7 @@ def compile_undo(command: Command[..., Any, Any], undo: Any) -> tuple[str | None
     if undo is None:
         return None, None
     if isinstance(undo, Command):
-        _check_service(command, undo)
+        check_service(command, undo)
         if undo.request is not command.request:
             raise DefinitionError(
                 f"{undo!r} cannot undo {command!r} as it is: it takes {undo.request.__name__}, not "
@@ -294,10 +316,10 @@ def compile_undo(command: Command[..., Any, Any], undo: Any) -> tuple[str | None
             )
         return undo.name, None
     if isinstance(undo, Call):
-        _check_service(command, undo.command)
+        check_service(command, undo.command)
         return undo.command.name, undo.payload()
     unknown: Call[Any, Any] = undo(None)
-    _check_service(command, unknown.command)
+    check_service(command, unknown.command)
 
     def payload_of(reply: bytes | None) -> bytes:
         call: Call[Any, Any] = undo(None if reply is None else command.decode(reply))
@@ -310,7 +332,8 @@ def compile_undo(command: Command[..., Any, Any], undo: Any) -> tuple[str | None
     return unknown.command.name, payload_of
 
 
-def _check_service(command: Command[..., Any, Any], undo: Command[..., Any, Any]) -> None:
+def check_service(command: Command[..., Any, Any], undo: Command[..., Any, Any]) -> None:
+    """Raises `DefinitionError` where an undo is of another service."""
     if undo.service != command.service:
         raise DefinitionError(
             f"{undo!r} cannot undo {command!r}: only the same service can keep do and undo of one step in order"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.config import Settings
     from orchestrator.log.kafka import KafkaLog
     from orchestrator.model.definition import Definition
+    from orchestrator.participant import Participant
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -108,16 +109,10 @@ def load_definitions(modules: tuple[str, ...]) -> dict[str, Definition]:
     return found
 
 
-def load_participant(name: str) -> Any:
-    """The `Participant` at `module:object`. Raises `ConfigurationError`."""
-    from orchestrator.participant import Participant
+def load_participant(name: str) -> Participant:
+    """The `Participant` at `module:object`, also from the current directory. Raises `ConfigurationError`."""
+    from orchestrator.participant.runner import load_participant as load
 
-    module_name, _, wanted = name.partition(":")
-    module = load_module(module_name)
-    if not wanted:
-        found = [key for key, value in vars(module).items() if isinstance(value, Participant)]
-        raise ConfigurationError(f"which one? {', '.join(f'{module_name}:{key}' for key in found) or 'it has none'}")
-    participant = getattr(module, wanted, None)
-    if not isinstance(participant, Participant):
-        raise ConfigurationError(f"{name} is no Participant")
-    return participant
+    module_name = name.partition(":")[0]
+    load_module(module_name)
+    return load(name)

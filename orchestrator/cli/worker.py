@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,9 @@ def run_worker(modules: tuple[str, ...], options: dict[str, Any], *, child: bool
     settings = settings_of(options)
     log: KafkaLog = log_of(settings)
     names = settings.topic_names
-    admin = log.admin()
-    try:
+    with closing(log.admin()) as admin:
         audit(admin, names, partitions=settings.partitions, replication=settings.replication)
         topic_ids = {topic: state.topic_id for topic, state in admin.describe([names.journal, names.inbox]).items()}
-    finally:
-        admin.close()
     slot, lock = _claim_slot(settings.state_directory / "stores")
     config = PartitionConfig(names, settings.partitions, settings.token_keys(), definitions)
     worker = Worker(log, config, RocksStores(slot), topic_ids=topic_ids)

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from orchestrator.client import Client
 from orchestrator.config import Settings, load_settings
 from orchestrator.demo.dump import gather_evidence
 from orchestrator.demo.processes import Process
-from orchestrator.errors import SagaError, SagaFailed
+from orchestrator.errors import ResultTimeout, SagaError, SagaFailed
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.rule import Kind, Rule
 from orchestrator.provisioning import apply, plan
@@ -101,19 +102,9 @@ class Demo:
         return self._outcome(evidence, seconds)
 
     def _create_topics(self, log: KafkaLog, settings: Settings) -> None:
-        admin = log.admin()
-        try:
-            apply(
-                admin,
-                plan(
-                    settings.topic_names,
-                    partitions=settings.partitions,
-                    replication=settings.replication,
-                    services=SERVICES,
-                ),
-            )
-        finally:
-            admin.close()
+        names, counts = settings.topic_names, {"partitions": settings.partitions, "replication": settings.replication}
+        with closing(log.admin()) as admin:
+            apply(admin, plan(names, services=SERVICES, **counts))
 
     def _processes(self, settings: Settings) -> dict[str, Process]:
         environment = {
@@ -169,7 +160,11 @@ class Demo:
                 if not process.running:
                     waiting.cancel()
                     raise SagaError(f"{process.name} ended:\n{process.tail()}")
-        await waiting
+        try:
+            await waiting
+        except ResultTimeout:
+            ends = "\n".join(f"{process.name}:\n{process.tail(6)}" for process in processes.values())
+            raise SagaError(f"the first order did not end within {READY_WITHIN_S:.0f} s\n{ends}") from None
 
     async def _kill(self, processes: dict[str, Process]) -> None:
         """kill -9 in the middle: a whole worker, then a service; both come back."""

@@ -66,7 +66,7 @@ class Delivery(NamedTuple):
 class ReadFailed:
     """Reading a partition stopped and it is no longer assigned, or the whole client stopped (topic "", partition -1).
 
-    A partition: OUT_OF_RANGE, UNKNOWN_TOPIC, UNAUTHORIZED, DAMAGED. The client: FATAL, UNAUTHORIZED (its group).
+    A partition: OUT_OF_RANGE, UNKNOWN_TOPIC, UNAUTHORIZED, TOO_LARGE, DAMAGED. The client: FATAL, UNAUTHORIZED.
     A broker that cannot be reached is no failure: reading goes on when it can. That a partition is missing may be
     said seconds later, for a new one is not known everywhere at once.
     """

@@ -69,6 +69,8 @@ class KafkaReader:
 
     def poll(self, limit: int = 500) -> list[Happening]:
         happened: list[Happening] = []
+        if self._closed:
+            return happened
         inbox = self._poller.inbox
         while len(happened) < limit:
             if self._rest is not None:

@@ -19,7 +19,6 @@ from orchestrator.model.state import (
     StepStatus,
 )
 
-
 AFTER_THE_END = frozenset({ev.WaiterAdded, ev.AttachRefused, ev.InputAbsorbed})
 """What may still happen to a run that has ended."""
 

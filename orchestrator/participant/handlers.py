@@ -49,6 +49,9 @@ class HandlerContext:
 class Inbox(Protocol):
     """A memory that commits an outcome together with the handler's effect, such as `connectors.sql.SqlInbox`."""
 
+    def prepare(self) -> None:
+        """Called before the first command. Raises if commands could not be processed."""
+
     def process(
         self, command: CommandMessage, appended_ms: int, perform: Callable[[Any, bool], ReplyMessage]
     ) -> tuple[ReplyMessage, bool]:
@@ -56,6 +59,9 @@ class Inbox(Protocol):
 
         Returns the reply and whether the handler ran. Called from several threads at once.
         """
+
+    def close(self) -> None:
+        """Called after the last command."""
 
 
 class Registration(Generic[M, R]):

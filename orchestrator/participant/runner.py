@@ -108,6 +108,9 @@ class Runner:
         exit: Callable[[int], None] = os._exit,
     ) -> None:
         participant.check()
+        if participant.inbox is not None:
+            participant.inbox.prepare()
+        self._inbox = participant.inbox
         self.topics = topics or TopicNames()
         self.settings = settings or ParticipantSettings()
         self.wake = Event()
@@ -158,6 +161,8 @@ class Runner:
             left = self._appender.close(2.0)
             self._executor.close()
             self._starts.close()
+            if self._inbox is not None:
+                self._inbox.close()
             if left:
                 LOGGER.warning("%d records were given up; they may yet arrive", left)
 

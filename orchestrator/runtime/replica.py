@@ -9,7 +9,7 @@ from __future__ import annotations
 from hashlib import sha256
 
 from orchestrator.model import events as ev
-from orchestrator.model.evolve import evolve
+from orchestrator.model.evolve import BrokenHistory, evolve
 from orchestrator.model.rule import JournalHalted, Kind
 from orchestrator.model.state import SagaState
 from orchestrator.model.turn import Execution
@@ -123,8 +123,11 @@ class Replica:
         if state is None or state.run != decision.run:
             state = SagaState(decision.saga_id, decision.run)
             self.executions[decision.saga_id] = Execution(state)
-        for event in decision.events:
-            evolve(state, event, decision.at_ms)
+        try:
+            for event in decision.events:
+                evolve(state, event, decision.at_ms)
+        except BrokenHistory as broken:
+            raise JournalHalted(f"the decision at offset {offset} cannot follow what was read: {broken}") from None
         self._dirty[decision.saga_id] = state
 
     def _look_for_effects(self, offset: int, value: bytes, envelope: Envelope) -> None:

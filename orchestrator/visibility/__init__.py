@@ -1,1 +1,11 @@
-"""…"""
+"""What is running, what happened: all journals, followed into one SQLite file that can be thrown away.
+
+It needs Kafka alone: no worker is asked and no saga's code is needed. `Visibility.catch_up` reads what is new,
+`list`, `show` and `counts` answer from the file.
+"""
+
+from orchestrator.visibility.lifecycle import Lifecycle
+from orchestrator.visibility.views import Details, Entry, Page, Run, StepView, event_data
+from orchestrator.visibility.visibility import Visibility
+
+__all__ = ["Details", "Entry", "Lifecycle", "Page", "Run", "StepView", "Visibility", "event_data"]

@@ -98,7 +98,10 @@ def _reply_to(headers: dict[str, str]) -> ReplyAddress | None:
     topic = headers.get(h.REPLY_TO)
     if not topic:
         return None
-    return ReplyAddress(topic, h.whole_number(headers, h.REPLY_PARTITION), headers.get(h.CORRELATION_ID, ""))
+    partition = h.whole_number(headers, h.REPLY_PARTITION)
+    if not 0 <= partition < 2**31:
+        raise MalformedMessage(f"header {h.REPLY_PARTITION!r}: there is no partition {partition}")
+    return ReplyAddress(topic, partition, headers.get(h.CORRELATION_ID, ""))
 
 
 def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input:

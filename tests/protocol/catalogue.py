@@ -61,6 +61,7 @@ JOURNAL_BROKEN = (
 )
 
 ONE = Rules(copies=1)
+ONCE = replace(ONE, attempts=1)
 DIES = replace(ONE, zombies=False)
 TWO = replace(DIES, plan="sequence", steps=2)
 BIG = Rules(copies=1, undo_attempts=2)
@@ -94,32 +95,32 @@ CHANNEL = (
 )
 
 CHANNEL_BROKEN = (
-    Case("ledger and reply together instead of ledger first", replace(ONE, ledger_first=False), REFUSED_EFFECT),
+    Case("ledger and reply together instead of ledger first", replace(ONCE, ledger_first=False), REFUSED_EFFECT),
     Case("a lower attempt's failure refuses the step", replace(ONE, failure_of_highest_only=False), REFUSED_EFFECT),
     Case("a second attempt joins a running one", replace(ONE, attempts_wait=False), REFUSED_EFFECT),
     Case(
         "ledger without a claim, processes die",
-        replace(DIES, ledger_claims=False, attempts=1, replacements=2),
+        replace(ONCE, zombies=False, ledger_claims=False, replacements=2),
         REFUSED_EFFECT,
     ),
-    Case("ledger without a claim, processes live on", replace(ONE, ledger_claims=False, attempts=1), REFUSED_EFFECT),
-    Case("a revoked participant goes on without a lease", replace(ONE, lease=False, attempts=1), DO_AFTER_UNDO),
-    Case("inbox that stores successes only", replace(ONE, inbox=True, inbox_keeps_failures=False), REFUSED_EFFECT),
-    Case("inbox row not in the effect's transaction", replace(ONE, inbox=True, inbox_atomic=False), TWO_EFFECTS),
-    Case("only effects whose step is open, applied to undo", replace(ONE, undo_resent=False), LOST),
+    Case("ledger without a claim, processes live on", replace(ONCE, ledger_claims=False), REFUSED_EFFECT),
+    Case("a revoked participant goes on without a lease", replace(ONCE, lease=False), DO_AFTER_UNDO),
+    Case("inbox that stores successes only", replace(ONCE, inbox=True, inbox_keeps_failures=False), REFUSED_EFFECT),
+    Case("inbox row not in the effect's transaction", replace(ONCE, inbox=True, inbox_atomic=False), TWO_EFFECTS),
+    Case("only effects whose step is open, applied to undo", replace(ONCE, undo_resent=False), LOST),
     Case(
         "sent again with the decision's epoch, commands dropped by epoch",
         replace(TWO, plan="parallel", drops_by_epoch=True, copies=0, replacements=0),
         LOST,
     ),
-    Case("undo sent to another service than its do", replace(ONE, undo_same_service=False), DO_AFTER_UNDO),
-    Case("undo does not wait for a running do", replace(ONE, undo_waits=False), DO_AFTER_UNDO),
-    Case("undo waits for the do's end, not for its record", replace(ONE, recorded_before_undo=False), DO_AFTER_UNDO),
-    Case("undo skips its handler unless the do is known done", replace(ONE, undo_always_runs=False), UNDONE_EFFECT),
-    Case("a do after its undo is not refused", replace(ONE, late_do_refused=False), DO_AFTER_UNDO),
-    Case("a take-over sends nothing again", replace(ONE, resends=False), LOST),
-    Case("mark at hand-over", replace(ONE, marks_acknowledged=False), LOST),
-    Case("commit before reply", replace(ONE, reply_before_commit=False), LOST),
+    Case("undo sent to another service than its do", replace(ONCE, undo_same_service=False), DO_AFTER_UNDO),
+    Case("undo does not wait for a running do", replace(ONCE, undo_waits=False), DO_AFTER_UNDO),
+    Case("undo waits for the do's end, not for its record", replace(ONCE, recorded_before_undo=False), DO_AFTER_UNDO),
+    Case("undo skips its handler unless the do is known done", replace(ONCE, undo_always_runs=False), UNDONE_EFFECT),
+    Case("a do after its undo is not refused", replace(ONCE, late_do_refused=False), DO_AFTER_UNDO),
+    Case("a take-over sends nothing again", replace(ONCE, resends=False), LOST),
+    Case("mark at hand-over", replace(ONCE, marks_acknowledged=False), LOST),
+    Case("commit before reply", replace(ONCE, reply_before_commit=False), LOST),
 )
 
 CASES = (*JOURNAL, *JOURNAL_BROKEN, *CHANNEL, *CHANNEL_BROKEN)

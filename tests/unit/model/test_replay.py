@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from model.play import Play
 from model.programs import PROGRAMS, definition_of
 
 from orchestrator.model import events as ev
+from orchestrator.model import turn
 from orchestrator.model.events import Status
 from orchestrator.model.messages import Outcome, Override
 from orchestrator.model.state import FINAL, StepStatus
@@ -22,6 +24,7 @@ MANY = settings(
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
+TIMEOUTS = st.sampled_from((None, None, 20_000))
 ERRORS = ("Busy", "Fatal")
 
 
@@ -144,11 +147,7 @@ def check_undo_order(play: Play) -> None:
                     assert later.sequence in over, f"undo of {step.sequence} before that of {later.sequence}"
 
 
-@MANY
-@given(PROGRAMS, st.sampled_from((None, None, 20_000)), st.data())
-def test_every_saga_is_the_same_from_its_events_from_the_store_and_replayed(
-    program: Any, timeout_ms: int | None, data: st.DataObject
-) -> None:
+def play_out(program: Any, timeout_ms: int | None, data: st.DataObject) -> None:
     play = Play(definition_of(program, timeout_ms), known=data.draw(st.integers(0, 9)) > 0)
     try:
         play.start()
@@ -161,3 +160,22 @@ def test_every_saga_is_the_same_from_its_events_from_the_store_and_replayed(
         check_end(play)
     finally:
         play.crash()
+
+
+@MANY
+@given(PROGRAMS, TIMEOUTS, st.data())
+def test_every_saga_is_the_same_from_its_events_from_the_store_and_replayed(
+    program: Any, timeout_ms: int | None, data: st.DataObject
+) -> None:
+    play_out(program, timeout_ms, data)
+
+
+@MANY
+@given(PROGRAMS, TIMEOUTS, st.data())
+def test_it_is_so_too_where_decisions_are_cut_into_many_parts(
+    program: Any, timeout_ms: int | None, data: st.DataObject
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(turn, "MAX_EFFECTS", 1)
+        patch.setattr(turn, "MAX_EVENTS", 4)
+        play_out(program, timeout_ms, data)

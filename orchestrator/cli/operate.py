@@ -1,0 +1,89 @@
+"""`saga cancel`, `saga terminate`, `saga park`: what a person says to a saga."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.application import connection_options, settings_of
+from orchestrator.cli.output import give, json_option
+
+if TYPE_CHECKING:
+    from orchestrator.client import Client
+
+
+def _send(options: dict[str, Any], act: Callable[[Client], Awaitable[None]]) -> None:
+    from orchestrator.client import Client
+
+    settings = settings_of(options)
+
+    async def run() -> None:
+        async with Client.connect(
+            settings.bootstrap_servers or "",
+            prefix=settings.prefix,
+            topic_overrides=settings.topics,
+            common=settings.common,
+            producer=settings.producer,
+            consumer=settings.consumer,
+        ) as client:
+            await act(client)
+
+    asyncio.run(run())
+
+
+def _done(as_json: bool, saga_id: str, what: str) -> None:
+    if as_json:
+        give({"saga_id": saga_id, "asked": what})
+    else:
+        click.echo(f"{saga_id}: {what} asked for; `saga show {saga_id}` tells what came of it")
+
+
+@click.command("cancel")
+@click.argument("saga_id")
+@click.option("--reason", default="")
+@connection_options
+@json_option
+def cancel_command(saga_id: str, reason: str, as_json: bool, **options: Any) -> None:
+    """Stops a saga: its code may clean up, then what it did is undone."""
+    _send(options, lambda client: client.cancel(saga_id, reason=reason, by=getpass.getuser()))
+    _done(as_json, saga_id, "cancel")
+
+
+@click.command("terminate")
+@click.argument("saga_id")
+@click.option("--reason", default="")
+@connection_options
+@json_option
+def terminate_command(saga_id: str, reason: str, as_json: bool, **options: Any) -> None:
+    """Ends a saga at once. Nothing is undone."""
+    _send(options, lambda client: client.terminate(saga_id, reason=reason, by=getpass.getuser()))
+    _done(as_json, saga_id, "terminate")
+
+
+@click.command("park")
+@click.argument("action", type=click.Choice(["retry", "skip", "set-result"]))
+@click.argument("saga_id")
+@click.option("--step", default=0, help="The step's number; without it whatever the saga is parked at.")
+@click.option("--result", help="For set-result: the step's result as JSON.")
+@click.option("--reason", default="")
+@connection_options
+@json_option
+def park_command(
+    action: str, saga_id: str, step: int, result: str | None, reason: str, as_json: bool, **options: Any
+) -> None:
+    """Decides about a parked saga: retry the step, skip it, or set its result."""
+    if action == "set-result" and result is None:
+        raise click.UsageError("set-result needs --result")
+    payload = None if result is None else result.encode()
+
+    async def act(client: Client) -> None:
+        from orchestrator.model.messages import Override
+
+        await client.unpark(saga_id, Override(action), step=step, payload=payload, reason=reason, by=getpass.getuser())
+
+    _send(options, act)
+    _done(as_json, saga_id, action)

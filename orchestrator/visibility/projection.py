@@ -1,0 +1,164 @@
+"""What a list shows of a run, kept up event by event. `evolve` keeps the whole state; here is only what has a column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from orchestrator.model import events as ev
+from orchestrator.model.evolve import BrokenHistory, transition_of
+from orchestrator.model.state import FINAL, SAGA_TRANSITIONS
+
+COLUMNS = (
+    "saga_id",
+    "run",
+    "saga_type",
+    "status",
+    "phase",
+    "parked",
+    "started_at_ms",
+    "updated_at_ms",
+    "ended_at_ms",
+    "undone",
+    "cause",
+    "error_type",
+    "error_message",
+    "partition",
+    "first_offset",
+    "last_offset",
+    "events",
+)
+"""Of the table `runs`, in its order."""
+
+
+class Row:
+    """One run. `parked` maps a step's sequence (0: the saga itself) to the reason."""
+
+    __slots__ = (*(name for name in COLUMNS if name != "status"),)
+
+    def __init__(self, saga_id: str, run: str, partition: int, offset: int) -> None:
+        self.saga_id = saga_id
+        self.run = run
+        self.saga_type = ""
+        self.phase: ev.Status | None = None
+        self.parked: dict[int, str] = {}
+        self.started_at_ms = 0
+        self.updated_at_ms = 0
+        self.ended_at_ms: int | None = None
+        self.undone: str | None = None
+        self.cause: str | None = None
+        self.error_type = ""
+        self.error_message = ""
+        self.partition = partition
+        self.first_offset = offset
+        self.last_offset = offset
+        self.events = 0
+
+    @property
+    def status(self) -> ev.Status:
+        """What a user sees."""
+        assert self.phase is not None
+        return ev.Status.PARKED if self.parked and self.phase not in FINAL else self.phase
+
+    def apply(self, decision: ev.Decision, offset: int) -> None:
+        """Takes one decision. Raises `BrokenHistory`."""
+        for event in decision.events:
+            kind = type(event)
+            if kind in _PHASES:
+                self._enter(event)
+            if kind in _STEP_MOVES:
+                self.parked.pop(event.sequence, None)  # type: ignore[union-attr]
+            change = _CHANGES.get(kind)
+            if change is not None:
+                change(self, event, decision.at_ms)
+        self.events += len(decision.events)
+        self.updated_at_ms = decision.at_ms
+        self.last_offset = offset
+
+    def values(self) -> tuple[Any, ...]:
+        """For the table, in the order of `COLUMNS`."""
+        parked = orjson.dumps([*self.parked.items()]).decode() if self.parked else ""
+        given = {"parked": parked, "status": str(self.status), "phase": str(self.phase)}
+        return tuple(given[name] if name in given else getattr(self, name) for name in COLUMNS)
+
+    def _enter(self, event: ev.Event) -> None:
+        try:
+            self.phase = SAGA_TRANSITIONS[self.phase, transition_of(event)]
+        except KeyError:
+            raise BrokenHistory(f"{self.saga_id}: {transition_of(event)} in {self.phase}") from None
+
+
+def read_row(values: tuple[Any, ...]) -> Row:
+    """A row as the table holds it."""
+    named = dict(zip(COLUMNS, values, strict=True))
+    row = Row(named["saga_id"], named["run"], named["partition"], named["first_offset"])
+    for name in Row.__slots__:
+        setattr(row, name, named[name])
+    row.phase = ev.Status(named["phase"])
+    row.parked = dict(orjson.loads(named["parked"])) if named["parked"] else {}
+    return row
+
+
+def _started(row: Row, event: ev.SagaStarted, at_ms: int) -> None:
+    row.saga_type = event.saga_type
+    row.started_at_ms = at_ms
+
+
+def _step_parked(row: Row, event: ev.StepParked | ev.UndoParked, at_ms: int) -> None:
+    row.parked[event.sequence] = event.reason
+
+
+def _saga_parked(row: Row, event: ev.SagaParked, at_ms: int) -> None:
+    row.parked[0] = event.reason
+
+
+def _saga_unparked(row: Row, event: ev.SagaUnparked, at_ms: int) -> None:
+    row.parked.pop(0, None)
+
+
+def _cancel_requested(row: Row, event: ev.CancelRequested, at_ms: int) -> None:
+    row.error_message = event.reason
+
+
+def _compensation_started(row: Row, event: ev.CompensationStarted, at_ms: int) -> None:
+    row.parked.pop(0, None)
+    row.cause = str(event.cause)
+    row.error_type, row.error_message = event.error_type, event.error_message
+
+
+def _ended(row: Row, event: ev.SagaEnded, at_ms: int) -> None:
+    row.parked.clear()
+    row.ended_at_ms = at_ms
+    row.undone = str(event.undone)
+    row.error_type, row.error_message = event.error_type, event.error_message
+
+
+_PHASES = {ev.SagaStarted, ev.CodeMissing, ev.CodeFound, ev.CompensationStarted, ev.SagaEnded}
+_STEP_MOVES = {
+    ev.StepBackedOff,
+    ev.StepAttempted,
+    ev.StepSucceeded,
+    ev.StepRefused,
+    ev.StepEndedUnknown,
+    ev.SleepEnded,
+    ev.SleepCanceled,
+    ev.UndoScheduled,
+    ev.UndoBackedOff,
+    ev.UndoAttempted,
+    ev.UndoSucceeded,
+    ev.UndoSkipped,
+}
+"""Events after which their step is no longer parked."""
+
+_CHANGES: dict[type, Callable[[Row, Any, int], None]] = {
+    ev.SagaStarted: _started,
+    ev.StepParked: _step_parked,
+    ev.UndoParked: _step_parked,
+    ev.SagaParked: _saga_parked,
+    ev.SagaUnparked: _saga_unparked,
+    ev.CancelRequested: _cancel_requested,
+    ev.CompensationStarted: _compensation_started,
+    ev.SagaEnded: _ended,
+}

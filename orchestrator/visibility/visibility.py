@@ -1,0 +1,201 @@
+"""Follows all journals into the file and answers from it."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from pathlib import Path
+from threading import Event
+
+from orchestrator.errors import VisibilityStopped
+from orchestrator.log.base import Ends, Failure, Log, ReadFailed, Record
+from orchestrator.model.evolve import BrokenHistory
+from orchestrator.model.rule import JournalHalted
+from orchestrator.topics import TopicNames
+from orchestrator.visibility.database import open_database, wipe_partition
+from orchestrator.visibility.projector import Projector, StaleRows
+from orchestrator.visibility.views import Details, Page, Views
+from orchestrator.wire.avro import UnreadableRecord
+
+log = logging.getLogger(__name__)
+
+BATCH = 2_000
+"""Records of one transaction: some 2 MiB at 1 KiB each, 50 ms."""
+MAX_WAIT_S = 0.2
+
+
+class _Tail:
+    """How one partition is read. `checking`: the next record is the last one again, to see whether it still stands."""
+
+    __slots__ = ("checking", "halted_because", "unchecked")
+
+    def __init__(self) -> None:
+        self.checking = False
+        self.unchecked = False
+        self.halted_because = ""
+
+
+class Visibility:
+    """One file, for the thread that made it; others open `Views` on the same path.
+
+    `path` is a SQLite file, made where missing; `partitions` the journal's count. A journal that is not the one the
+    rows came from is read anew. One that cannot be followed is left alone, and `halted` says why.
+    """
+
+    def __init__(self, path: Path, log_: Log, topics: TopicNames, partitions: int) -> None:
+        self.wake = Event()
+        self.database = open_database(path, topics.journal, partitions)
+        self.views = Views(self.database)
+        self._journal = topics.journal
+        self._projector = Projector(self.database)
+        self._tails = {partition: _Tail() for partition in range(partitions)}
+        self._ends: Ends | None = None
+        self._reader = log_.reader(wake=self.wake)
+        for partition in self._tails:
+            self._begin(partition)
+
+    def close(self) -> None:
+        """What was read stays."""
+        self._reader.close()
+        self.database.close()
+
+    def __enter__(self) -> Visibility:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def halted(self) -> dict[int, str]:
+        """Partitions whose journal cannot be followed, and why."""
+        return {number: tail.halted_because for number, tail in self._tails.items() if tail.halted_because}
+
+    def step(self) -> bool:
+        """Takes what has come and writes it; whether anything came. Raises `sqlite3.Error`; calling again is safe."""
+        happenings = self._reader.poll(BATCH)
+        for happening in happenings:
+            if isinstance(happening, Record):
+                self._take(happening)
+            elif isinstance(happening, ReadFailed):
+                self._failed(happening)
+            elif isinstance(happening, Ends):
+                self._ends = happening
+        if happenings:
+            self._write()
+        return bool(happenings)
+
+    def catch_up(self, timeout_s: float = 10.0) -> bool:
+        """Reads up to the ends that the journals have now; False if that takes longer. What was read is in the file.
+
+        Raises `VisibilityStopped` where a journal cannot be followed, after all others were.
+        """
+        deadline = time.monotonic() + timeout_s
+        keys = [(self._journal, partition) for partition in self._tails]
+        self._ends = None
+        self._reader.ask_ends(keys, self)
+        while not self._caught_up():
+            if not self.step():
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self.wake.wait(min(left, MAX_WAIT_S))
+                self.wake.clear()
+            if self._ends is not None and self._ends.failure is not None:
+                if self._ends.failure in (Failure.UNKNOWN_TOPIC, Failure.UNAUTHORIZED):
+                    problem = f"topic {self._journal}: {self._ends.failure.value}"
+                    raise VisibilityStopped(f"{problem}; see `saga topics check`")
+                self._ends = None
+                self._reader.ask_ends(keys, self)
+        if halted := self.halted:
+            problems = "; ".join(f"partition {number}: {why}" for number, why in halted.items())
+            raise VisibilityStopped(f"{self._journal} cannot be followed: {problems}")
+        return True
+
+    def list(
+        self, *, status: str | None = None, type: str | None = None, limit: int = 50, after: str | None = None
+    ) -> Page:
+        """Runs, the latest first; `after` is the `next` of the page before. Raises `InvalidRequest`."""
+        return self.views.list(status=status, type=type, limit=limit, after=after)
+
+    def show(self, saga_id: str, run: str | None = None, *, history: int = 200) -> Details | None:
+        """One run, the saga's latest by default, with its steps and the latest entries of its history."""
+        return self.views.show(saga_id, run, history=history)
+
+    def counts(self, *, type: str | None = None) -> dict[str, int]:
+        """How many runs there are in each status."""
+        return self.views.counts(type=type)
+
+    def _begin(self, partition: int) -> None:
+        tail, position = self._tails[partition], self._projector.position(partition)
+        tail.checking = position.last_offset >= 0
+        tail.unchecked = False
+        self._reader.assign(self._journal, partition, max(0, position.last_offset))
+
+    def _take(self, record: Record) -> None:
+        tail = self._tails[record.partition]
+        if tail.halted_because:
+            return
+        try:
+            if tail.checking:
+                tail.checking = False
+                self._projector.verify(record)
+            else:
+                self._projector.feed(record)
+        except StaleRows as stale:
+            self._rebuild(record.partition, str(stale))
+        except (JournalHalted, UnreadableRecord, BrokenHistory) as problem:
+            self._halt(record.partition, f"{problem}")
+
+    def _failed(self, failed: ReadFailed) -> None:
+        if failed.partition < 0:
+            raise VisibilityStopped(f"{failed.failure.value}: {failed.detail}; open it again")
+        tail = self._tails[failed.partition]
+        position = self._projector.position(failed.partition)
+        if failed.failure is not Failure.OUT_OF_RANGE:
+            self._halt(failed.partition, f"{failed.failure.value}: {failed.detail}")
+        elif position.last_offset < 0:
+            self._halt(failed.partition, f"the journal was cut, its beginning is needed: {failed.detail}")
+        elif tail.unchecked:
+            self._rebuild(failed.partition, f"offset {position.last_offset + 1} is outside the journal")
+        else:
+            # The last record may have been cut off by now. If nothing after it was, the chain tells all the same.
+            tail.checking, tail.unchecked = False, True
+            self._reader.assign(self._journal, failed.partition, position.last_offset + 1)
+
+    def _rebuild(self, partition: int, why: str) -> None:
+        log.warning("visibility of partition %d is built anew: %s", partition, why)
+        self._write()
+        wipe_partition(self.database, partition)
+        self._projector.forget()
+        self._begin(partition)
+
+    def _halt(self, partition: int, why: str) -> None:
+        log.error("visibility of partition %d stops: %s", partition, why)
+        self._tails[partition].halted_because = why
+        self._reader.unassign(self._journal, partition)
+
+    def _write(self) -> None:
+        try:
+            written = self._projector.write()
+        except sqlite3.Error:
+            self._begin_all()
+            raise
+        if not written:
+            self._begin_all()
+
+    def _begin_all(self) -> None:
+        for partition, tail in self._tails.items():
+            if not tail.halted_because:
+                self._begin(partition)
+
+    def _caught_up(self) -> bool:
+        ends = self._ends
+        if ends is None or ends.failure is not None:
+            return False
+        for partition, tail in self._tails.items():
+            end = ends.offsets.get((self._journal, partition), 0)
+            behind = tail.checking or self._projector.position(partition).last_offset + 1 < end
+            if behind and not tail.halted_because:
+                return False
+        return True
