@@ -96,6 +96,7 @@ def connect(service: str) -> sqlite3.Connection:
     """A connection to a service's book, which is made if it is not there."""
     connection = sqlite3.connect(books(service), timeout=30, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")  # outlives the process, not the machine: enough for a demonstration
     connection.execute(
         "CREATE TABLE IF NOT EXISTS book (number INTEGER PRIMARY KEY, key TEXT, saga_id TEXT, run TEXT, step INTEGER,"
         " direction TEXT, entry TEXT)"

@@ -74,14 +74,15 @@ class SqlInbox:
         Happens by itself before the first command.
         """
         connection = self._connect()
-        dialect = dialect_of(connection)
-        dialect.check(connection)
-        statements = dialect.statements(self._table)
-        connection.commit()
         try:
+            dialect = dialect_of(connection)
+            dialect.check(connection)
+            statements = dialect.statements(self._table)
+            connection.commit()
             self._make_table(connection, dialect, statements)
         except Exception:
-            connection.close()
+            with suppress(Exception):
+                connection.close()
             raise
         self._dialect, self._statements = dialect, statements
         self._idle.append(connection)

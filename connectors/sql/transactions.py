@@ -57,7 +57,6 @@ class SQLite(Dialect):
         thread.start()
         thread.join()
         if failed:
-            connection.close()
             raise ConfigurationError(
                 "the inbox hands connections from thread to thread, one at a time: "
                 "sqlite3.connect(..., check_same_thread=False)"

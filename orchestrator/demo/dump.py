@@ -33,7 +33,8 @@ def dump_topics(log: Log, topics: Sequence[str], partitions: int) -> dict[str, R
             if (topic, partition) in left:
                 reader.assign(topic, partition, start)
         while left:
-            for happening in reader.poll():
+            happenings = reader.poll()
+            for happening in happenings:
                 if isinstance(happening, ReadFailed):
                     raise SagaError(f"{happening.topic}-{happening.partition} cannot be read: {happening.detail}")
                 if isinstance(happening, Record):
@@ -43,9 +44,10 @@ def dump_topics(log: Log, topics: Sequence[str], partitions: int) -> dict[str, R
                     if happening.offset + 1 >= left.get(key, 1 << 62):
                         del left[key]
                         reader.unassign(*key)
-            if left and not wake.wait(READ_WITHIN_S):
-                raise SagaError(f"nothing came of {sorted(left)[:3]} for {READ_WITHIN_S:.0f} s")
-            wake.clear()
+            if left and not happenings:
+                if not wake.wait(READ_WITHIN_S):
+                    raise SagaError(f"nothing came of {sorted(left)[:3]} for {READ_WITHIN_S:.0f} s")
+                wake.clear()
     finally:
         reader.close()
     return {topic: {partition: found[topic, partition] for partition in range(partitions)} for topic in topics}

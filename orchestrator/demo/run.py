@@ -142,11 +142,11 @@ class Demo:
                 self.told[saga_id] = Told(saga_id, True, status)
 
             pace = self.orders / 12.0
+            report = asyncio.create_task(self._report())
             tasks = []
             for number in range(self.orders):
                 tasks.append(asyncio.create_task(one(number)))
                 await asyncio.sleep(max(0.0, began + number / pace - time.monotonic()))
-            report = asyncio.create_task(self._report())
             await asyncio.gather(*tasks, nemesis)
             report.cancel()
             return time.monotonic() - began

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.model.events import Decision
@@ -54,9 +54,6 @@ class Position:
     last_offset: int = -1
     record_hash: bytes = b""
     rule: Rule = field(default_factory=Rule)
-
-    def copy(self) -> Position:
-        return replace(self, rule=self.rule.copy())
 
 
 class Moved(Exception):

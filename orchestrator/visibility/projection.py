@@ -1,4 +1,4 @@
-"""What a list shows of a run, kept up event by event. `evolve` keeps the whole state; here is only what has a column."""
+"""What a list shows of a run, kept up event by event: of what `evolve` keeps, only that which has a column."""
 
 from __future__ import annotations
 
@@ -63,11 +63,10 @@ class Row:
         return ev.Status.PARKED if self.parked and self.phase not in FINAL else self.phase
 
     def apply(self, decision: ev.Decision, offset: int) -> None:
-        """Takes one decision. Raises `BrokenHistory`."""
+        """Takes one decision. Raises `BrokenHistory`, having changed nothing."""
+        self.phase = self._phase_after(decision)
         for event in decision.events:
             kind = type(event)
-            if kind in _PHASES:
-                self._enter(event)
             if kind in _STEP_MOVES:
                 self.parked.pop(event.sequence, None)  # type: ignore[union-attr]
             change = _CHANGES.get(kind)
@@ -83,11 +82,17 @@ class Row:
         given = {"parked": parked, "status": str(self.status), "phase": str(self.phase)}
         return tuple(given[name] if name in given else getattr(self, name) for name in COLUMNS)
 
-    def _enter(self, event: ev.Event) -> None:
-        try:
-            self.phase = SAGA_TRANSITIONS[self.phase, transition_of(event)]
-        except KeyError:
-            raise BrokenHistory(f"{self.saga_id}: {transition_of(event)} in {self.phase}") from None
+    def _phase_after(self, decision: ev.Decision) -> ev.Status:
+        phase = self.phase
+        for event in decision.events:
+            if type(event) in _PHASES:
+                try:
+                    phase = SAGA_TRANSITIONS[phase, transition_of(event)]
+                except KeyError:
+                    raise BrokenHistory(f"{self.saga_id}: {transition_of(event)} in {phase}") from None
+        if phase is None:
+            raise BrokenHistory(f"{self.saga_id}: run {self.run} was never started")
+        return phase
 
 
 def read_row(values: tuple[Any, ...]) -> Row:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 from hashlib import sha256
 
 from orchestrator.log.base import Record
 from orchestrator.model.rule import JournalHalted, Kind
 from orchestrator.visibility.database import Moved, Position, load_position, save_position, transaction
 from orchestrator.visibility.projection import COLUMNS, Row, read_row
-from orchestrator.wire.journal import read_decision, read_envelope
+from orchestrator.wire.journal import Envelope, read_decision, read_envelope
 
 MAX_ROWS = 20_000
 """Runs kept in memory between batches, some 20 MiB."""
@@ -21,6 +20,10 @@ _REPLACE = f"INSERT OR REPLACE INTO runs VALUES ({', '.join('?' * len(COLUMNS))}
 
 class StaleRows(Exception):
     """The rows of a partition do not come from the journal as it now stands."""
+
+    def __init__(self, partition: int, message: str) -> None:
+        super().__init__(message)
+        self.partition = partition
 
 
 class Projector:
@@ -45,31 +48,40 @@ class Projector:
         """Looks again at the record that was read last. Raises `StaleRows`."""
         position = self.position(record.partition)
         if record.offset != position.last_offset or sha256(record.value or b"").digest() != position.record_hash:
-            raise StaleRows(f"the record at offset {record.offset} is not the one that was read before")
+            raise StaleRows(
+                record.partition, f"the record at offset {record.offset} is not the one that was read before"
+            )
 
     def feed(self, record: Record) -> None:
         """Takes the next record of a partition. Raises `JournalHalted`, `UnreadableRecord`, `BrokenHistory`."""
         partition, offset, value = record.partition, record.offset, record.value or b""
         position = self.position(partition)
-        if partition not in self._written:
-            self._written[partition] = position.last_offset
-            position = position.copy()
         if offset <= position.last_offset:
             raise JournalHalted(f"offset {offset} came after {position.last_offset}: the journal went back")
         rule = position.rule
+        before = (rule.nonce, rule.claim_offset, rule.expected_seq, rule.chain)
         envelope = read_envelope(value)
-        claims = len(rule.nonces)
-        if rule.accept(envelope.kind, envelope.nonce, envelope.seq, envelope.prev_hash, offset, value):
-            if len(rule.nonces) > claims:
-                self._nonces.append((partition, envelope.nonce))
-            decision = read_decision(envelope) if envelope.kind == Kind.DECISION else None
-            if decision is not None and decision.run:
-                key = (decision.saga_id, decision.run)
-                row = self._row(key, partition, offset)
-                row.apply(decision, offset)
-                self._dirty[key] = row
-                self._decisions.append((partition, offset, *key, envelope.body))
+        try:
+            counts = rule.accept(envelope.kind, envelope.nonce, envelope.seq, envelope.prev_hash, offset, value)
+            if counts and envelope.kind == Kind.DECISION:
+                self._project(envelope, partition, offset)
+        except Exception:
+            # What came before it in this batch is right and will be written.
+            rule.nonce, rule.claim_offset, rule.expected_seq, rule.chain = before
+            raise
+        if counts and envelope.kind == Kind.CLAIM:
+            self._nonces.append((partition, envelope.nonce))
+        self._written.setdefault(partition, position.last_offset)
         self._positions[partition] = Position(offset, sha256(value).digest(), rule)
+
+    def _project(self, envelope: Envelope, partition: int, offset: int) -> None:
+        decision = read_decision(envelope)
+        if decision is not None and decision.run:
+            key = (decision.saga_id, decision.run)
+            row = self._row(key, partition, offset)
+            row.apply(decision, offset)
+            self._dirty[key] = row
+            self._decisions.append((partition, offset, *key, envelope.body))
 
     def write(self) -> bool:
         """Writes what was fed since. False if another process wrote it: all is read from its positions on.
@@ -114,11 +126,3 @@ class Projector:
             values = self._database.execute(_SELECT, key).fetchone()
             row = self._rows[key] = Row(*key, partition, offset) if values is None else read_row(values)
         return row
-
-
-def by_partition(records: Iterable[Record]) -> dict[int, list[Record]]:
-    """Records by partition, each in the order given."""
-    found: dict[int, list[Record]] = {}
-    for record in records:
-        found.setdefault(record.partition, []).append(record)
-    return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
 
 from orchestrator.errors import VisibilityStopped
-from orchestrator.log.base import Ends, Failure, Log, ReadFailed, Record
+from orchestrator.log.base import Ends, Failure, Log, ReadFailed, Record, TopicPartition
 from orchestrator.model.evolve import BrokenHistory
 from orchestrator.model.rule import JournalHalted
 from orchestrator.topics import TopicNames
@@ -26,7 +27,11 @@ MAX_WAIT_S = 0.2
 
 
 class _Tail:
-    """How one partition is read. `checking`: the next record is the last one again, to see whether it still stands."""
+    """How one partition is read.
+
+    `checking`: the next record is the last one again, to see whether it still stands. `unchecked`: that one is gone,
+    and nothing that follows it has been seen yet.
+    """
 
     __slots__ = ("checking", "halted_because", "unchecked")
 
@@ -51,6 +56,7 @@ class Visibility:
         self._projector = Projector(self.database)
         self._tails = {partition: _Tail() for partition in range(partitions)}
         self._ends: Ends | None = None
+        self._question = 0
         self._reader = log_.reader(wake=self.wake)
         for partition in self._tails:
             self._begin(partition)
@@ -75,13 +81,19 @@ class Visibility:
         """Takes what has come and writes it; whether anything came. Raises `sqlite3.Error`; calling again is safe."""
         happenings = self._reader.poll(BATCH)
         for happening in happenings:
-            if isinstance(happening, Record):
-                self._take(happening)
-            elif isinstance(happening, ReadFailed):
-                self._failed(happening)
-            elif isinstance(happening, Ends):
+            if isinstance(happening, Ends) and happening.token == self._question:
                 self._ends = happening
-        if happenings:
+        try:
+            for happening in happenings:
+                if isinstance(happening, Record):
+                    self._take(happening)
+                elif isinstance(happening, ReadFailed):
+                    self._failed(happening)
+        except StaleRows as stale:
+            # What else was fetched comes again: all partitions begin anew, this one at the journal's start.
+            self._write()
+            self._rebuild(stale)
+        else:
             self._write()
         return bool(happenings)
 
@@ -92,8 +104,7 @@ class Visibility:
         """
         deadline = time.monotonic() + timeout_s
         keys = [(self._journal, partition) for partition in self._tails]
-        self._ends = None
-        self._reader.ask_ends(keys, self)
+        self._ask_ends(keys)
         while not self._caught_up():
             if not self.step():
                 left = deadline - time.monotonic()
@@ -105,8 +116,7 @@ class Visibility:
                 if self._ends.failure in (Failure.UNKNOWN_TOPIC, Failure.UNAUTHORIZED):
                     problem = f"topic {self._journal}: {self._ends.failure.value}"
                     raise VisibilityStopped(f"{problem}; see `saga topics check`")
-                self._ends = None
-                self._reader.ask_ends(keys, self)
+                self._ask_ends(keys)
         if halted := self.halted:
             problems = "; ".join(f"partition {number}: {why}" for number, why in halted.items())
             raise VisibilityStopped(f"{self._journal} cannot be followed: {problems}")
@@ -141,9 +151,8 @@ class Visibility:
                 tail.checking = False
                 self._projector.verify(record)
             else:
+                tail.unchecked = False
                 self._projector.feed(record)
-        except StaleRows as stale:
-            self._rebuild(record.partition, str(stale))
         except (JournalHalted, UnreadableRecord, BrokenHistory) as problem:
             self._halt(record.partition, f"{problem}")
 
@@ -157,18 +166,17 @@ class Visibility:
         elif position.last_offset < 0:
             self._halt(failed.partition, f"the journal was cut, its beginning is needed: {failed.detail}")
         elif tail.unchecked:
-            self._rebuild(failed.partition, f"offset {position.last_offset + 1} is outside the journal")
+            raise StaleRows(failed.partition, f"offset {position.last_offset + 1} is outside the journal")
         else:
             # The last record may have been cut off by now. If nothing after it was, the chain tells all the same.
             tail.checking, tail.unchecked = False, True
             self._reader.assign(self._journal, failed.partition, position.last_offset + 1)
 
-    def _rebuild(self, partition: int, why: str) -> None:
-        log.warning("visibility of partition %d is built anew: %s", partition, why)
-        self._write()
-        wipe_partition(self.database, partition)
+    def _rebuild(self, stale: StaleRows) -> None:
+        log.warning("visibility of partition %d is built anew: %s", stale.partition, stale)
+        wipe_partition(self.database, stale.partition)
         self._projector.forget()
-        self._begin(partition)
+        self._begin_all()
 
     def _halt(self, partition: int, why: str) -> None:
         log.error("visibility of partition %d stops: %s", partition, why)
@@ -184,6 +192,11 @@ class Visibility:
         if not written:
             self._begin_all()
 
+    def _ask_ends(self, keys: Sequence[TopicPartition]) -> None:
+        self._ends = None
+        self._question += 1
+        self._reader.ask_ends(keys, self._question)
+
     def _begin_all(self) -> None:
         for partition, tail in self._tails.items():
             if not tail.halted_because:
@@ -195,7 +208,9 @@ class Visibility:
             return False
         for partition, tail in self._tails.items():
             end = ends.offsets.get((self._journal, partition), 0)
-            behind = tail.checking or self._projector.position(partition).last_offset + 1 < end
+            at = self._projector.position(partition).last_offset + 1
+            # Behind an unchecked position the journal may end, and that has yet to be reported.
+            behind = tail.checking or (at != end if tail.unchecked else at < end)
             if behind and not tail.halted_because:
                 return False
         return True

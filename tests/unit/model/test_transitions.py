@@ -37,7 +37,7 @@ SAGA_EVENTS: dict[str, ev.Event] = {
     "CodeMissing": ev.CodeMissing(),
     "CodeFound": ev.CodeFound(),
     "CompensationStarted": ev.CompensationStarted(ev.Cause.FAILED, "No", ""),
-    **{f"SagaEnded.{status}": ev.SagaEnded(status, ev.Undone.NONE) for status in FINAL},
+    **{f"SagaEnded.{status}": ev.SagaEnded(status, ev.Undone.NONE) for status in sorted(FINAL)},
 }
 OTHER_EVENTS: list[ev.Event] = [
     ev.WaiterAdded(ADDRESS),
@@ -136,7 +136,7 @@ def test_nothing_happens_to_a_run_before_its_start(event: ev.Event) -> None:
 
 
 @pytest.mark.parametrize("event", OTHER_EVENTS, ids=lambda event: type(event).__name__)
-@pytest.mark.parametrize("status", FINAL)
+@pytest.mark.parametrize("status", sorted(FINAL))
 def test_after_the_end_a_run_is_only_asked_about(status: ev.Status, event: ev.Event) -> None:
     state = saga_in(status)
     if type(event) in AFTER_THE_END:
@@ -147,7 +147,7 @@ def test_after_the_end_a_run_is_only_asked_about(status: ev.Status, event: ev.Ev
             evolve(state, event, 1_000)
 
 
-@pytest.mark.parametrize("name", set(STEP_EVENTS) - {"StepScheduled", "SleepScheduled"})
+@pytest.mark.parametrize("name", sorted(STEP_EVENTS.keys() - {"StepScheduled", "SleepScheduled"}))
 def test_an_event_of_a_step_that_does_not_exist_is_a_broken_history(name: str) -> None:
     with pytest.raises(BrokenHistory, match="does not exist"):
         evolve(started(), STEP_EVENTS[name], 1_000)
