@@ -129,11 +129,8 @@ def load_position(database: sqlite3.Connection, partition: int) -> Position:
     return Position(last_offset, record_hash, Rule(nonce, claim_offset, expected_seq, chain, nonces))
 
 
-def save_position(database: sqlite3.Connection, partition: int, before: int, position: Position) -> None:
-    """Within a transaction: moves from the record at offset `before`. Raises `Moved`."""
-    row = database.execute("SELECT last_offset FROM positions WHERE partition = ?", (partition,)).fetchone()
-    if (-1 if row is None else row[0]) != before:
-        raise Moved
+def save_position(database: sqlite3.Connection, partition: int, position: Position) -> None:
+    """Within a transaction, together with the rows."""
     rule = position.rule
     database.execute(
         "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -149,9 +146,12 @@ def save_position(database: sqlite3.Connection, partition: int, before: int, pos
     )
 
 
-def wipe_partition(database: sqlite3.Connection, partition: int) -> None:
-    """Forgets all that came from a partition."""
+def wipe_partition(database: sqlite3.Connection, partition: int, last_offset: int) -> None:
+    """Forgets all that came from a partition, if it still stands where it was found to be stale."""
     with transaction(database):
+        row = database.execute("SELECT last_offset FROM positions WHERE partition = ?", (partition,)).fetchone()
+        if row != (last_offset,):
+            return
         for table in ("positions", "nonces", "runs", "decisions"):
             database.execute(f"DELETE FROM {table} WHERE partition = ?", (partition,))
 

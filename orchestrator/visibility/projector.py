@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 
 from orchestrator.log.base import Record
+from orchestrator.model.events import SagaStarted
 from orchestrator.model.rule import JournalHalted, Kind
 from orchestrator.visibility.database import Moved, Position, load_position, save_position, transaction
 from orchestrator.visibility.projection import COLUMNS, Row, read_row
@@ -27,7 +30,7 @@ class StaleRows(Exception):
 
 
 class Projector:
-    """Feeds one connection. `positions` is what is in memory; `write` makes the file follow or takes it all back."""
+    """Feeds one connection. What is in memory is what the file says, and within a batch what comes next."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -36,7 +39,7 @@ class Projector:
         self._decisions: list[tuple[int, int, str, str, bytes]] = []
         self._nonces: list[tuple[int, bytes]] = []
         self._positions: dict[int, Position] = {}
-        self._written: dict[int, int] = {}
+        self._moved: set[int] = set()
 
     def position(self, partition: int) -> Position:
         """Up to where a partition is read, whether written yet or not. Not to be changed."""
@@ -71,58 +74,67 @@ class Projector:
             raise
         if counts and envelope.kind == Kind.CLAIM:
             self._nonces.append((partition, envelope.nonce))
-        self._written.setdefault(partition, position.last_offset)
+        self._moved.add(partition)
         self._positions[partition] = Position(offset, sha256(value).digest(), rule)
 
     def _project(self, envelope: Envelope, partition: int, offset: int) -> None:
         decision = read_decision(envelope)
         if decision is not None and decision.run:
             key = (decision.saga_id, decision.run)
-            row = self._row(key, partition, offset)
+            begins = isinstance(decision.events[0], SagaStarted) if decision.events else False
+            row = Row(*key, partition, offset) if begins else self._row(key, partition, offset)
             row.apply(decision, offset)
-            self._dirty[key] = row
+            self._rows[key] = self._dirty[key] = row
             self._decisions.append((partition, offset, *key, envelope.body))
 
-    def write(self) -> bool:
-        """Writes what was fed since. False if another process wrote it: all is read from its positions on.
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """One transaction around `verify` and `feed`: rows and positions are read and written with nobody between.
 
-        Raises `sqlite3.Error`; then too nothing that was not written is kept.
+        Raises `Moved` at its begin if another process was faster, `sqlite3.Error`. After any error nothing is kept in
+        memory, and the file says where to go on.
         """
-        if not self._written:
-            return True
-        database = self._database
         try:
-            with transaction(database):
-                for partition, before in self._written.items():
-                    save_position(database, partition, before, self._positions[partition])
-                database.executemany("INSERT INTO nonces VALUES (?, ?)", self._nonces)
-                database.executemany("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", self._decisions)
-                database.executemany(_REPLACE, (row.values() for row in self._dirty.values()))
-        except (Moved, sqlite3.Error) as error:
+            with transaction(self._database):
+                self._check_positions()
+                yield
+                self._write()
+        except BaseException:
             self.forget()
-            if isinstance(error, Moved):
-                return False
             raise
         self._clear_batch()
         if len(self._rows) > MAX_ROWS:
             self._rows.clear()
-        return True
 
     def forget(self) -> None:
-        """Drops all that is in memory; the file says where to go on."""
+        """Drops all that is in memory."""
         self._clear_batch()
         self._rows.clear()
         self._positions.clear()
+
+    def _check_positions(self) -> None:
+        found = dict(self._database.execute("SELECT partition, last_offset FROM positions").fetchall())
+        for partition, position in self._positions.items():
+            if found.get(partition, -1) != position.last_offset:
+                raise Moved
+
+    def _write(self) -> None:
+        database = self._database
+        for partition in self._moved:
+            save_position(database, partition, self._positions[partition])
+        database.executemany("INSERT INTO nonces VALUES (?, ?)", self._nonces)
+        database.executemany("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", self._decisions)
+        database.executemany(_REPLACE, (row.values() for row in self._dirty.values()))
 
     def _clear_batch(self) -> None:
         self._dirty.clear()
         self._decisions.clear()
         self._nonces.clear()
-        self._written.clear()
+        self._moved.clear()
 
     def _row(self, key: tuple[str, str], partition: int, offset: int) -> Row:
         row = self._rows.get(key)
         if row is None:
             values = self._database.execute(_SELECT, key).fetchone()
-            row = self._rows[key] = Row(*key, partition, offset) if values is None else read_row(values)
+            row = Row(*key, partition, offset) if values is None else read_row(values)
         return row

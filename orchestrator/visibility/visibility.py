@@ -10,11 +10,11 @@ from pathlib import Path
 from threading import Event
 
 from orchestrator.errors import VisibilityStopped
-from orchestrator.log.base import Ends, Failure, Log, ReadFailed, Record, TopicPartition
+from orchestrator.log.base import Ends, Failure, Happening, Log, ReadFailed, Record, TopicPartition
 from orchestrator.model.evolve import BrokenHistory
 from orchestrator.model.rule import JournalHalted
 from orchestrator.topics import TopicNames
-from orchestrator.visibility.database import open_database, wipe_partition
+from orchestrator.visibility.database import Moved, open_database, wipe_partition
 from orchestrator.visibility.projector import Projector, StaleRows
 from orchestrator.visibility.views import Details, Page, Views
 from orchestrator.wire.avro import UnreadableRecord
@@ -80,22 +80,26 @@ class Visibility:
     def step(self) -> bool:
         """Takes what has come and writes it; whether anything came. Raises `sqlite3.Error`; calling again is safe."""
         happenings = self._reader.poll(BATCH)
+        if not happenings:
+            return False
         for happening in happenings:
             if isinstance(happening, Ends) and happening.token == self._question:
                 self._ends = happening
+        stale: StaleRows | None = None
         try:
-            for happening in happenings:
-                if isinstance(happening, Record):
-                    self._take(happening)
-                elif isinstance(happening, ReadFailed):
-                    self._failed(happening)
-        except StaleRows as stale:
-            # What else was fetched comes again: all partitions begin anew, this one at the journal's start.
-            self._write()
-            self._rebuild(stale)
-        else:
-            self._write()
-        return bool(happenings)
+            with self._projector.batch():
+                stale = self._take_all(happenings)
+        except Moved:
+            self._begin_all()
+        except sqlite3.Error:
+            self._begin_all()
+            raise
+        if stale is not None:
+            log.warning("visibility of partition %d is built anew: %s", stale.partition, stale)
+            wipe_partition(self.database, stale.partition, self._projector.position(stale.partition).last_offset)
+            self._projector.forget()
+            self._begin_all()
+        return True
 
     def catch_up(self, timeout_s: float = 10.0) -> bool:
         """Reads up to the ends that the journals have now; False if that takes longer. What was read is in the file.
@@ -142,6 +146,18 @@ class Visibility:
         tail.unchecked = False
         self._reader.assign(self._journal, partition, max(0, position.last_offset))
 
+    def _take_all(self, happenings: Sequence[Happening]) -> StaleRows | None:
+        """Takes them in order. Rows found stale end it: what else was fetched comes again."""
+        try:
+            for happening in happenings:
+                if isinstance(happening, Record):
+                    self._take(happening)
+                elif isinstance(happening, ReadFailed):
+                    self._failed(happening)
+        except StaleRows as stale:
+            return stale
+        return None
+
     def _take(self, record: Record) -> None:
         tail = self._tails[record.partition]
         if tail.halted_because:
@@ -172,25 +188,10 @@ class Visibility:
             tail.checking, tail.unchecked = False, True
             self._reader.assign(self._journal, failed.partition, position.last_offset + 1)
 
-    def _rebuild(self, stale: StaleRows) -> None:
-        log.warning("visibility of partition %d is built anew: %s", stale.partition, stale)
-        wipe_partition(self.database, stale.partition)
-        self._projector.forget()
-        self._begin_all()
-
     def _halt(self, partition: int, why: str) -> None:
         log.error("visibility of partition %d stops: %s", partition, why)
         self._tails[partition].halted_because = why
         self._reader.unassign(self._journal, partition)
-
-    def _write(self) -> None:
-        try:
-            written = self._projector.write()
-        except sqlite3.Error:
-            self._begin_all()
-            raise
-        if not written:
-            self._begin_all()
 
     def _ask_ends(self, keys: Sequence[TopicPartition]) -> None:
         self._ends = None

@@ -28,7 +28,7 @@ def dead_letter_headers(
 
     `reason` is a sentence for people, cut to 1 KiB; `error_class` a stable name such as `MalformedMessage`.
     """
-    text = shorten(reason, _MAX_REASON_BYTES).encode(errors="replace")
+    text = shorten(reason.encode(errors="replace").decode(), _MAX_REASON_BYTES).encode()
     kind = error_class.encode()
     topic = record_topic.encode()
     return [

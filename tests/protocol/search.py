@@ -1,7 +1,7 @@
 """`python -m tests.protocol.search`: search every variant and print what was found.
 
-Without options these are the searches of the gate; `--all` adds the large ones (about a quarter of an hour of one core, up to seven gigabytes),
-`--only WORDS` picks variants by name, `--story` prints how each fault comes about.
+Without options these are the searches of the gate. `--all` adds the large ones: a quarter of an hour of one core, up to
+five gigabytes. `--only WORDS` picks variants by name, `--story` prints how each fault comes about.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ from orchestrator.wire.stored import write_run, write_step
 INBOX = ReplyAddress("saga.answers", 0, "c-1")
 SAGA_ID = "order-7"
 PARTITIONS = 4
+PLAYS: list[Play] = []
+"""Those of the running test, whose live code is let go of when it is over."""
 
 
 def frozen(state: SagaState) -> dict[str, Any]:
@@ -59,12 +61,18 @@ class Sent:
 
 
 class Play:
-    """`known=False`: an owner without the saga's code. `cold=False` where the code counts its own executions."""
+    """`known=False`: an owner without the saga's code.
 
-    def __init__(self, saga: type[Saga[Any, Any]] | Definition, *, known: bool = True, cold: bool = True) -> None:
+    `cold=False` decides nothing twice, where the code counts its own executions; `checked=False` compares nothing.
+    """
+
+    def __init__(
+        self, saga: type[Saga[Any, Any]] | Definition, *, known: bool = True, cold: bool = True, checked: bool = True
+    ) -> None:
         self.definition = saga if isinstance(saga, Definition) else saga.definition
         self.known = known
-        self.cold = cold
+        self.cold = cold and checked
+        self.checked = checked
         self.now_ms = 1_000_000
         self.offset = 10
         self.execution: Execution | None = None
@@ -75,6 +83,7 @@ class Play:
         self.store = MemoryStores().open(0)
         self._shadow: SagaState | None = None
         self._messages = 0
+        PLAYS.append(self)
 
     # -- looking
 
@@ -227,7 +236,8 @@ class Play:
             assert list(replayed[1]) == list(events), "a cold run decides otherwise"
         if execution is None:
             return events
-        self._check(run, events)
+        if self.checked:
+            self._check(run, events)
         if replayed is not None and replayed[0] is not None:
             assert frozen(replayed[0].state) == frozen(self.state)
             replayed[0].detach()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from model.play import Play
+from model.play import PLAYS, Play
 from model.programs import PROGRAMS, definition_of
 
 from orchestrator.model import events as ev
@@ -160,6 +160,7 @@ def play_out(program: Any, timeout_ms: int | None, data: st.DataObject) -> None:
         check_end(play)
     finally:
         play.crash()
+        PLAYS.clear()
 
 
 @MANY

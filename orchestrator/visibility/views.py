@@ -1,0 +1,244 @@
+"""Questions to the file: lists by page, one run with its steps and its history, counts."""
+
+from __future__ import annotations
+
+import base64
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from orchestrator.errors import InvalidRequest
+from orchestrator.model.events import Decision, Event, Status
+from orchestrator.model.evolve import evolve
+from orchestrator.model.state import SagaState, Step
+from orchestrator.visibility.database import decode
+from orchestrator.visibility.projection import COLUMNS, read_row
+
+MAX_LIMIT = 1_000
+
+_RUNS = f"SELECT {', '.join(COLUMNS)} FROM runs"
+_BEFORE = "(started_at_ms, saga_id, run) < (?, ?, ?)"
+_LATEST_FIRST = " ORDER BY started_at_ms DESC, saga_id DESC, run DESC LIMIT ?"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as a list shows it. Times in milliseconds since 1970; `parked_reason` is the first of them, if any."""
+
+    saga_id: str
+    run: str
+    saga_type: str
+    status: str
+    started_at_ms: int
+    updated_at_ms: int
+    ended_at_ms: int | None
+    undone: str | None
+    cause: str | None
+    error_type: str
+    error_message: str
+    parked_reason: str | None
+    partition: int
+    first_offset: int
+    last_offset: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Runs, the latest first. `next` asks for the page after it; None: there is none."""
+
+    runs: tuple[Run, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """A step or, without a command, a sleep. `due_ms`: when it times out, is tried again or wakes."""
+
+    sequence: int
+    status: str
+    service: str
+    command: str
+    attempt: int
+    pivot: bool
+    undo_command: str | None
+    undo_attempt: int
+    error_type: str
+    error_message: str
+    parked_reason: str | None
+    due_ms: int | None
+    resolved_at_ms: int | None
+    payload: bytes
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event of a history, and where it stands in the journal."""
+
+    at_ms: int
+    offset: int
+    index: int
+    source: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """One run. `history` is its latest entries in order, of `run.events` in all."""
+
+    run: Run
+    input: bytes
+    result: bytes
+    steps: tuple[StepView, ...]
+    history: tuple[Entry, ...]
+
+
+class Views:
+    """Reads by one connection, for one thread."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, path: Path) -> Views:
+        """A connection of its own that cannot write, for another thread or process. Raises `sqlite3.Error`."""
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        return cls(database)
+
+    def close(self) -> None:
+        self._database.close()
+
+    def list(
+        self, *, status: str | None = None, type: str | None = None, limit: int = 50, after: str | None = None
+    ) -> Page:
+        """See `Visibility.list`."""
+        if not 1 <= limit <= MAX_LIMIT:
+            raise InvalidRequest(f"a page has 1 to {MAX_LIMIT} runs, not {limit}")
+        if status is not None and status not in Status._value2member_map_:
+            raise InvalidRequest(f"there is no status {status!r}; the statuses are {', '.join(Status)}")
+        before = () if after is None else _read_cursor(after)
+        statuses = (status,) if status is not None or type is None else tuple(Status)
+        # A type's runs are indexed by status first: the page is the best of a page of each.
+        query, arguments = "", []
+        for one in statuses:
+            conditions = {"saga_type = ?": (type,), "status = ?": (one,), _BEFORE: before}
+            given = {text: values for text, values in conditions.items() if values and values[0] is not None}
+            where = f" WHERE {' AND '.join(given)}" if given else ""
+            query += f"{' UNION ALL ' if query else ''}SELECT * FROM ({_RUNS}{where}{_LATEST_FIRST})"
+            arguments += [*(value for values in given.values() for value in values), limit + 1]
+        rows = self._database.execute(query + _LATEST_FIRST, (*arguments, limit + 1)).fetchall()
+        runs = tuple(_run(row) for row in rows[:limit])
+        return Page(runs, _cursor(runs[-1]) if len(rows) > limit else None)
+
+    def show(self, saga_id: str, run: str | None = None, *, history: int = 200) -> Details | None:
+        """See `Visibility.show`."""
+        named = "saga_id = ?" if run is None else "saga_id = ? AND run = ?"
+        arguments = (saga_id,) if run is None else (saga_id, run)
+        order = " ORDER BY started_at_ms DESC, first_offset DESC LIMIT 1"
+        row = self._database.execute(f"{_RUNS} WHERE {named}{order}", arguments).fetchone()
+        if row is None:
+            return None
+        found = _run(row)
+        state = SagaState(found.saga_id, found.run)
+        entries: list[Entry] = []
+        for offset, decision in self.decisions(found.saga_id, found.run, until=found.last_offset):
+            for index, event in enumerate(decision.events):
+                evolve(state, event, decision.at_ms)
+                entries.append(Entry(decision.at_ms, offset, index, decision.source, event))
+            del entries[: max(0, len(entries) - history)]
+        steps = tuple(_step(state, step) for _, step in sorted(state.steps.items()))
+        return Details(found, state.payload, state.result, steps, tuple(entries))
+
+    def counts(self, *, type: str | None = None) -> dict[str, int]:
+        """See `Visibility.counts`."""
+        where, arguments = ("", ()) if type is None else (" WHERE saga_type = ?", (type,))
+        rows = self._database.execute(f"SELECT status, COUNT(*) FROM runs{where} GROUP BY status", arguments)
+        return dict(rows.fetchall())
+
+    def decisions(self, saga_id: str, run: str, *, until: int) -> Iterator[tuple[int, Decision]]:
+        """A run's decisions up to and with the one at offset `until`, in order."""
+        rows = self._database.execute(
+            "SELECT offset, body FROM decisions WHERE saga_id = ? AND run = ? AND offset <= ? ORDER BY offset",
+            (saga_id, run, until),
+        )
+        for offset, body in rows:
+            yield offset, decode(body)
+
+    def decisions_from(self, partition: int, offset: int, limit: int) -> Sequence[tuple[int, Decision]]:
+        """At most `limit` decisions of all runs of a partition, from an offset on."""
+        rows = self._database.execute(
+            "SELECT offset, body FROM decisions WHERE partition = ? AND offset >= ? ORDER BY offset LIMIT ?",
+            (partition, offset, limit),
+        )
+        return [(at, decode(body)) for at, body in rows]
+
+
+def event_data(event: Event) -> dict[str, Any]:
+    """An event for people and programs: its fields, payloads as what their JSON says or, where they are none, as text.
+
+    What has its default is left out.
+    """
+    data: dict[str, Any] = {}
+    for field in fields(event):
+        value = getattr(event, field.name)
+        if value != field.default:
+            data[field.name] = _plain(value)
+    return data
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        try:
+            return orjson.loads(value) if value else None
+        except orjson.JSONDecodeError:
+            return value.decode(errors="replace")
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {"type": type(value).__name__, **event_data(value)}
+    return value
+
+
+def _run(values: tuple[Any, ...]) -> Run:
+    row = read_row(values)
+    parked = row.parked[min(row.parked)] if row.parked else None
+    given: dict[str, Any] = {"status": str(row.status), "parked_reason": parked}
+    names = (field.name for field in fields(Run))
+    return Run(**{name: given[name] if name in given else getattr(row, name) for name in names})
+
+
+def _step(state: SagaState, step: Step) -> StepView:
+    return StepView(
+        step.sequence,
+        str(step.status),
+        step.service,
+        step.command,
+        step.attempt,
+        step.pivot,
+        step.undo_command,
+        step.undo_attempt,
+        step.error_type,
+        step.error_message,
+        state.parked.get(step.sequence),
+        step.due_ms,
+        step.resolved_at_ms or None,
+        step.payload,
+        step.result,
+    )
+
+
+def _cursor(run: Run) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([run.started_at_ms, run.saga_id, run.run])).decode()
+
+
+def _read_cursor(text: str) -> tuple[int, str, str]:
+    try:
+        started_at_ms, saga_id, run = orjson.loads(base64.urlsafe_b64decode(text))
+        return int(started_at_ms), str(saga_id), str(run)
+    except (ValueError, TypeError):
+        raise InvalidRequest("`after` is not the `next` of a page") from None

@@ -1,0 +1,110 @@
+"""The test kit: what a user's first test looks like, and what it says when something is wrong."""
+
+import pytest
+from pydantic import BaseModel
+
+from orchestrator.model.events import Status
+from orchestrator.saga import Retry, Saga
+from orchestrator.sagas.order_fulfilment import (
+    Inventory,
+    Order,
+    OrderFulfilment,
+    Payments,
+    Receipt,
+    Reservation,
+    Shipping,
+)
+from orchestrator.service import Service, command
+from orchestrator.testing import SagaTest
+
+ORDER = Order(id="o-1", sku="tea", cents=900)
+
+
+def happy() -> SagaTest[Order, str]:
+    return (
+        SagaTest(OrderFulfilment)
+        .answer(Inventory.reserve, Reservation(warehouse="A"))
+        .answer(Payments.charge, Receipt(payment_id="p-1"))
+        .answer(Shipping.ship, "shipped")
+    )
+
+
+def test_declined_card_gives_the_stock_back() -> None:
+    saga = (
+        SagaTest(OrderFulfilment)
+        .answer(Inventory.reserve, Reservation(warehouse="A"))
+        .fail(Payments.charge, "CardDeclined")
+    )
+    end = saga.run(ORDER)
+    assert end.status is Status.COMPENSATED
+    assert end.effects == [Inventory.reserve, Inventory.release]
+
+
+def test_a_paid_order_is_shipped() -> None:
+    end = happy().run(ORDER)
+    assert end.status is Status.COMPLETED
+    assert end.result == "shipped"
+    assert end.effects == [Inventory.reserve, Payments.charge, Shipping.ship]
+
+
+def test_retries_take_no_time() -> None:
+    saga = (
+        SagaTest(OrderFulfilment)
+        .answer(Inventory.reserve, Reservation(warehouse="A"))
+        .retry(Payments.charge, times=3)
+        .answer(Payments.charge, Receipt(payment_id="p-1"))
+        .answer(Shipping.ship, "shipped")
+    )
+    assert saga.run(ORDER).status is Status.COMPLETED
+
+
+def test_used_up_retries_are_undone_because_nobody_knows() -> None:
+    saga = (
+        SagaTest(OrderFulfilment).answer(Inventory.reserve, Reservation(warehouse="A")).retry(Payments.charge, times=5)
+    )
+    end = saga.run(ORDER)
+    assert end.status is Status.COMPENSATED
+    assert end.effects == [Inventory.reserve, Payments.refund, Inventory.release]
+
+
+def test_a_missing_answer_says_what_to_add() -> None:
+    with pytest.raises(AssertionError, match=r"payments\.charge was sent.*add \.answer"):
+        SagaTest(OrderFulfilment).answer(Inventory.reserve, Reservation(warehouse="A")).run(ORDER)
+
+
+class Nothing(BaseModel):
+    pass
+
+
+class Clock(Service):
+    tick = command(Nothing)
+
+
+class Waiter(Saga[Nothing, float]):
+    async def run(self, given: Nothing) -> float:
+        before = self.now()
+        await self.sleep(3 * 24 * 3600)
+        await self.step(Clock.tick(), retry=Retry(maximum_attempts=1))
+        return (self.now() - before).total_seconds()
+
+
+def test_days_pass_at_once() -> None:
+    end = SagaTest(Waiter).answer(Clock.tick, None).run(Nothing())
+    assert end.result == 3 * 24 * 3600
+
+
+class Careless(Saga[Nothing, None]):
+    calls = 0
+
+    async def run(self, given: Nothing) -> None:
+        Careless.calls += 1
+        if Careless.calls % 2:
+            await self.step(Clock.tick())
+        else:
+            await self.sleep(1)
+
+
+def test_code_that_is_not_deterministic_shows() -> None:
+    end = SagaTest(Careless).answer(Clock.tick, None).run(Nothing())
+    assert end.status is Status.PARKED
+    assert "diverges" in end.reason
