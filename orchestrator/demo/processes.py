@@ -35,6 +35,13 @@ class Process:
             )
 
     @property
+    def pid(self) -> int:
+        """Of the process and of its group. Raises `RuntimeError` before the first start."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
