@@ -67,7 +67,7 @@ class Retry:
 
     def policy(self) -> RetryPolicy:
         """As the engine records it with the step. Raises `DefinitionError`."""
-        if self.backoff_coefficient < 1 or self.maximum_attempts < 0:
+        if not 1 <= self.backoff_coefficient < float("inf") or self.maximum_attempts < 0:
             raise DefinitionError(f"{self!r}: backoff_coefficient must be at least 1, maximum_attempts at least 0")
         initial = milliseconds(self.initial_interval)
         maximum = 100 * initial if self.maximum_interval is None else milliseconds(self.maximum_interval)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 
 import click
@@ -35,10 +34,10 @@ class _Verbs(click.Group):
     """Knows every verb's help without importing it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(name for name in _VERBS if _module_exists(_VERBS[name][0]))
+        return sorted(_VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _VERBS or not _module_exists(_VERBS[cmd_name][0]):
+        if cmd_name not in _VERBS:
             return None
         module = importlib.import_module(f"orchestrator.cli.{_VERBS[cmd_name][0]}")
         command: click.Command = getattr(module, cmd_name.replace("-", "_") + "_command")
@@ -47,10 +46,6 @@ class _Verbs(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, _VERBS[name][1]) for name in self.list_commands(ctx)])
-
-
-def _module_exists(name: str) -> bool:
-    return importlib.util.find_spec(f"orchestrator.cli.{name}") is not None
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -62,9 +57,7 @@ def saga() -> None:
 def main() -> None:
     """Runs the command line; an error of ours is one line and exit code 1, not a traceback."""
     try:
-        saga(standalone_mode=False)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        code = saga(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -73,3 +66,5 @@ def main() -> None:
     except SagaError as error:
         click.echo(f"saga: {error}", err=True)
         sys.exit(1)
+    if isinstance(code, int) and code:  # what `click.exceptions.Exit` carried
+        sys.exit(code)

@@ -21,8 +21,14 @@ def participant_command(place: str, concurrency: int, log_level: str, log_json: 
     configure_logs(log_level, as_json=log_json)
     from orchestrator.participant.runner import Runner
     from orchestrator.participant.settings import ParticipantSettings
+    from orchestrator.telemetry import ParticipantMetrics, Pulse, Telemetry, participant_readiness
 
     participant = load_participant(place)
     settings = settings_of(options)
     limits = ParticipantSettings(concurrency=concurrency, dead_letter_partitions=settings.partitions)
-    Runner(participant, log_of(settings), topics=settings.topic_names, settings=limits).run(signals=True)
+    runner = Runner(participant, log_of(settings), topics=settings.topic_names, settings=limits)
+    engine, pulse = runner.engine, Pulse()
+    metrics = ParticipantMetrics(engine, participant.service.name)
+    telemetry = Telemetry(metrics, lambda age_s: participant_readiness(engine, age_s), pulse)
+    with telemetry.served(settings.metrics_port):
+        runner.run(signals=True, every_turn=pulse.beat)

@@ -47,6 +47,7 @@ def run_worker(modules: tuple[str, ...], options: dict[str, Any], *, child: bool
     from orchestrator.runtime.partition import PartitionConfig
     from orchestrator.runtime.worker import Worker
     from orchestrator.store.rocks import RocksStores
+    from orchestrator.telemetry import Pulse, Telemetry, WorkerMetrics, worker_readiness
 
     definitions = load_definitions(modules)
     settings = settings_of(options)
@@ -62,8 +63,11 @@ def run_worker(modules: tuple[str, ...], options: dict[str, Any], *, child: bool
         signal.signal(number, lambda *_: worker.stop())
     if child:
         stop_with_parent(worker.stop)
+    pulse = Pulse()
+    telemetry = Telemetry(WorkerMetrics(worker.engine), lambda age_s: worker_readiness(worker.engine, age_s), pulse)
     try:
-        worker.run()
+        with telemetry.served(settings.metrics_port):
+            worker.run(pulse.beat)
     finally:
         os.close(lock)
 

@@ -112,10 +112,17 @@ class KafkaAdmin:
     ) -> dict[base.TopicPartition, int]:
         if not partitions:
             return {}
-        futures = self._client.list_offsets(
-            {TopicPartition(*key): spec for key in partitions}, request_timeout=timeout_s
-        )
-        return {(key.topic, key.partition): found.offset for key, found in _results(futures, timeout_s).items()}
+        wanted = {TopicPartition(*key): spec for key in partitions}
+        try:
+            found = _results(self._client.list_offsets(wanted, request_timeout=timeout_s), timeout_s)
+        except AdminFailed as error:
+            if error.failure is not Failure.UNKNOWN_TOPIC:
+                raise
+            # The library remembers for minutes what it once saw missing, and does not look again unless made to.
+            topics = TopicCollection(sorted({topic for topic, _ in partitions}))
+            _results(self._client.describe_topics(topics, request_timeout=timeout_s), timeout_s)
+            found = _results(self._client.list_offsets(wanted, request_timeout=timeout_s), timeout_s)
+        return {(key.topic, key.partition): answer.offset for key, answer in found.items()}
 
 
 def _results(futures: Mapping[Any, Future[Any]], timeout_s: float, ignored: Iterable[int] = ()) -> dict[Any, Any]:

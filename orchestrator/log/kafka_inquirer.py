@@ -128,14 +128,29 @@ class Inquirer:
             self._post(Ends(question.token, offsets, failure, metadata, detail if failure is not None else ""))
 
 
-def _request(
-    consumer: Consumer, committed: bool, wanted: Iterable[base.TopicPartition]
-) -> tuple[dict[base.TopicPartition, TopicPartition], dict[base.TopicPartition, Failure], str]:
-    """What was found, what failed and a detail of that."""
+Answer = tuple[dict[base.TopicPartition, TopicPartition], dict[base.TopicPartition, Failure], str]
+"""What was found, what failed and a detail of that."""
+
+
+def _request(consumer: Consumer, committed: bool, wanted: Iterable[base.TopicPartition]) -> Answer:
+    keys = list(wanted)
+    answer = _request_once(consumer, committed, keys)
+    unknown = {topic for (topic, _), failure in answer[1].items() if failure is Failure.UNKNOWN_TOPIC}
+    if not unknown:
+        return answer
+    # The library remembers for minutes what it once saw missing, and does not look again unless made to.
+    try:
+        for topic in unknown:
+            consumer.list_topics(topic, _TIMEOUT_S)
+    except KafkaException as error:
+        return {}, dict.fromkeys(keys, failure_of(error.args[0])), error.args[0].str()
+    return _request_once(consumer, committed, keys)
+
+
+def _request_once(consumer: Consumer, committed: bool, keys: list[base.TopicPartition]) -> Answer:
     found: dict[base.TopicPartition, TopicPartition] = {}
     failures: dict[base.TopicPartition, Failure] = {}
     detail = ""
-    keys = list(wanted)
     try:
         if committed:
             answer = consumer.committed([TopicPartition(*key) for key in keys], _TIMEOUT_S)

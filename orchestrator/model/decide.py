@@ -32,6 +32,8 @@ def decide(
     state = execution.state
     turn = Turn(execution, definition, moment)
     if not isinstance(input, msg.Start | msg.Attach) and input.run is not None and input.run != state.run:
+        if isinstance(input, msg.Reply):
+            raise InputRejected(f"it is for run {input.run}, the saga's run is {state.run}")
         turn.absorb(input, f"it is for run {input.run}")
         return execution, tuple(turn.events), state.run
     _check(input, state)

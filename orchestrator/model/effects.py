@@ -30,7 +30,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Tell a client how its saga ended, or that there is none. `status` is a `Status` or REFUSED."""
+    """Tell a client how its saga ended, or that there is none. `status` is a `Status` or REFUSED, `undone` as in it."""
 
     saga_id: str
     run: str
@@ -39,6 +39,7 @@ class Answer:
     payload: bytes
     error_type: str = ""
     error_message: str = ""
+    undone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,4 +122,5 @@ def _answer(state: SagaState, waiter: ReplyAddress) -> Answer:
         state.result,
         state.error_type,
         state.error_message,
+        state.undone or "",
     )

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from orchestrator.log import base as log
 from orchestrator.log.base import Appender, Happening, Reader, Record
@@ -24,10 +24,10 @@ from orchestrator.participant import rules
 from orchestrator.participant.commits import ANSWER_TIMEOUT_MS, Commits
 from orchestrator.participant.counters import Counters
 from orchestrator.participant.outbound import EngineFailed, Outbound, too_large
-from orchestrator.participant.partition import Partition, Unit
+from orchestrator.participant.partition import Partition
 from orchestrator.participant.settings import ParticipantSettings
 from orchestrator.participant.tenure import LOCATE_INTERVAL_MS, Desk, LogStart, Tenure
-from orchestrator.participant.work import Executor, Work
+from orchestrator.participant.work import Executor, Unit, Work
 from orchestrator.topics import TopicNames
 from orchestrator.wire.commands import CommandMessage, ReplyMessage, read_command
 from orchestrator.wire.headers import MalformedMessage
@@ -146,6 +146,16 @@ class Engine:
     def stopped(self) -> bool:
         """After `stop`: all that ran is recorded, answered and committed, and the ledger says so."""
         return self.stopping and not (self._partitions or self._closing or self._running or self._out.busy)
+
+    @property
+    def partitions(self) -> Mapping[int, Partition]:
+        """What the group has granted, by number."""
+        return self._partitions
+
+    @property
+    def running(self) -> int:
+        """Handlers that run now."""
+        return len(self._running)
 
     @property
     def due_ms(self) -> int:
@@ -275,10 +285,10 @@ class Engine:
         unrecorded, tenure.unrecorded = tenure.unrecorded, deque()
         for work in unrecorded:
             # Its handler ran; only what the ledger says by now can stand against its outcome.
-            decision = rules.decide(work.command, tenure.view.memory.get(work.command.unit))
+            decision = rules.decide(work.command, tenure.view.memory.get(work.unit))
             if isinstance(decision, rules.Answer | rules.Refuse):
                 self._out.reply(work, decision.reply)
-                self._next(partition, work.command.unit)
+                self._next(partition, work.unit)
             else:
                 tenure.record(work)
         # What was judged to run is judged again: the memory may know better now.
@@ -317,11 +327,11 @@ class Engine:
             partition.deferred.append(work)
 
     def _take(self, partition: Partition, work: Work) -> None:
-        waiting = partition.units.get(work.command.unit)
+        waiting = partition.units.get(work.unit)
         if waiting is not None:
             waiting.append(work)
         elif self._decide(partition, work):
-            partition.units[work.command.unit] = deque()
+            partition.units[work.unit] = deque()
             partition.ready.append(work)
 
     def _decide(self, partition: Partition, work: Work) -> bool:
@@ -333,7 +343,7 @@ class Engine:
         command = work.command
         decision = rules.decide(
             command,
-            tenure.view.memory.get(command.unit),
+            tenure.view.memory.get(work.unit),
             appended_ms=work.record.timestamp_ms,
             now_ms=self._wall_ms,
             retention_ms=self.settings.retention_ms,
@@ -354,7 +364,7 @@ class Engine:
         if self._decide(partition, work):
             partition.ready.append(work)
         else:
-            self._next(partition, work.command.unit)
+            self._next(partition, work.unit)
 
     def _next(self, partition: Partition, unit: Unit) -> None:
         """The unit is free: its next command's turn."""
@@ -419,7 +429,7 @@ class Engine:
         """The memory has it: now it may be told."""
         assert work.reply is not None
         self._out.reply(work, work.reply)
-        self._next(work.partition, work.command.unit)
+        self._next(work.partition, work.unit)
 
     def _answered(self, work: Work) -> None:
         work.partition.advance()

@@ -11,10 +11,9 @@ from typing import NamedTuple
 
 from orchestrator.log.base import Record
 from orchestrator.participant.rules import Entry, record
+from orchestrator.participant.work import Unit
 from orchestrator.wire.commands import ReplyMessage
 from orchestrator.wire.ledger import Claim, Execution, read_record
-
-Unit = tuple[str, str, int]
 
 
 class Memory:

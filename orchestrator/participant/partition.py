@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from orchestrator.participant.tenure import Tenure
-from orchestrator.participant.work import Work
-
-Unit = tuple[str, str, int]
+from orchestrator.participant.work import Unit, Work
 
 
 class Partition:

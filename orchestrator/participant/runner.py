@@ -144,17 +144,17 @@ class Runner:
         self._stop.set()
         self.wake.set()
 
-    def run(self, *, signals: bool = False) -> None:
+    def run(self, *, signals: bool = False, every_turn: Callable[[], None] | None = None) -> None:
         """Works until `stop`; then running handlers end, the ledger says so, and the group is left.
 
-        With `signals` SIGTERM and SIGINT stop it, a second one at once. Raises `EngineFailed` if a client has become
-        unusable.
+        With `signals` SIGTERM and SIGINT stop it, a second one at once. `every_turn` is called at each turn of the
+        loop, several times a second also when idle. Raises `EngineFailed` if a client has become unusable.
         """
         interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         try:
             with _signals(self) if signals else _nothing():
-                self._loop()
+                self._loop(every_turn)
         finally:
             sys.setswitchinterval(interval)
             self._reader.close()
@@ -166,11 +166,13 @@ class Runner:
             if left:
                 LOGGER.warning("%d records were given up; they may yet arrive", left)
 
-    def _loop(self) -> None:
+    def _loop(self, every_turn: Callable[[], None] | None) -> None:
         engine, wake = self.engine, self.wake
         give_up_ms = 0
         while not engine.stopped:
             wake.clear()
+            if every_turn is not None:
+                every_turn()
             if self._stop.is_set() and not engine.stopping:
                 engine.stop()
                 # Handlers have their limit; as long again for what they ended with to be told.

@@ -13,9 +13,10 @@ DRIFT_PERCENT = 5
 
 @dataclass(frozen=True, slots=True)
 class ParticipantSettings:
-    """`lease_ms` (L) after the group last confirmed the member, no handler of a ledger participant is started; one that
+    """Limits of one participant process.
 
-    runs longer than `handler_limit_ms` (H) ends the process. Both are written with each claim, so they may differ
+    From `lease_ms` (L) after the group last confirmed the member, no handler of a ledger participant is started; one
+    that runs longer than `handler_limit_ms` (H) ends the process. Both are written with each claim, so they may differ
     between participants. A crash is followed by L + H of waiting: short handlers, short waits. `retention_ms` is how
     long the ledger is kept; it must cover the longest time from a step to its undo.
     """

@@ -292,7 +292,7 @@ class Tenure:
         command = work.command
         reply = work.reply
         assert reply is not None
-        self.view.memory.note(command.unit, command.direction == "undo", command.attempt, reply, delivery.timestamp_ms)
+        self.view.memory.note(work.unit, command.direction == "undo", command.attempt, reply, delivery.timestamp_ms)
         self.desk.accepted(work)
 
     def _lose(self, why: str) -> None:

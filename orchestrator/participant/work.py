@@ -9,11 +9,15 @@ from typing import Any, NamedTuple, Protocol
 from orchestrator.log.base import Record
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
 
+Unit = tuple[str, str, int]
+"""The unit of order: saga id, run, sequence."""
+
 
 class Work:
-    """A command from its record to the acknowledged reply. For executors: `command`, `appended_ms`, `unsure` and
+    """A command from its record to the acknowledged reply.
 
-    `start_by_ms`, after which the handler must not be started any more (None: whenever). The rest is the engine's.
+    For executors: `command`, `appended_ms`, `unsure` (an earlier execution may have had an effect) and `start_by_ms`,
+    from when on the handler must not be started any more (None: whenever). The rest is the engine's.
     """
 
     __slots__ = (
@@ -26,6 +30,7 @@ class Work:
         "start_by_ms",
         "started_ms",
         "tries",
+        "unit",
         "unsure",
     )
 
@@ -33,6 +38,7 @@ class Work:
         self.partition = partition
         self.record = record
         self.command: CommandMessage = command  # type: ignore[assignment]  # None only for what becomes a dead letter
+        self.unit: Unit = ("", "", 0) if command is None else command.unit
         self.reply: ReplyMessage | None = None
         self.done = False
         self.unsure = False

@@ -8,7 +8,7 @@ first unacknowledged one on is sent again.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,7 @@ MAX_STUCK = 200
 """Beyond this many the mark waits: the list stands in every record."""
 RETRY_MS = 500
 STATUS = "saga-status"
+UNDONE = "undone"
 
 _FINAL = (Failure.UNKNOWN_TOPIC, Failure.UNAUTHORIZED, Failure.TOO_LARGE)
 
@@ -61,6 +62,7 @@ class EffectSender:
         owner: Any,
         refused: Callable[[Command, str], None],
         still_open: Callable[[Effect], bool],
+        counters: Counter[str] | None = None,
     ) -> None:
         self._appender = appender
         self._topics = topics
@@ -77,12 +79,17 @@ class EffectSender:
         self._later: list[Outgoing] = []
         self._lanes: dict[int, _Lane] = {}
         self._open = 0
-        self.dropped_answers = 0
+        self.counters: Counter[str] = Counter() if counters is None else counters
 
     @property
     def pending(self) -> int:
         """Effects that are not acknowledged."""
         return self._open
+
+    @property
+    def stuck(self) -> int:
+        """Effects whose destination keeps failing, listed beside the mark."""
+        return len(self._stuck)
 
     def mark(self, confirmed: int) -> tuple[int, tuple[tuple[int, int], ...]]:
         """`effects_sent` and `effects_open` as they stand, `confirmed` being the last confirmed journal offset."""
@@ -121,7 +128,7 @@ class EffectSender:
             if isinstance(out.effect, Command):
                 self._refused(out.effect, f"{delivery.failure.value}: {delivery.detail}".rstrip(": "))
             else:
-                self.dropped_answers += 1
+                self.counters["answers_dropped"] += 1
         else:
             self._failed(out, now_ms)
 
@@ -196,6 +203,7 @@ class EffectSender:
 
     def _failed(self, out: Outgoing, now_ms: int) -> None:
         out.failures += 1
+        self.counters["send_failures"] += 1
         if out.failures >= STUCK_AFTER and not out.stuck and len(self._stuck) < MAX_STUCK:
             out.stuck = True
             self._counts[out.offset] -= 1
@@ -210,6 +218,7 @@ class EffectSender:
             out.acked = True
         else:
             lane.broken = True
+            self.counters["send_failures"] += 1
         while lane.entries and lane.entries[0].acked and not lane.broken:
             self._done(lane.entries.popleft())
         lane.retry_at_ms = now_ms + RETRY_MS
@@ -244,6 +253,7 @@ def _answer_headers(answer: Answer) -> list[tuple[str, bytes]]:
             h.SAGA_RUN: answer.run or None,
             h.CORRELATION_ID: answer.reply_to.correlation_id,
             STATUS: answer.status,
+            UNDONE: answer.undone or None,
             h.ERROR_TYPE: answer.error_type or None,
             h.ERROR_MESSAGE: h.shorten(answer.error_message) if answer.error_message else None,
         }

@@ -29,6 +29,7 @@ from orchestrator.runtime.journal_writer import EpochLost
 from orchestrator.runtime.partition import Partition, PartitionConfig
 from orchestrator.runtime.replica import Replica, StoreStale
 from orchestrator.runtime.takeover import Owner, Takeover
+from orchestrator.runtime.tally import Tally
 from orchestrator.store.base import Store, StoreBroken, StoreBusy, Stores
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.inputs import INBOX, INTERNAL, OPERATIONS, REPLIES
@@ -117,6 +118,7 @@ class Engine:
         self.tenures: dict[int, Tenure] = {}
         self.epochs_lost = 0
         self.counters: Counter[str] = Counter()
+        self.tally = Tally()
         self._clients = clients
         self._stores = stores
         self._owner = owner
@@ -338,10 +340,14 @@ class Engine:
             self._clients.outward,
             mono_ms,
             tenure.poison,
+            self.counters,
+            self.tally,
         )
         tenure.partition = partition
         tenure.phase = Phase.OWNING
         tenure.taken_over_ms = mono_ms - tenure.taken_over_ms
+        self.counters["takeovers"] += 1
+        self.counters["takeover_ms"] += tenure.taken_over_ms
         for role, topic in self._role_topics.items():
             self._clients.inputs.assign(topic, tenure.number, partition.intake.consumed(role))
         log.info("owning partition %d from journal offset %d", tenure.number, partition.progress.at.offset)
@@ -428,6 +434,7 @@ class Engine:
 
     def _wipe(self, tenure: Tenure, mono_ms: int, reason: str) -> None:
         tenure.wipes += 1
+        self.counters["store_wipes"] += 1
         log.warning("partition %d: store wiped: %s", tenure.number, reason)
         self._close(tenure)
         if tenure.wipes > MAX_WIPES:
@@ -448,7 +455,6 @@ class Engine:
         if tenure.partition is not None:
             if tenure.phase is Phase.OWNING:
                 self._stop_inputs(tenure)
-            self.counters.update(tenure.partition.counters)
             tenure.partition.close()
             tenure.partition = None
         if tenure.store is not None:

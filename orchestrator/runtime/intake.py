@@ -6,7 +6,7 @@ never passes it before it can be found again, and nothing after it is consumed t
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,11 +61,11 @@ class Intake:
         internal_taken: dict[str, int],
         token: Any,
         outward: Appender,
+        counters: Counter[str] | None = None,
     ) -> None:
         self.positions = {role: positions.get(role, -1) for role in ROLES}
         self.waiting = 0
-        self.dead_letters = 0
-        self.gaps = 0
+        self.counters: Counter[str] = Counter() if counters is None else counters
         self._number = number
         self._config = config
         self._taken = {int(source): counter for source, counter in internal_taken.items()}
@@ -81,6 +81,10 @@ class Intake:
             self.positions[role] = record.offset
         self._queues[role].append(record)
         self.waiting += 1
+
+    def depths(self) -> dict[str, int]:
+        """How many records of each topic wait."""
+        return {role: len(queue) for role, queue in self._queues.items()}
 
     def consumed(self, role: str) -> int:
         """The offset up to which the topic is consumed."""
@@ -122,7 +126,7 @@ class Intake:
         if delivery.failure is not None:
             self._unsent.append(letter)
             return None
-        self.dead_letters += 1
+        self.counters["dead_letters"] += 1
         del self._blocked[letter.role]
         self.positions[letter.role] = letter.record.offset + 1
         if letter.passage is None:
@@ -164,7 +168,7 @@ class Intake:
         """Of each source the next counter only: repeats are dropped, and what follows a gap until it is filled."""
         last = self._taken.get(passage.source, 0)
         if passage.counter > last + 1:
-            self.gaps += 1
+            self.counters["gaps"] += 1
         return passage.counter == last + 1
 
     def _reject(self, role: str, record: Record, reason: str, kind: str, passage: Passage | None) -> None:

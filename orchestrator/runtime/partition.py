@@ -25,6 +25,7 @@ from orchestrator.runtime.intake import DeadLetter, Intake, Taken
 from orchestrator.runtime.journal_writer import EpochLost, JournalWriter, Pending
 from orchestrator.runtime.materialize import changes_of, load_state
 from orchestrator.runtime.replica import Replica
+from orchestrator.runtime.tally import UNKNOWN_TYPE, Tally
 from orchestrator.store import keys
 from orchestrator.store.base import Change
 from orchestrator.topics import TopicNames
@@ -62,7 +63,10 @@ class _Rest:
 
 
 class Partition:
-    """One epoch of one partition. Made by the take-over once its claim is read; `poison` counts inputs that failed."""
+    """One epoch of one partition. Made by the take-over once its claim is read; `poison` counts inputs that failed.
+
+    `counters` and `tally` go on from epoch to epoch and may be shared by all partitions of a worker.
+    """
 
     def __init__(
         self,
@@ -74,22 +78,33 @@ class Partition:
         outward: Appender,
         mono_ms: int,
         poison: Counter[tuple[str, int]],
+        counters: Counter[str] | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.number = number
         self.config = config
         self.store = replica.store
         self.progress = replica.progress
         at = self.progress.at
-        self.counters: Counter[str] = Counter()
+        self.counters: Counter[str] = Counter() if counters is None else counters
+        self.tally = tally or Tally()
         self.executions = replica.executions
         self.writer = JournalWriter(
             journal, config.topics.journal, number, nonce, at.offset, self.progress.rule.chain, self
         )
         epoch = epoch_number(at.incarnation, at.offset)
         self.sender = EffectSender(
-            outward, config.topics, number, epoch, config.keys, self, self._command_refused, self._still_open
+            outward,
+            config.topics,
+            number,
+            epoch,
+            config.keys,
+            self,
+            self._command_refused,
+            self._still_open,
+            self.counters,
         )
-        self.intake = Intake(number, config, at.input_positions, at.internal_taken, self, outward)
+        self.intake = Intake(number, config, at.input_positions, at.internal_taken, self, outward, self.counters)
         self._poison = poison
         self._internal_sent = dict(at.internal_sent)
         self._pins: Counter[str] = Counter()
@@ -371,6 +386,10 @@ class Partition:
         if rest.execution is not None:
             saga_id = rest.execution.state.saga_id
             self._pins[saga_id] -= 1
+            if rest.decision is not None:
+                state = rest.execution.state
+                known = state.saga_type in self.config.definitions
+                self.tally.confirmed(rest.decision, state, state.saga_type if known else UNKNOWN_TYPE)
             if not self._pins[saga_id]:
                 del self._pins[saga_id]
         if rest.decision is not None and rest.decision.message_id:

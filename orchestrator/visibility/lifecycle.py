@@ -17,7 +17,7 @@ from orchestrator.errors import Disconnected
 from orchestrator.log.base import Delivery, Ends, Failure, Granted, Log, LogFull, ReadFailed, Revoked
 from orchestrator.model.events import Decision, SagaEnded
 from orchestrator.topics import TopicNames
-from orchestrator.visibility.public import Told, public_record
+from orchestrator.visibility.public import Told, is_public, public_record
 from orchestrator.visibility.views import Views
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ class _Publication:
 class _Tenure:
     """One granted partition. `next_offset` None: the committed offset is being asked for.
 
-    `batch` holds the events up to `batch_end`, the first `sent` of them handed over, the first `done` acknowledged.
+    `batch` holds the events up to journal offset `batch_end` (0: there is none), the first `sent` of them handed over,
+    the first `done` acknowledged.
     """
 
     partition: int
@@ -122,8 +123,9 @@ class Lifecycle:
             tenure.not_before_ms = 0
 
     def _advance(self, tenure: _Tenure, mono_ms: int) -> bool:
-        if not tenure.batch and not self._gather(tenure):
+        if not tenure.batch_end and not self._gather(tenure):
             return False
+        before = (tenure.sent, tenure.batch_end)
         if tenure.broken and tenure.reported == tenure.sent:
             # From the first that is not acknowledged on, so that the last time they come they come in order.
             tenure.broken = False
@@ -132,7 +134,7 @@ class Lifecycle:
             self._send(tenure)
         if tenure.done == len(tenure.batch):
             self._finish(tenure)
-        return True
+        return (tenure.sent, tenure.batch_end) != before
 
     def _gather(self, tenure: _Tenure) -> bool:
         """Makes the next batch. Decisions without a public event move the position all the same."""
@@ -141,6 +143,11 @@ class Lifecycle:
         if not found:
             return False
         for offset, decision in found:
+            if not any(is_public(event) for event in decision.events):
+                if (told := self._told.get((decision.saga_id, decision.run))) is not None:
+                    for event in decision.events:
+                        told.note(event)
+                continue
             told = self._told_of(decision, offset)
             for index, event in enumerate(decision.events):
                 told.note(event)
@@ -198,7 +205,7 @@ class Lifecycle:
             log.warning("publishing on %s-%d: %s %s", self._topic, tenure.partition, why, delivery.detail)
 
     def _finish(self, tenure: _Tenure) -> None:
-        tenure.next_offset = tenure.batch_end
-        tenure.batch = []
+        tenure.next_offset = position = tenure.batch_end
+        tenure.batch, tenure.batch_end = [], 0
         if self._tenures.get(tenure.partition) is tenure:
-            self._reader.commit({(self._journal, tenure.partition): (tenure.batch_end, "")})
+            self._reader.commit({(self._journal, tenure.partition): (position, "")})

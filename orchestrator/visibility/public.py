@@ -43,6 +43,11 @@ class Told:
         return {"step": sequence, "service": service, "command": undo_command if undo else command}
 
 
+def is_public(event: ev.Event) -> bool:
+    """Whether everybody is told of it."""
+    return type(event) in _PUBLIC
+
+
 def public_record(
     decision: ev.Decision, partition: int, offset: int, index: int, told: Told
 ) -> tuple[bytes, list[tuple[str, bytes]]] | None:

@@ -229,6 +229,21 @@ def test_unknown_partition_and_topic_stop_reading(world: World) -> None:
     assert {failed.failure for failed in probe.all(ReadFailed)} == {Failure.UNKNOWN_TOPIC}
 
 
+def test_topic_that_was_missing_is_written_and_read_once_it_is_there(world: World) -> None:
+    topic, writer, probe = world.prefix + "topic", world.writer(), world.probe()
+    assert writer.append(topic, 0).failure is Failure.UNKNOWN_TOPIC
+    probe.reader.assign(topic, 0, 0)
+    assert probe.one(ReadFailed).failure is Failure.UNKNOWN_TOPIC
+    world.topic()
+    # It may be said to be missing a little longer.
+    deliveries = [writer.append(topic, 0)]
+    while deliveries[-1].failure is Failure.UNKNOWN_TOPIC:
+        deliveries.append(writer.append(topic, 0))
+    assert (deliveries[-1].offset, deliveries[-1].failure) == (0, None)
+    probe.reader.assign(topic, 0, 0)
+    assert probe.read(1)[0].offset == 0
+
+
 def test_paused_partition_delivers_nothing_until_resumed(world: World) -> None:
     topic, writer = world.topic(), world.writer()
     probe = world.probe()

@@ -41,6 +41,21 @@ def test_ends_of_an_unknown_partition_fail_and_leave_it_out(world: World) -> Non
     assert (dict(ends.offsets), ends.failure) == ({}, Failure.UNKNOWN_TOPIC)
 
 
+def test_what_was_missing_is_found_when_it_is_there(world: World) -> None:
+    topic = world.prefix + "topic"
+    probe = world.probe()
+    for _ in range(3):
+        probe.reader.ask_ends([(topic, 0)], "before")
+        assert probe.one(Ends).failure is Failure.UNKNOWN_TOPIC
+        with pytest.raises(AdminFailed):
+            world.admin.ends([(topic, 0)])
+    world.topic()
+    world.writer().fill(topic, 0, 1)
+    assert world.admin.ends([(topic, 0)]) == {(topic, 0): (0, 1)}
+    probe.reader.ask_ends([(topic, 0)], "after")
+    assert probe.one(Ends).offsets == {(topic, 0): 1}
+
+
 def test_without_a_group_nothing_is_committed(world: World) -> None:
     topic = world.topic()
     probe = world.probe()

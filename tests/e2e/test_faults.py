@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from orchestrator.checker.check import check
+from orchestrator.config import load_settings
 from orchestrator.demo.dump import dump_topics
 from orchestrator.model.ids import partition_of
 from orchestrator.wire.journal import read_envelope
@@ -71,6 +72,7 @@ def test_bad_input_becomes_dead_letters_and_stops_nobody(shop: Shop) -> None:
     producer = Producer({"bootstrap.servers": shop.bootstrap_servers, "log_level": 0})
     home = partition_of("o-0", PARTITIONS)
     reply = {"saga-id": "o-0", "saga-run": run, "step": "1", "outcome": "failure", "attempt": "1"}
+    other_run = load_settings({"development": True}).token_keys().sign("o-0", "1-999-0", 1, "do", "inventory")
     names = shop.names
     bad: list[tuple[str, bytes, dict[str, str]]] = [
         (names.inbox, b"\x00\xff\xfe", {}),
@@ -78,7 +80,7 @@ def test_bad_input_becomes_dead_letters_and_stops_nobody(shop: Shop) -> None:
         (names.inbox, b"x" * 900_000, {"saga-id": "too-large", "saga-type": "Unknown"}),
         (names.replies, b"null", {**reply, "step": "77"}),
         (names.replies, b"null", {**reply, "reply-token": "k.forged"}),
-        (names.replies, b"null", {**reply, "saga-run": "1-999-0"}),
+        (names.replies, b"null", {**reply, "saga-run": "1-999-0", "reply-token": other_run}),
         (names.replies, b"null", {"saga-id": "o-0"}),
         (names.operations, b"", {"saga-id": "o-0", "input-type": "dance"}),
     ]
@@ -101,7 +103,7 @@ def test_bad_input_becomes_dead_letters_and_stops_nobody(shop: Shop) -> None:
     )
     producer.flush(10)
     assert shop.order(20, "good") == expected(20)
-    assert wait_until(lambda: len(dead_letters(shop)) >= len(bad), 20)
+    assert wait_until(lambda: len(dead_letters(shop)) >= len(bad), 20), "\n".join(dead_letters(shop))
     reasons = dead_letters(shop)
     assert len(reasons) == len(bad)
     for part in ("saga id", "does not fit", "at most", "no step 77", "forged", "1-999-0", "outcome", "dance"):

@@ -2,8 +2,10 @@
 
 import random
 import sqlite3
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import orjson
 import pytest
@@ -11,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import InvalidRequest, VisibilityStopped
-from orchestrator.log.base import TopicSpec
-from orchestrator.log.memory import MemoryLog
+from orchestrator.log.base import Failure, TopicSpec
+from orchestrator.log.memory import MemoryLog, MemoryReader
+from orchestrator.log.memory_link import Link
 from orchestrator.model import events as ev
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
@@ -312,11 +315,26 @@ def test_without_a_journal_it_says_what_to_do(path: Path) -> None:
         visibility.catch_up()
 
 
-def test_a_journal_without_an_answer_is_not_waited_for_longer_than_asked(path: Path) -> None:
+class Silent(Link):
+    """The broker answers no question."""
+
+    def request(self, kind: str, perform: Callable[[], None], fail: Callable[[Failure], None]) -> None: ...
+
+
+class SilentLog:
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+        self.appender = log.appender
+        self.admin = log.admin
+
+    def reader(self, group: str | None = None, topics: Iterable[str] = (), *, wake: Event) -> MemoryReader:
+        return self._log.reader(group, topics, wake=wake, link=Silent())
+
+
+def test_a_broker_without_an_answer_is_not_waited_for_longer_than_asked(path: Path) -> None:
     log = MemoryLog(lambda: 0)
     log.create(TopicSpec("saga.journal", 1, 1, {}))
-    with Visibility(path, log, TopicNames(), 1) as visibility:
-        visibility._reader.ask_ends = lambda keys, token: None  # type: ignore[method-assign]
+    with Visibility(path, SilentLog(log), TopicNames(), 1) as visibility:
         assert visibility.catch_up(timeout_s=0.01) is False
 
 

@@ -25,8 +25,8 @@ from orchestrator.runtime.materialize import changes_of, load_state
 from orchestrator.saga import Saga
 from orchestrator.store import keys
 from orchestrator.store.memory import MemoryStores
-from orchestrator.wire.journal import Envelope, read_decision, write_decision
 from orchestrator.wire.journal import DECISION_FINGERPRINT as FINGERPRINT
+from orchestrator.wire.journal import Envelope, read_decision, write_decision
 from orchestrator.wire.stored import write_run, write_step
 
 INBOX = ReplyAddress("saga.answers", 0, "c-1")
@@ -153,9 +153,7 @@ class Play:
             attempt = step.undo_attempt if undo else step.attempt
         message = "no details" if error_type else ""
         return self.take(
-            msg.Reply(
-                SAGA_ID, self.state.run, sequence, undo, attempt, outcome, payload, error_type, message, after_ms
-            )
+            msg.Reply(SAGA_ID, self.state.run, sequence, undo, attempt, outcome, payload, error_type, message, after_ms)
         )
 
     def send_failed(self, sequence: int, *, undo: bool = False, attempt: int | None = None) -> list[ev.Event]:
@@ -177,9 +175,7 @@ class Play:
         return self.take(msg.Terminate(SAGA_ID, self.message_id(), None, "enough", "ann"))
 
     def unpark(self, action: Override, sequence: int = 0, payload: bytes | None = None) -> list[ev.Event]:
-        return self.take(
-            msg.Unpark(SAGA_ID, self.message_id(), action, sequence, payload, None, "looked at it", "ann")
-        )
+        return self.take(msg.Unpark(SAGA_ID, self.message_id(), action, sequence, payload, None, "looked at it", "ann"))
 
     def retry(self, sequence: int = 0) -> list[ev.Event]:
         return self.unpark(Override.RETRY, sequence)

@@ -134,7 +134,9 @@ class _Machine:
         if isinstance(node, Pivot):
             self._seen.append(str(await Asked(StepRequest("svc", node.name, payload, pivot=True))))
             return
-        undo: Any = {"none": None, "same": None, "fixed": b"fixed", "of reply": lambda reply: b"of %a" % reply}[node.undo]
+        undo: Any = {"none": None, "same": None, "fixed": b"fixed", "of reply": lambda reply: b"of %a" % reply}[
+            node.undo
+        ]
         request = StepRequest(
             "svc",
             node.name,

@@ -26,5 +26,3 @@ class Shop(Service):
     refund = command(Refund)
     ship = command(Work, str)
     note = command(Work)
-
-

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from model.play import SAGA_ID, Play
 from model.shop import Shop
-
 from orchestrator.errors import Abort, StepFailed
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
@@ -140,9 +140,7 @@ def test_payloads_share_a_decision_as_far_as_they_fit(size: int) -> None:
 def test_the_undo_counts_as_much_as_the_step() -> None:
     class Heavy(Saga[None, None]):
         async def run(self, _: None) -> None:
-            await self.gather(
-                *[self.step(Shop.note(), undo=Shop.release(what="x" * (HALF + 100))) for _ in range(3)]
-            )
+            await self.gather(*[self.step(Shop.note(), undo=Shop.release(what="x" * (HALF + 100))) for _ in range(3)])
 
     play = Play(Heavy)
     play.start()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 import pytest
+
 from model.play import INBOX, Play
 from model.shop import Shop
-
 from orchestrator.errors import Abort, Canceled, StepFailed
 from orchestrator.model import events as ev
 from orchestrator.model.events import Cause, Status, Undone, UnknownCause
@@ -73,9 +73,7 @@ class Buggy(Shopping):
 class Parking(Shopping):
     async def run(self, _: None) -> str:
         await self.get("a")
-        await self.step(
-            Shop.reserve(what="b"), undo=Shop.release, retry=Retry(maximum_attempts=1, exhausted="park")
-        )
+        await self.step(Shop.reserve(what="b"), undo=Shop.release, retry=Retry(maximum_attempts=1, exhausted="park"))
         return "done"
 
 

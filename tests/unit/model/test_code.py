@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
 from model.play import PARTITIONS, SAGA_ID, Play
 from model.shop import Shop
-
 from orchestrator.errors import Abort
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
@@ -176,8 +176,7 @@ def test_other_code_than_the_history_holds_parks_the_saga_with_the_difference() 
     play.definition = Other.definition
     play.do(2, "y")
     assert play.state.parked == {
-        0: "the code diverges from the history: "
-        "step 2: the history has shop.reserve, the code asks for shop.charge"
+        0: "the code diverges from the history: step 2: the history has shop.reserve, the code asks for shop.charge"
     }
     assert play.step(2).result == b'"y"', "the reply is recorded all the same"
     play.definition = Two.definition

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
 from model.play import PLAYS, Play
 from model.programs import PROGRAMS, definition_of
-
 from orchestrator.model import events as ev
 from orchestrator.model import turn
 from orchestrator.model.events import Status

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from model.play import Play
 from model.shop import Shop
-
 from orchestrator.errors import Abort, StepFailed
 from orchestrator.model import events as ev
 from orchestrator.model.events import Status, Undone

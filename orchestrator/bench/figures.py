@@ -1,0 +1,63 @@
+"""What is measured, and how it is told."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from orchestrator.bench.processes import cpu_ms
+
+ROLES = ("owner", "participant", "client", "broker")
+QUIET_SAGAS_PER_SECOND = 3_000
+QUIET_MEDIAN_MS = 5.0
+"""A floor that is worse than these says that the machine had something else to do."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """One of the two: the system or its floor."""
+
+    sagas_per_second: float = 0.0
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    cpu_ms_per_saga: dict[str, float | None] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Meter:
+    """The processor time of the processes of each role; the client is this process."""
+
+    def __init__(self, owner: int, participant: int, broker: int | None) -> None:
+        self._pids = {"owner": owner, "participant": participant, "client": os.getpid()}
+        if broker is not None:
+            self._pids["broker"] = broker
+        self._began = self._read()
+
+    def per_saga(self, sagas: int) -> dict[str, float | None]:
+        """Milliseconds since this was made; None where nobody tells."""
+        now = self._read()
+        spent = {role: (now[role] - self._began[role]) / sagas for role in now}
+        return {role: _told(spent.get(role, math.nan), 3) for role in ROLES}
+
+    def _read(self) -> dict[str, float]:
+        return {role: cpu_ms(pid) for role, pid in self._pids.items()}
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Median and 99th percentile in milliseconds."""
+    ordered = sorted(seconds)
+    last = len(ordered) - 1
+    return {name: round(ordered[round(share * last)] * 1000, 2) for name, share in (("p50", 0.5), ("p99", 0.99))}
+
+
+def is_quiet(floor: Figures) -> bool:
+    """Whether the machine was free enough for the figures to mean something."""
+    return floor.sagas_per_second >= QUIET_SAGAS_PER_SECOND and floor.latency_ms["p50"] <= QUIET_MEDIAN_MS
+
+
+def _told(value: float, digits: int) -> float | None:
+    return None if math.isnan(value) else round(value, digits)

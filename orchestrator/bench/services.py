@@ -1,0 +1,74 @@
+"""The three services of the orders as one process: they only answer, and remember in their ledgers.
+
+`python -m orchestrator.bench.services SERVERS SERVICE...`
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from orchestrator.bench.processes import when_abandoned
+from orchestrator.log.kafka import KafkaLog
+from orchestrator.participant import Participant
+from orchestrator.participant.runner import Runner
+from orchestrator.sagas.order_fulfilment import (
+    Charge,
+    Inventory,
+    Payments,
+    Receipt,
+    Refund,
+    Reservation,
+    Reserve,
+    Ship,
+    Shipping,
+)
+
+inventory = Participant(Inventory)
+payments = Participant(Payments)
+shipping = Participant(Shipping)
+
+
+@inventory.handles(Inventory.reserve)
+def reserve(request: Reserve) -> Reservation:
+    return Reservation(warehouse="A")
+
+
+@inventory.handles(Inventory.release)
+def release(request: Reserve) -> None:
+    return None
+
+
+@payments.handles(Payments.charge)
+def charge(request: Charge) -> Receipt:
+    return Receipt(payment_id=f"payment-{request.order_id}")
+
+
+@payments.handles(Payments.refund)
+def refund(request: Refund) -> None:
+    return None
+
+
+@shipping.handles(Shipping.ship)
+def ship(request: Ship) -> str:
+    return f"shipped {request.order_id}"
+
+
+def main(servers: str, services: list[str]) -> None:
+    """Runs the services, a thread each, until stdin ends."""
+    participants = {each.service.name: each for each in (inventory, payments, shipping)}
+    runners = [Runner(participants[service], KafkaLog(servers)) for service in services]
+    threads = [threading.Thread(target=runner.run, name=name) for runner, name in zip(runners, services, strict=True)]
+    end = threading.Event()
+    when_abandoned(end)
+    for thread in threads:
+        thread.start()
+    end.wait()
+    for runner in runners:
+        runner.stop()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

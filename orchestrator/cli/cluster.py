@@ -1,0 +1,104 @@
+"""Topics as a verb meets them: there or not, read from end to end, written to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from threading import Event
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import ConfigurationError, Disconnected, SagaError
+
+if TYPE_CHECKING:
+    from orchestrator.log.base import Delivery, Log, Record, TopicPartition
+
+WITHIN_S = 60.0
+
+
+def partitions_of(log: Log, topic: str) -> int:
+    """How many partitions a topic has. Raises `ConfigurationError` where it is missing, `Disconnected`."""
+    from orchestrator.log.base import AdminFailed
+
+    with closing(log.admin()) as admin:
+        try:
+            found = admin.describe([topic])
+        except AdminFailed as error:
+            raise Disconnected(f"the cluster does not describe {topic} ({error}); `saga doctor` says more") from None
+    if topic not in found:
+        raise ConfigurationError(f"there is no topic {topic}: run `saga topics apply`, or give the prefix in use")
+    return found[topic].partitions
+
+
+def bounds_of(log: Log, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+    """For each partition its (log start, end) offsets. Raises `Disconnected`."""
+    from orchestrator.log.base import AdminFailed
+
+    with closing(log.admin()) as admin:
+        try:
+            found = admin.ends([(topic, partition) for partition in partitions])
+        except AdminFailed as error:
+            raise Disconnected(f"the cluster does not say where {topic} ends ({error})") from None
+    return {partition: bounds for (_, partition), bounds in found.items()}
+
+
+def read_between(log: Log, topic: str, ranges: Mapping[int, tuple[int, int]]) -> list[Record]:
+    """The records of some partitions from an offset up to before another. Raises `SagaError`."""
+    from orchestrator.log.base import ReadFailed, Record
+
+    wake = Event()
+    left: dict[TopicPartition, int] = {(topic, p): end for p, (start, end) in ranges.items() if start < end}
+    found: list[Record] = []
+    if not left:
+        return found
+    deadline = time.monotonic() + WITHIN_S
+    with closing(log.reader(wake=wake)) as reader:
+        for _, partition in left:
+            reader.assign(topic, partition, ranges[partition][0])
+        while left:
+            happenings = reader.poll()
+            for happening in happenings:
+                if isinstance(happening, ReadFailed):
+                    raise SagaError(f"{topic}-{happening.partition} cannot be read: {happening.detail}")
+                if isinstance(happening, Record):
+                    key = (topic, happening.partition)
+                    if happening.offset < left.get(key, -1):
+                        found.append(happening)
+                    if key in left and happening.offset + 1 >= left[key]:
+                        del left[key]
+                        reader.unassign(*key)
+            if left and not happenings:
+                if time.monotonic() > deadline:
+                    raise SagaError(f"{topic} could not be read within {WITHIN_S:.0f} s")
+                wake.wait(0.2)
+                wake.clear()
+    return found
+
+
+def append_all(
+    log: Log, records: Sequence[tuple[str, int, bytes | None, bytes | None, Sequence[tuple[str, bytes]]]]
+) -> list[Delivery]:
+    """Appends (topic, partition, key, value, headers), each with its delivery in the same order.
+
+    Raises `SagaError` where the outcome of some is not known in time.
+    """
+    wake = Event()
+    appender = log.appender(wake=wake)
+    done: dict[int, Delivery] = {}
+    deadline = time.monotonic() + WITHIN_S
+    try:
+        for token, (topic, partition, key, value, headers) in enumerate(records):
+            appender.append(topic, partition, value, token=token, key=key, headers=headers)
+        while len(done) < len(records):
+            for delivery in appender.poll():
+                done[delivery.token] = delivery
+            if len(done) < len(records):
+                if time.monotonic() > deadline:
+                    raise SagaError(
+                        f"{len(records) - len(done)} records were not acknowledged; they may have been taken"
+                    )
+                wake.wait(0.2)
+                wake.clear()
+    finally:
+        appender.close(2.0)
+    return [done[token] for token in range(len(records))]

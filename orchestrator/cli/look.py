@@ -1,0 +1,202 @@
+"""`saga list` and `saga show`: what the journals say, followed into a file under the state directory."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli.application import connection_options, log_of, settings_of
+from orchestrator.cli.cluster import partitions_of
+from orchestrator.cli.output import give, json_option, say, table
+
+if TYPE_CHECKING:
+    from orchestrator.config import Settings
+    from orchestrator.visibility import Details, Run, StepView, Visibility
+
+FILE = "visibility.sqlite"
+_VALUE_WIDTH = 100
+
+_waiting = click.option(
+    "--within", default=60.0, show_default=True, metavar="SECONDS", help="For reading what is new in the journals."
+)
+
+
+@click.command("list")
+@click.option("--status", help="Only this one, such as RUNNING, PARKED or COMPLETED.")
+@click.option("--type", "saga_type", help="Only sagas of this type.")
+@click.option("--limit", default=50, show_default=True)
+@_waiting
+@connection_options
+@json_option
+def list_command(
+    status: str | None, saga_type: str | None, limit: int, within: float, as_json: bool, **options: Any
+) -> None:
+    """Lists sagas, the latest first."""
+    with opened(settings_of(options), within) as visibility:
+        page = visibility.list(status=status.upper() if status else None, type=saga_type, limit=limit)
+        counts = visibility.counts(type=saga_type)
+    if as_json:
+        give({"sagas": [asdict(run) for run in page.runs], "counts": counts, "more": page.next is not None})
+        return
+    if not page.runs:
+        say("there is no such saga" if counts else "there is no saga yet; start one with `saga start`")
+        return
+    rows = [
+        (run.saga_id, run.saga_type, run.status, when(run.started_at_ms), _duration(run), _why(run))
+        for run in page.runs
+    ]
+    table(rows, ("id", "type", "status", "started", "took", "why"))
+    say(", ".join(f"{number} {name}" for name, number in sorted(counts.items())))
+    if page.next is not None:
+        say("there are more: raise --limit, or give --status or --type")
+
+
+@click.command("show")
+@click.argument("saga_id")
+@click.option("--run", "run_id", help="An earlier run of this id. Default: its latest.")
+@click.option("--history", default=200, show_default=True, help="So many of the latest events.")
+@_waiting
+@connection_options
+@json_option
+def show_command(saga_id: str, run_id: str | None, history: int, within: float, as_json: bool, **options: Any) -> None:
+    """Shows a saga: how it stands, its steps, and its history with the newest event at the end."""
+    with opened(settings_of(options), within) as visibility:
+        details = visibility.show(saga_id, run_id, history=max(1, history))
+    if details is None:
+        what = f"there is no saga {saga_id!r}" if run_id is None else f"saga {saga_id!r} has no run {run_id!r}"
+        hint = "`saga list` shows those that were started, `saga dead-letters list` what could not be"
+        raise click.ClickException(f"{what} under this prefix; {hint}")
+    if as_json:
+        give(_as_json(details))
+    else:
+        _print(details)
+
+
+@contextmanager
+def opened(settings: Settings, within_s: float) -> Iterator[Visibility]:
+    """The file, caught up with all journals. Raises `ConfigurationError`, `Disconnected`, `VisibilityStopped`."""
+    from orchestrator.visibility import Visibility
+
+    log, names = log_of(settings), settings.topic_names
+    partitions = partitions_of(log, names.journal)
+    path = settings.state_directory / FILE
+    with Visibility(path, log, names, partitions) as visibility:
+        if not visibility.catch_up(within_s):
+            say(f"not all was read within {within_s:g} s: what follows may be old; call again, it goes on from there")
+        yield visibility
+
+
+def when(at_ms: int) -> str:
+    """A time in UTC, to the millisecond."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at_ms // 1000)) + f".{at_ms % 1000:03d}"
+
+
+def shown(payload: bytes) -> str:
+    """A payload for people: on one line, cut."""
+    text = " ".join(payload.decode(errors="replace").split())
+    return text if len(text) <= _VALUE_WIDTH else text[: _VALUE_WIDTH - 1] + "…"
+
+
+def plain(payload: bytes) -> Any:
+    """A payload for programs: what its JSON says or, where it is none, its text."""
+    try:
+        return json.loads(payload) if payload else None
+    except ValueError:
+        return payload.decode(errors="replace")
+
+
+def _duration(run: Run) -> str:
+    return "" if run.ended_at_ms is None else f"{(run.ended_at_ms - run.started_at_ms) / 1000:.2f} s"
+
+
+def _why(run: Run) -> str:
+    return run.parked_reason or ": ".join(part for part in (run.error_type, run.error_message) if part)
+
+
+def _as_json(details: Details) -> dict[str, Any]:
+    from orchestrator.visibility import event_data
+
+    return {
+        "saga": asdict(details.run),
+        "input": plain(details.input),
+        "result": plain(details.result),
+        "steps": [
+            {**asdict(step), "payload": plain(step.payload), "result": plain(step.result)} for step in details.steps
+        ],
+        "history": [
+            {
+                "at_ms": entry.at_ms,
+                "offset": entry.offset,
+                "index": entry.index,
+                "source": entry.source,
+                "event": type(entry.event).__name__,
+                "data": event_data(entry.event),
+            }
+            for entry in details.history
+        ],
+    }
+
+
+def _print(details: Details) -> None:
+    run = details.run
+    lines = [
+        ("saga", f"{run.saga_id}  ({run.saga_type}, run {run.run})"),
+        ("status", run.status + (f", undone: {run.undone}" if run.undone and run.status != "COMPLETED" else "")),
+        ("cause", run.cause or ""),
+        ("why", _why(run)),
+        ("started", f"{when(run.started_at_ms)} UTC"),
+        ("ended", f"{when(run.ended_at_ms)} UTC, after {_duration(run)}" if run.ended_at_ms else ""),
+        ("input", shown(details.input)),
+        ("result", shown(details.result)),
+    ]
+    for name, value in lines:
+        if value:
+            click.echo(f"{name.ljust(8)} {value}")
+    if details.steps:
+        click.echo()
+        rows = [(s.sequence, _step_name(s), s.status, s.attempt or "", _undo(s), _step_note(s)) for s in details.steps]
+        table(rows, ("step", "command", "status", "attempt", "undo", ""))
+    click.echo()
+    _print_history(details)
+    if run.status == "PARKED":
+        say(f"decide with `saga park retry {run.saga_id}`, or `skip`, or `set-result --result JSON`")
+
+
+def _print_history(details: Details) -> None:
+    from orchestrator.visibility import event_data
+
+    run = details.run
+    left_out = run.events - len(details.history)
+    if left_out > 0:
+        click.echo(f"({left_out} earlier events; --history {run.events} shows all)")
+    rows = []
+    for entry in details.history:
+        data = {name: value for name, value in event_data(entry.event).items() if value is not None}
+        text = shown(" ".join(f"{name}={_brief(value)}" for name, value in data.items()).encode())
+        rows.append((when(entry.at_ms), f"{run.partition}:{entry.offset}", type(entry.event).__name__, text))
+    table(rows, ("time (UTC)", "offset", "event", ""))
+
+
+def _brief(value: Any) -> str:
+    return str(value) if isinstance(value, str | int) else json.dumps(value, default=str)
+
+
+def _step_name(step: StepView) -> str:
+    name = f"{step.service}.{step.command}" if step.command else "(sleep)"
+    return name + (" (pivot)" if step.pivot else "")
+
+
+def _undo(step: StepView) -> str:
+    return (step.undo_command or "") + (f", attempt {step.undo_attempt}" if step.undo_attempt else "")
+
+
+def _step_note(step: StepView) -> str:
+    if step.parked_reason:
+        return f"parked: {step.parked_reason}"
+    return shown(step.result) or ": ".join(part for part in (step.error_type, step.error_message) if part)

@@ -1,0 +1,47 @@
+"""`saga init`: files, names, and nothing overwritten."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from orchestrator.cli.dev import find_participants
+from orchestrator.cli.init import init_command, project
+from orchestrator.config import load_settings
+
+
+def test_a_project_has_code_a_test_settings_and_a_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(init_command, ["my-shop"])
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (tmp_path / "my-shop").iterdir()} == set(project("my-shop"))
+    assert "saga dev my_shop_orders" in (tmp_path / "my-shop" / "README.md").read_text()
+    assert not any(
+        "@" in line for text in project("my-shop").values() for line in text.splitlines() if "@MODULE" in line
+    )
+    settings = load_settings(file=tmp_path / "my-shop" / "saga.toml", environ={})
+    assert settings.development
+    assert settings.bootstrap_servers is None
+
+
+def test_what_is_there_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "notes").write_text("mine")
+    result = CliRunner().invoke(init_command, ["shop"])
+    assert result.exit_code == 1
+    assert [path.name for path in (tmp_path / "shop").iterdir()] == ["notes"]
+
+
+@pytest.mark.parametrize("name", ["7up", "a b", "ünder"])
+def test_a_name_that_is_no_module_is_refused(name: str) -> None:
+    assert CliRunner().invoke(init_command, [name]).exit_code == 2
+
+
+def test_dev_finds_the_participants_of_modules() -> None:
+    module = "orchestrator.sagas.order_fulfilment"
+    assert find_participants([module, f"{module}:OrderFulfilment"]) == {
+        "inventory": f"{module}:inventory",
+        "payments": f"{module}:payments",
+        "shipping": f"{module}:shipping",
+    }

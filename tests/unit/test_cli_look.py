@@ -1,0 +1,68 @@
+"""What `saga list` and `saga show` print, from runs as the visibility has them."""
+
+import json
+
+import pytest
+
+from orchestrator.cli import look
+from orchestrator.model.events import SagaEnded, SagaStarted, Status, Undone
+from orchestrator.visibility import Details, Entry, Run, StepView
+
+RUN = Run(
+    saga_id="o-1",
+    run="1-3-0",
+    saga_type="OrderFulfilment",
+    status="PARKED",
+    started_at_ms=1_000_000_000_123,
+    updated_at_ms=1_000_000_001_000,
+    ended_at_ms=None,
+    undone=None,
+    cause=None,
+    error_type="",
+    error_message="",
+    parked_reason="Unavailable: used up",
+    partition=2,
+    first_offset=3,
+    last_offset=4,
+    events=9,
+)
+STEP = StepView(1, "RUNNING", "payments", "charge", 2, False, "refund", 0, "", "", "used up", None, None, b"{}", b"")
+HISTORY = (
+    Entry(
+        1_000_000_000_123,
+        3,
+        0,
+        "inbox",
+        SagaStarted(saga_type="OrderFulfilment", payload=b'{"id":"o-1"}', started_by="m-1"),
+    ),
+    Entry(1_000_000_001_000, 4, 0, "replies", SagaEnded(status=Status.FAILED, undone=Undone.ALL, payload=b"\xff")),
+)
+DETAILS = Details(RUN, b'{"id":\n "o-1"}', b"", (STEP,), HISTORY)
+
+
+def test_show_prints_steps_and_the_newest_event_last(capsys: pytest.CaptureFixture[str]) -> None:
+    look._print(DETAILS)
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0] == "saga     o-1  (OrderFulfilment, run 1-3-0)"
+    assert 'input    {"id": "o-1"}' in lines
+    assert any("payments.charge" in line and "parked: used up" in line for line in lines)
+    assert "(7 earlier events; --history 9 shows all)" in lines
+    assert lines[-2].startswith("2001-09-09 01:46:40.123  2:3     SagaStarted")
+    assert lines[-1].startswith("2001-09-09 01:46:41.000  2:4     SagaEnded")
+    assert "saga park retry o-1" in printed.err
+
+
+def test_show_as_json_has_payloads_as_they_are() -> None:
+    told = json.loads(json.dumps(look._as_json(DETAILS), default=str))
+    assert told["saga"]["status"] == "PARKED"
+    assert told["input"] == {"id": "o-1"}
+    assert told["steps"][0]["command"] == "charge"
+    assert [entry["event"] for entry in told["history"]] == ["SagaStarted", "SagaEnded"]
+    assert told["history"][0]["data"]["payload"] == {"id": "o-1"}
+
+
+def test_a_long_payload_is_cut_for_people() -> None:
+    assert look.shown(b"x" * 1_000) == "x" * 99 + "…"
+    assert look.shown(b" a\n b ") == "a b"
+    assert look.plain(b"no json") == "no json"

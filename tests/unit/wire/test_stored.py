@@ -1,0 +1,188 @@
+"""The store's entries: what is written is what is read, and equal states give equal bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.model.events import Cause, RetryPolicy, Status, Undone, UnknownCause
+from orchestrator.model.messages import Input, ReplyAddress
+from orchestrator.model.state import OPEN, UNDO_OPEN, SagaState, Step, StepStatus
+from orchestrator.wire.avro import UnreadableRecord
+from orchestrator.wire.stored import (
+    StoredPartition,
+    read_partition,
+    read_run,
+    read_step,
+    write_partition,
+    write_run,
+    write_step,
+)
+from wire.values import MAX, values_of
+
+QUICK = settings(max_examples=100, deadline=None, derandomize=True)
+DERIVED = {"steps", "outcomes", "open", "undo_open", "unknown", "undo_stack"}
+"""Of a run: what is made of its steps."""
+PASSING = {"changed", "old_due", "stored_waiting"}
+"""Of a run: what only says how the store differs."""
+
+HINTS: dict[str, dict[str, Any]] = {
+    "Step": {
+        "after": int,
+        "attempt": int,
+        "cause": UnknownCause | None,
+        "command": str,
+        "deadline_ms": int | None,
+        "due_ms": int | None,
+        "ended": int,
+        "error_message": str,
+        "error_type": str,
+        "partition": int,
+        "payload": bytes,
+        "pivot": bool,
+        "resolved": int,
+        "resolved_at_ms": int,
+        "result": bytes,
+        "retry": RetryPolicy | None,
+        "service": str,
+        "start_to_close_ms": int | None,
+        "status": StepStatus,
+        "undo_attempt": int,
+        "undo_command": str | None,
+        "undo_payload": bytes | None,
+        "undo_retry": RetryPolicy | None,
+    },
+    "SagaState": {
+        "cancel": Cause | None,
+        "cancel_at_ms": int,
+        "cancel_resolved": int,
+        "cause": Cause | None,
+        "continue_due": bool,
+        "due_ms": int | None,
+        "ended_at_ms": int,
+        "error_message": str,
+        "error_type": str,
+        "payload": bytes,
+        "phase": Status,
+        "pivot_done": bool,
+        "result": bytes,
+        "run": str,
+        "saga_type": str,
+        "sequence": int,
+        "started_at_ms": int,
+        "started_by": str,
+        "traceparent": str | None,
+        "undone": Undone | None,
+        "undos_done": int,
+        "undos_skipped": int,
+    },
+}
+
+
+def fields_of(name: str) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({field: values_of(hint) for field, hint in HINTS[name].items()})
+
+
+def step_with(values: dict[str, Any], sequence: int = 3) -> Step:
+    step = Step(sequence, StepStatus.RUNNING, 0)
+    for name, value in values.items():
+        setattr(step, name, value)
+    return step
+
+
+def test_the_tests_know_every_field() -> None:
+    assert set(HINTS["Step"]) | {"sequence"} == set(Step.__slots__)
+    kept = {"saga_id", "waiters", "parked", "mailbox"}
+    assert set(HINTS["SagaState"]) | kept | DERIVED | PASSING == set(SagaState.__slots__)
+
+
+@QUICK
+@given(fields_of("Step"))
+def test_a_step_survives_field_by_field(values: dict[str, Any]) -> None:
+    step = step_with(values)
+    read = read_step(3, write_step(step))
+    for name in Step.__slots__:
+        was, now = getattr(step, name), getattr(read, name)
+        assert now == was
+        assert type(now) is type(was), name
+    assert write_step(read) == write_step(step)
+
+
+@QUICK
+@given(
+    fields_of("SagaState"),
+    st.lists(values_of(ReplyAddress), max_size=2),
+    st.dictionaries(st.integers(0, MAX), st.text(max_size=5), max_size=3),
+    st.lists(values_of(Input), max_size=3),
+)
+def test_a_run_survives_field_by_field(
+    values: dict[str, Any], waiters: list[ReplyAddress], parked: dict[int, str], mailbox: list[Input]
+) -> None:
+    state = SagaState("s", "1-10-0")
+    for name, value in {**values, "waiters": waiters, "parked": parked, "mailbox": mailbox}.items():
+        setattr(state, name, value)
+    read = read_run("s", write_run(state), [])
+    for name in set(SagaState.__slots__) - DERIVED - PASSING:
+        was, now = getattr(state, name), getattr(read, name)
+        assert now == was
+        assert type(now) is type(was), name
+    assert write_run(read) == write_run(state)
+
+
+def test_what_is_kept_beside_the_steps_is_made_of_them() -> None:
+    state = SagaState("s", "1-10-0")
+    state.phase = Status.RUNNING
+    state.cancel_resolved = 2
+    steps = []
+    for sequence, status in enumerate(StepStatus, 1):
+        step = Step(sequence, status, 0, undo_command="release")
+        steps.append(step)
+    steps[0].resolved, steps[1].resolved = 3, 1
+    read = read_run("s", write_run(state), steps)
+    assert read.outcomes == [2, 0, 1]
+    assert read.open == {step.sequence for step in steps if step.status in OPEN}
+    assert read.undo_open == {step.sequence for step in steps if step.status in UNDO_OPEN}
+    assert read.unknown == {step.sequence for step in steps if step.status is StepStatus.UNKNOWN}
+
+
+def test_an_unknown_step_without_an_undo_is_nobodys_business() -> None:
+    state = SagaState("s", "1-10-0")
+    state.phase = Status.RUNNING
+    assert read_run("s", write_run(state), [Step(1, StepStatus.UNKNOWN, 0)]).unknown == set()
+
+
+PARTITIONS = st.builds(
+    StoredPartition,
+    offset=st.integers(-1, MAX),
+    record_hash=st.binary(max_size=32),
+    nonce=st.binary(max_size=16),
+    claim_offset=st.integers(-1, MAX),
+    chain=st.binary(min_size=32, max_size=32),
+    input_positions=st.dictionaries(st.sampled_from(("inbox", "replies")), st.integers(-1, MAX)),
+    internal_taken=st.dictionaries(st.sampled_from("0123"), st.integers(0, MAX)),
+    effects_open=st.lists(st.tuples(st.integers(0, MAX), st.integers(0, 99)), max_size=3).map(tuple),
+    sent_nonce=st.binary(max_size=16),
+    clock_ms=st.integers(0, MAX),
+)
+
+
+@QUICK
+@given(PARTITIONS)
+def test_a_partition_survives(stored: StoredPartition) -> None:
+    assert read_partition(write_partition(stored)) == stored
+
+
+def test_equal_partitions_give_equal_bytes_whatever_the_order_of_their_entries() -> None:
+    one = StoredPartition(input_positions={"inbox": 1, "replies": 2})
+    other = StoredPartition(input_positions={"replies": 2, "inbox": 1})
+    assert write_partition(one) == write_partition(other)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"{}", b"[]", b"[1,2,3]", b"\xff\xfe"])
+def test_a_damaged_entry_is_noticed(data: bytes) -> None:
+    for read in (read_partition, lambda data: read_step(1, data), lambda data: read_run("s", data, [])):
+        with pytest.raises(UnreadableRecord):
+            read(data)
