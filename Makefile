@@ -20,10 +20,11 @@ check: venv ## formatting, lint, types, architecture and unit tests: before ever
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/unit tests/test_architecture.py tests/test_public_api.py tests/test_schemas.py
+	$(BIN)/pytest -q tests/unit tests/test_*.py
 
 test: check ## everything that belongs to the gate, with its own broker
 	deploy/system-packages
+	$(BIN)/python -m orchestrator.broker --warm-up
 	$(BIN)/pytest -q tests
 
 clean: ## remove what building and running left behind

@@ -66,5 +66,12 @@ def main() -> None:
     except SagaError as error:
         click.echo(f"saga: {error}", err=True)
         sys.exit(1)
+    except Exception as error:
+        from orchestrator.log.base import AdminFailed  # not before it is needed: help stays quick
+
+        if not isinstance(error, AdminFailed):
+            raise
+        click.echo(f"saga: the cluster refused ({error}); `saga doctor` says more", err=True)
+        sys.exit(1)
     if isinstance(code, int) and code:  # what `click.exceptions.Exit` carried
         sys.exit(code)

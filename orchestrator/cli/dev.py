@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from orchestrator.demo.processes import Process
 
 SHOP = "orchestrator.sagas.order_fulfilment"
-SHOP_INPUT = '{"id": "order-1", "sku": "tea", "cents": 900}'
 READY_WITHIN_S = 60.0
 AGAIN_AFTER_S = 2.0
 _LOOK_S = 0.2
@@ -87,6 +87,35 @@ def find_participants(modules: Sequence[str]) -> dict[str, str]:
     return {service: place for service, (place, _) in sorted(found.items())}
 
 
+def example_input(modules: Sequence[str], saga_type: str) -> Any:
+    """Something of the shape of a saga's input, to be typed off: fields that must be there, with plain values."""
+    from orchestrator.saga import Saga
+
+    values = [value for name in modules for value in vars(load_module(name.partition(":")[0])).values()]
+    for saga in (value for value in values if isinstance(value, type) and issubclass(value, Saga)):
+        if saga is not Saga and saga.definition.name == saga_type:
+            schema = saga._input.json_schema()
+            return _example(schema, schema.get("$defs", {}), "text")
+    return None
+
+
+def _example(schema: dict[str, Any], known: dict[str, Any], name: str) -> Any:
+    if "$ref" in schema:
+        return _example(known[schema["$ref"].rpartition("/")[2]], known, name)
+    for same in ("default", "const"):
+        if same in schema:
+            return schema[same]
+    if "enum" in schema:
+        return schema["enum"][0]
+    for choice in ("anyOf", "oneOf", "allOf"):
+        if choice in schema:
+            return _example(schema[choice][0], known, name)
+    if schema.get("type") == "object":
+        fields, required = schema.get("properties", {}), schema.get("required", ())
+        return {field: _example(fields[field], known, field) for field in required}
+    return {"string": name, "integer": 1, "number": 1.0, "boolean": True, "array": []}.get(schema.get("type", ""))
+
+
 def _apply_topics(settings: Settings, modules: Sequence[str]) -> None:
     from orchestrator.cli.topics import services_in
     from orchestrator.provisioning import apply, plan
@@ -146,7 +175,7 @@ def _check_alive(processes: Sequence[Process]) -> None:
 
 def _say_what_next(settings: Settings, modules: Sequence[str], sagas: Sequence[str], folder: Path) -> None:
     saga_type = sagas[0]
-    given = f"'{SHOP_INPUT if SHOP in modules else '{...}'}'"
+    given = f"'{json.dumps(example_input(modules, saga_type))}'"
     with_state = (
         "" if settings.state_directory == Path(".saga") else f"SAGA_STATE_DIRECTORY={settings.state_directory} "
     )

@@ -1,11 +1,12 @@
 """`saga init`: files, names, and nothing overwritten."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from orchestrator.cli.dev import find_participants
+from orchestrator.cli.dev import _example, example_input, find_participants
 from orchestrator.cli.init import init_command, project
 from orchestrator.config import load_settings
 
@@ -45,3 +46,25 @@ def test_dev_finds_the_participants_of_modules() -> None:
         "payments": f"{module}:payments",
         "shipping": f"{module}:shipping",
     }
+
+
+def test_dev_shows_an_input_that_can_be_typed_off() -> None:
+    module = "orchestrator.sagas.order_fulfilment"
+    assert example_input([module], "OrderFulfilment") == {"id": "id", "sku": "sku", "cents": 1}
+    assert example_input([module], "Unknown") is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "example"),
+    [
+        ({"type": "integer"}, 1),
+        ({"type": "string"}, "text"),
+        ({"enum": ["a", "b"]}, "a"),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "text"),
+        ({"$ref": "#/$defs/Line"}, {"count": 1}),
+        ({}, None),
+    ],
+)
+def test_an_example_follows_the_schema(schema: dict[str, Any], example: object) -> None:
+    known = {"Line": {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}}
+    assert _example(schema, known, "text") == example

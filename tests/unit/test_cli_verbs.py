@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator import cli
+from orchestrator.log.base import AdminFailed, Failure
 
 
 @pytest.mark.parametrize("verb", sorted(cli._VERBS))
@@ -50,3 +51,18 @@ def test_a_verbs_exit_code_is_the_programs(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 3
+
+
+def test_a_cluster_that_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command("fail")
+    def fail() -> None:
+        raise AdminFailed(Failure.UNAUTHORIZED, "saga.inbox")
+
+    monkeypatch.setattr(cli._Verbs, "get_command", lambda self, ctx, name: fail)
+    monkeypatch.setattr(sys, "argv", ["saga", "fail"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.startswith("saga: the cluster refused (missing authorization: saga.inbox)")
