@@ -1,1 +1,87 @@
-"""…"""
+"""Durable sagas on Kafka.
+
+    from orchestrator import Retry, Saga, Service, command
+
+What an application needs stands here, imported when it is first used: a participant does not load the client, nor a
+saga's module Kafka. `orchestrator.testing` has the test kit, `orchestrator.errors` the whole tree of errors.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.client import Client, Handle
+    from orchestrator.errors import (
+        Abort,
+        Canceled,
+        Failure,
+        ResultTimeout,
+        RetryLater,
+        SagaError,
+        SagaFailed,
+        SagaNotFound,
+        StepFailed,
+    )
+    from orchestrator.model.events import Status, Undone
+    from orchestrator.participant import HandlerContext, Participant
+    from orchestrator.plan import outcome, step, takes
+    from orchestrator.saga import Retry, Saga
+    from orchestrator.service import Service, command
+
+__all__ = [
+    "Abort",
+    "Canceled",
+    "Client",
+    "Failure",
+    "Handle",
+    "HandlerContext",
+    "Participant",
+    "ResultTimeout",
+    "Retry",
+    "RetryLater",
+    "Saga",
+    "SagaError",
+    "SagaFailed",
+    "SagaNotFound",
+    "Service",
+    "Status",
+    "StepFailed",
+    "Undone",
+    "command",
+    "outcome",
+    "step",
+    "takes",
+]
+
+_HOMES = {
+    "client": ("Client", "Handle"),
+    "errors": (
+        "Abort",
+        "Canceled",
+        "Failure",
+        "ResultTimeout",
+        "RetryLater",
+        "SagaError",
+        "SagaFailed",
+        "SagaNotFound",
+        "StepFailed",
+    ),
+    "model.events": ("Status", "Undone"),
+    "participant": ("HandlerContext", "Participant"),
+    "plan": ("outcome", "step", "takes"),
+    "saga": ("Retry", "Saga"),
+    "service": ("Service", "command"),
+}
+_HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -71,7 +71,7 @@ def main() -> None:
 
         if not isinstance(error, AdminFailed):
             raise
-        click.echo(f"saga: the cluster refused ({error}); `saga doctor` says more", err=True)
+        click.echo(f"saga: the cluster did not do it ({error}); `saga doctor` says more", err=True)
         sys.exit(1)
     if isinstance(code, int) and code:  # what `click.exceptions.Exit` carried
         sys.exit(code)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from operator import methodcaller
 from threading import Event, Thread
 from typing import Any
 
@@ -332,11 +333,19 @@ class Poller:
             self.post(Committed(token, failure, detail))
 
 
+_read_headers = methodcaller("headers")
+"""`message.headers()` as a call that is always checked.
+
+For a header whose name is no UTF-8 the library returns a list with a hole and raises at once. Python notices that in
+every call but one that it has specialised to a bare method call in code that ran often; going on there with the hole
+is a crash of the process, and anyone who may write to a topic could cause it.
+"""
+
+
 def _headers(message: Message) -> Headers:
     try:
-        headers: Any = message.headers()
+        headers: Any = _read_headers(message)
     except Exception:
-        # A name that is no UTF-8: the library cannot show any header of such a record.
         LOGGER.warning("headers of %s-%s@%s are unreadable", message.topic(), message.partition(), message.offset())
         return ()
     if not headers:

@@ -136,10 +136,10 @@ def _send_at_once(self: Any, decision: Any, execution: Any) -> None:
     pending.rest.effects.clear()
 
 
-class _SameNonce(world.Owner):
-    def __post_init__(self) -> None:
-        nonce = self.nonce()
-        object.__setattr__(self, "nonce", lambda: nonce)
+def _owner_with_one_nonce(claim: Any, nonce: Any, genesis: Any) -> takeover.Owner:
+    """Every claim of a worker under the same nonce."""
+    drawn = nonce()
+    return takeover.Owner(claim, lambda: drawn, genesis)
 
 
 def _forward(self: SagaState) -> list[int]:
@@ -228,7 +228,7 @@ MUTANTS = (
     ),
     _mutant("store before ack", (partition.Partition, "_submit", _store_at_once)),
     _mutant("effects before ack", (partition.Partition, "_submit", _send_at_once)),
-    _mutant("nonce reused", (world, "Owner", _SameNonce)),
+    _mutant("nonce reused", (world, "Owner", _owner_with_one_nonce)),
     _mutant("undo in forward order", (SagaState, "to_undo", _forward)),
     _mutant("unknown outcome not undone", (SagaState, "must_undo", _must_undo_done_only)),
     _mutant("key without the run", (commands, "idempotency_key", _key_without_run)),

@@ -65,4 +65,4 @@ def test_a_cluster_that_refuses_is_one_line(
     with pytest.raises(SystemExit) as caught:
         cli.main()
     assert caught.value.code == 1
-    assert capsys.readouterr().err.startswith("saga: the cluster refused (missing authorization: saga.inbox)")
+    assert capsys.readouterr().err.startswith("saga: the cluster did not do it (missing authorization: saga.inbox)")

@@ -1,0 +1,176 @@
+"""Everything as it should be written: no type checker finds anything here."""
+
+from datetime import datetime, timedelta
+from typing import assert_type
+from uuid import UUID
+
+from contracts import Charge, Inventory, Order, Payments, Receipt, Refund, Reservation, Reserve, Ship, Shipping
+
+from orchestrator import (
+    Abort,
+    Canceled,
+    Client,
+    Failure,
+    Handle,
+    HandlerContext,
+    Participant,
+    Retry,
+    RetryLater,
+    Saga,
+    SagaFailed,
+    Status,
+    StepFailed,
+    Undone,
+    outcome,
+    step,
+    takes,
+)
+from orchestrator.testing import End, SagaTest
+
+# -- code style
+
+
+class OrderFulfilment(Saga[Order, str]):
+    async def run(self, order: Order) -> str:
+        stock = await self.step(Inventory.reserve(order_id=order.id, sku=order.sku), undo=Inventory.release)
+        await self.step(
+            Payments.charge(order_id=order.id, cents=order.cents),
+            retry=Retry(maximum_attempts=5),
+            undo=lambda receipt: Payments.refund(order_id=order.id, receipt=receipt),
+        )
+        return await self.step(Shipping.ship(order_id=order.id, warehouse=stock.warehouse), pivot=True)
+
+
+class Everything(Saga[Order, Receipt | None], name="everything", execution_timeout=timedelta(hours=1)):
+    async def run(self, order: Order) -> Receipt | None:
+        reserve = Inventory.reserve(order_id=order.id, sku=order.sku)
+        stock = await self.step(reserve, undo=Inventory.release(order_id=order.id, sku=order.sku))
+        assert_type(stock, Reservation)
+        assert_type(await self.step(Inventory.release(order_id=order.id, sku=order.sku)), None)
+        first, second = await self.gather(self.step(reserve), self.step(Shipping.ship(order_id="o", warehouse="A")))
+        assert_type(first, Reservation)
+        assert_type(second, str)
+        many = await self.gather(*[self.step(reserve, spread=True) for _ in range(100)])
+        assert_type(many, tuple[Reservation, ...])
+        assert_type(await self.gather(self.charge(order), self.charge(order)), tuple[Receipt, Receipt])
+        assert_type(self.now(), datetime)
+        assert_type(self.uuid(), UUID)
+        assert_type(self.random.random(), float)
+        assert_type(self.id, str)
+        await self.sleep(5)
+        await self.sleep(timedelta(days=30))
+        try:
+            return await self.charge(order)
+        except StepFailed as failed:
+            if failed.unknown:
+                raise Abort(failed.error_type, failed.message) from failed
+            return None
+        except Canceled:
+            raise
+        finally:
+            await self.step(Shipping.ship(order_id=order.id, warehouse="B"), start_to_close=5, schedule_to_close=60.5)
+
+    async def charge(self, order: Order) -> Receipt:
+        return await self.step(
+            Payments.charge(order_id=order.id, cents=order.cents),
+            retry=Retry(1.5, 2, timedelta(minutes=1), 5, ("Fatal",), exhausted="park"),
+            undo_retry=Retry(maximum_attempts=3),
+            undo=lambda receipt: Payments.refund(order_id=order.id, receipt=receipt),
+        )
+
+
+# -- declarative style
+
+
+class OrderPlan(Saga[Order, str]):
+    order = takes(Order)
+    stock = step(Inventory.reserve(order_id=order.id, sku=order.sku), undo=Inventory.release)
+    paid = step(
+        Payments.charge(order_id=order.id, cents=order.cents),
+        undo=Payments.refund(order_id=order.id, receipt=outcome(Receipt)),
+    )
+    result = step(Shipping.ship(order_id=order.id, warehouse=stock.warehouse), pivot=True, retry=Retry())
+
+
+assert_type(OrderPlan.stock, Reservation)
+assert_type(OrderPlan.paid, Receipt)
+assert_type(OrderPlan.result, str)
+
+# -- services
+
+payments = Participant(Payments)
+
+
+@payments.handles(Payments.charge)
+async def charge(request: Charge) -> Receipt:
+    if request.cents > 100_000:
+        raise Failure("CardDeclined")
+    if request.cents < 0:
+        raise RetryLater(after=5)
+    return Receipt(payment_id="p-1")
+
+
+@payments.handles(Payments.refund)
+def refund(request: Refund) -> None:
+    assert_type(request.receipt, Receipt | None)
+
+
+inventory = Participant(Inventory)
+
+
+@inventory.handles(Inventory.reserve)
+def reserve(request: Reserve, context: HandlerContext) -> Reservation:
+    return Reservation(warehouse=context.idempotency_key)
+
+
+@inventory.handles(Inventory.release)
+async def release(request: Reserve, context: HandlerContext) -> None:
+    return None
+
+
+shipping = Participant(Shipping)
+
+
+class Shipper:
+    @staticmethod
+    def ship(request: Ship) -> str:
+        return request.warehouse
+
+
+shipping.handles(Shipping.ship)(Shipper.ship)
+
+# -- clients
+
+
+async def main() -> str:
+    async with Client.connect("localhost:9092") as client:
+        handle = await client.start(OrderFulfilment, Order(id="o-1", sku="tea", cents=900), id="o-1")
+        assert_type(handle, Handle[str])
+        other = await client.start(Everything, Order(id="o-2", sku="tea", cents=900))
+        assert_type(await other.result(), Receipt | None)
+        planned = await client.start(OrderPlan, Order(id="o-3", sku="tea", cents=900))
+        assert_type(await planned.result(timeout=None), str)
+        attached = await client.attach(OrderFulfilment, "o-1")
+        await attached.cancel(reason="changed my mind")
+        try:
+            return await handle.result(timeout=30)
+        except SagaFailed as failed:
+            return failed.error_type
+
+
+# -- tests
+
+
+def test_a_declined_card_gives_the_stock_back() -> None:
+    saga = (
+        SagaTest(OrderFulfilment)
+        .answer(Inventory.reserve, Reservation(warehouse="A"))
+        .retry(Payments.charge)
+        .fail(Payments.charge, "CardDeclined")
+    )
+    end = saga.run(Order(id="o-1", sku="tea", cents=900))
+    assert_type(end, End[str])
+    assert end.status is Status.COMPENSATED
+    assert end.undone is Undone.ALL
+    assert end.effects == [Inventory.reserve, Inventory.release]
+    assert_type(end.result, str | None)
