@@ -34,7 +34,7 @@ E = TypeVar("E")
 Duration = float | timedelta
 """Seconds, or a timedelta."""
 
-Undo = Command[..., M, Any] | Call[Any, Any] | Callable[[R | None], Call[Any, Any]]
+Undo = Callable[[R | None], Call[Any, Any]] | Call[Any, Any] | Command[..., M, Any]
 """A command of the same service with the same request, a call, or a function from the reply (None: unknown)."""
 
 
@@ -148,7 +148,7 @@ class Saga(Generic[I, O]):
         self,
         call: Call[M, R],
         *,
-        undo: Undo[M, R] | None = None,
+        undo: Undo[R, M] | None = None,
         pivot: Literal[False] = False,
         retry: Retry | None = None,
         undo_retry: Retry | None = None,
@@ -171,7 +171,7 @@ class Saga(Generic[I, O]):
         self,
         call: Call[M, R],
         *,
-        undo: Undo[M, R] | None = None,
+        undo: Undo[R, M] | None = None,
         pivot: bool = False,
         retry: Retry | None = None,
         undo_retry: Retry | None = None,

@@ -123,9 +123,17 @@ class Inquirer:
         for question in asked:
             mine = {key: found[key] for key in question.partitions if key in found}
             failure = next((failures[key] for key in question.partitions if key in failures), None)
-            metadata = {key: item.metadata or "" for key, item in mine.items()} if committed else {}
+            metadata = {key: _metadata(item) for key, item in mine.items()} if committed else {}
             offsets = {key: item.offset for key, item in mine.items()}
             self._post(Ends(question.token, offsets, failure, metadata, detail if failure is not None else ""))
+
+
+def _metadata(item: TopicPartition) -> str:
+    try:
+        return item.metadata or ""
+    except UnicodeDecodeError:
+        # Somebody else's: whoever may commit to the group may write any bytes.
+        return ""
 
 
 Answer = tuple[dict[base.TopicPartition, TopicPartition], dict[base.TopicPartition, Failure], str]

@@ -1,4 +1,4 @@
-"""Mistakes that a type checker must find, each on the line that says so. Nothing here is ever run."""
+"""Mistakes that type checkers must find, each on the line that names it. Nothing here is ever run."""
 
 from contracts import Charge, Inventory, Order, Payments, Receipt, Refund, Reservation, Reserve, Shipping
 
@@ -10,30 +10,30 @@ ORDER = Order(id="o-1", sku="tea", cents=900)
 
 class Mistaken(Saga[Order, str]):
     async def run(self, order: Order) -> str:
-        # A command and its request
-        await self.step(Inventory.reserve(order_id=order.id, sku=order.cents))  # E: arg-type
-        await self.step(Inventory.reserve(order_id=order.id))  # E: call-arg
-        await self.step(Inventory.reserve(order_id=order.id, sku=order.sku, color="red"))  # E: call-arg
-        await self.step(Inventory.reserve)  # E: call-overload
-        await self.step(Inventory)  # E: call-overload
-        await self.step(Inventory.reservation(order_id=order.id))  # E: attr-defined
-        # Undo
+        await self.step(Inventory.reserve(order_id=order.id, sku=order.cents))  # E: wrong argument of a command
+        await self.step(Inventory.reserve(order_id=order.id))  # E: missing argument of a command
+        await self.step(Inventory.reserve(order_id="o", sku="s", color="red"))  # E: unknown argument of a command
+        await self.step(Inventory.reserve)  # E: command not called
+        await self.step(Inventory)  # E: service instead of a command
+        await self.step(Inventory.reservation(order_id=order.id))  # E: command that is not in the contract
+
         charge = Payments.charge(order_id=order.id, cents=order.cents)
-        await self.step(charge, undo=Payments.refund)  # E: call-overload
-        await self.step(charge, undo=lambda receipt: Payments.refund(order_id=receipt.payment_id, receipt=receipt))  # E: union-attr
-        await self.step(charge, undo=lambda receipt: order)  # E: call-overload
-        await self.step(charge, undo=refund_known)  # E: call-overload
-        await self.step(Shipping.ship(order_id="o", warehouse="A"), undo=Shipping.ship, pivot=True)  # E: call-overload
-        # Replies
-        stock: Receipt = await self.step(Inventory.reserve(order_id=order.id, sku=order.sku))  # E: assignment
-        print(stock.warehouse)  # E: attr-defined
-        one, two = await self.gather(self.step(charge), self.step(charge), self.step(charge))  # E: misc
-        # Options
-        await self.step(charge, retry=5)  # E: call-overload
-        await self.step(charge, retry=Retry(exhausted="ignore"))  # E: arg-type
-        await self.step(charge, start_to_close="5s")  # E: call-overload
-        await self.sleep("1 day")  # E: arg-type
-        return stock  # E: return-value
+        ship = Shipping.ship(order_id=order.id, warehouse="A")
+        await self.step(charge, undo=Payments.refund)  # E: undo that takes another request
+        await self.step(charge, undo=lambda r: Payments.charge(order_id=r.payment_id, cents=1))  # E: undo ignores None
+        await self.step(charge, undo=refund_known)  # E: undo function that does not take None
+        await self.step(charge, undo=lambda r: order)  # E: undo function that gives no call
+        await self.step(ship, undo=Shipping.ship, pivot=True)  # E: pivot with undo
+
+        stock: Receipt = await self.step(Inventory.reserve(order_id="o", sku="s"))  # E: wrong reply of a step
+        print(stock.warehouse)  # E: field that is not in the reply
+        one, two = await self.gather(self.step(charge), self.step(charge), self.step(ship))  # E: three results, not two
+
+        await self.step(charge, retry=5)  # E: retry that is none
+        await self.step(charge, retry=Retry(exhausted="ignore"))  # E: what there is not to do when exhausted
+        await self.step(charge, start_to_close="5s")  # E: duration that is text
+        await self.sleep("1 day")  # E: pause that is text
+        return stock  # E: wrong result of a saga
 
 
 def refund_known(receipt: Receipt) -> object:
@@ -41,67 +41,73 @@ def refund_known(receipt: Receipt) -> object:
 
 
 class OtherInput(Saga[Order, str]):
-    async def run(self, order: Receipt) -> str:  # E: override
+    async def run(self, order: Receipt) -> str:  # E: run takes another input than its saga
         return order.payment_id
 
 
 class OtherResult(Saga[Order, str]):
-    async def run(self, order: Order) -> int:  # E: override
+    async def run(self, order: Order) -> int:  # E: run gives another result than its saga
         return order.cents
 
 
 class MistakenPlan(Saga[Order, str]):
     order = takes(Order)
-    stock = step(Inventory.reserve(order_id=order.idd, sku=order.sku), undo=Inventory.release)  # E: attr-defined
-    paid = step(Payments.charge(order_id=order.id, cents=stock.warehouse))  # E: arg-type
-    other = step(Payments.charge(order_id=order.id, cents=1), undo=Payments.refund)  # E: call-overload
+    stock = step(Inventory.reserve(order_id=order.idd, sku=order.sku))  # E: wrong field in a reference to the input
+    paid = step(Payments.charge(order_id=order.id, cents=stock.warehouse))  # E: reference of another type
+    room = step(Inventory.reserve(order_id=order.id, sku=stock.shelf))  # E: wrong field in a reference to a reply
+    again = step(Payments.charge(order_id=order.id, cents=1), undo=Payments.refund)  # E: undo with another request
     wrong = step(
         Payments.charge(order_id=order.id, cents=1),
-        undo=Payments.refund(order_id=order.id, receipt=outcome(Reservation)),  # E: arg-type
+        undo=Payments.refund(order_id=order.id, receipt=outcome(Reservation)),  # E: outcome of another type
     )
-    final = step(Payments.charge(order_id="o", cents=1), undo=Payments.refund(order_id="o"), pivot=True)  # E: call-overload
-    result = step(Shipping.ship)  # E: call-overload
+    final = step(Shipping.ship(order_id="o", warehouse="A"), undo=Shipping.ship, pivot=True)  # E: pivot with undo
+    result = step(Shipping.ship)  # E: command not called
 
 
 payments = Participant(Payments)
-inventory = Participant(Payments.charge)  # E: arg-type
+inventory = Participant(Payments.charge)  # E: command instead of a service
 
 
-@payments.handles(Payments.charge)  # E: arg-type
+@payments.handles(Payments.charge)  # E: wrong request of an async handler
 async def charge_other(request: Reserve) -> Receipt:
     return Receipt(payment_id=request.sku)
 
 
-@payments.handles(Payments.charge)  # E: arg-type
+@payments.handles(Payments.charge)  # E: wrong request of a sync handler
+def charge_reservation(request: Reservation) -> Receipt:
+    return Receipt(payment_id=request.warehouse)
+
+
+@payments.handles(Payments.charge)  # E: wrong reply of a sync handler
 def charge_nothing(request: Charge) -> None:
     return None
 
 
-@payments.handles(Payments.charge)  # E: arg-type
+@payments.handles(Payments.charge)  # E: wrong reply of an async handler
 async def charge_later(request: Charge) -> str:
     return request.order_id
 
 
-@payments.handles(Payments.refund)  # E: arg-type
+@payments.handles(Payments.refund)  # E: second parameter that is no context
 def refund(request: Refund, context: Receipt) -> None:
     return None
 
 
-@payments.handles(Payments)  # E: arg-type
+@payments.handles(Payments)  # E: service instead of a command
 def refund_all(request: Refund, context: HandlerContext) -> None:
     return None
 
 
 async def main(client: Client) -> None:
-    handle = await client.start(Mistaken, ORDER.id)  # E: arg-type
-    await client.start(Mistaken(), ORDER)  # E: arg-type
+    await client.start(Mistaken, ORDER.id)  # E: wrong start input
+    await client.start(Mistaken(), ORDER)  # E: saga that is an object, not a class
     started = await client.start(Mistaken, ORDER)
-    number: int = await started.result()  # E: assignment
-    print(handle, number, started.result)
+    number: int = await started.result()  # E: wrong type of a result
+    await started.signal("paid", number)  # E: what a handle cannot do
 
 
-SagaTest(Mistaken).answer(Inventory.reserve, Receipt(payment_id="p"))  # E: arg-type
-SagaTest(Mistaken).answer(Inventory.release, True)  # E: arg-type
-SagaTest(Mistaken).fail("Payments.charge", "CardDeclined")  # E: arg-type
-SagaTest(Mistaken).run(Reserve(order_id="o-1", sku="tea"))  # E: arg-type
-SagaTest(Inventory)  # E: type-var
+SagaTest(Mistaken).answer(Inventory.reserve, Receipt(payment_id="p"))  # E: wrong test answer
+SagaTest(Mistaken).answer(Inventory.release, True)  # E: test answer where there is no reply
+SagaTest(Mistaken).fail("Payments.charge", "CardDeclined")  # E: command by its name
+SagaTest(Mistaken).run(Reserve(order_id="o-1", sku="tea"))  # E: wrong input of a test
+SagaTest(Inventory)  # E: service instead of a saga
