@@ -89,7 +89,7 @@ def outcome(model: type[R]) -> R | None:
 def step(
     call: Call[M, R],
     *,
-    undo: Undo[R, M] | None = None,
+    undo: Undo[M, R] | None = None,
     pivot: Literal[False] = False,
     retry: Retry | None = None,
     undo_retry: Retry | None = None,

@@ -19,7 +19,7 @@ from orchestrator.errors import DefinitionError
 from orchestrator.model.definition import Context, Definition, SleepRequest, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked, Together
 from orchestrator.model.events import RetryPolicy
-from orchestrator.service import Call, Command
+from orchestrator.service import Call, Command, Named
 
 I = TypeVar("I")  # noqa: E741 - input, beside O for output
 O = TypeVar("O")  # noqa: E741
@@ -34,7 +34,7 @@ E = TypeVar("E")
 Duration = float | timedelta
 """Seconds, or a timedelta."""
 
-Undo = Callable[[R | None], Call[Any, Any]] | Call[Any, Any] | Command[..., M, Any]
+Undo = Named[M, Any] | Call[Any, Any] | Callable[[R | None], Call[Any, Any]]
 """A command of the same service with the same request, a call, or a function from the reply (None: unknown)."""
 
 
@@ -148,7 +148,7 @@ class Saga(Generic[I, O]):
         self,
         call: Call[M, R],
         *,
-        undo: Undo[R, M] | None = None,
+        undo: Undo[M, R] | None = None,
         pivot: Literal[False] = False,
         retry: Retry | None = None,
         undo_retry: Retry | None = None,
@@ -171,7 +171,7 @@ class Saga(Generic[I, O]):
         self,
         call: Call[M, R],
         *,
-        undo: Undo[R, M] | None = None,
+        undo: Undo[M, R] | None = None,
         pivot: bool = False,
         retry: Retry | None = None,
         undo_retry: Retry | None = None,
@@ -187,7 +187,7 @@ class Saga(Generic[I, O]):
         Awaiting raises `StepFailed`.
         """
         command = call.command
-        if undo is not None and not isinstance(undo, Command | Call):
+        if undo is not None and not isinstance(undo, Named | Call):
             undo = self._apart(undo)
         undo_command, undo_payload = compile_undo(command, undo)
         if pivot and undo is not None:

@@ -37,7 +37,11 @@ class Call(Generic[M, R]):
         return data
 
 
-class Command(Generic[P, M, R]):
+class Named(Generic[M, R]):
+    """What `undo=` accepts of a command: its name. Uncallable, or type checkers would take a function for it."""
+
+
+class Command(Named[M, R], Generic[P, M, R]):
     """One thing a service can be asked. Calling it with the request's fields makes a `Call`."""
 
     def __init__(self, request: Callable[P, M], reply: type[R] | None) -> None:

@@ -27,7 +27,8 @@ class Mistaken(Saga[Order, str]):
 
         stock: Receipt = await self.step(Inventory.reserve(order_id="o", sku="s"))  # E: wrong reply of a step
         print(stock.warehouse)  # E: field that is not in the reply
-        one, two = await self.gather(self.step(charge), self.step(charge), self.step(ship))  # E: three results, not two
+        _, two = await self.gather(self.step(charge), self.step(charge), self.step(ship))  # E: three results, not two
+        print(two)
 
         await self.step(charge, retry=5)  # E: retry that is none
         await self.step(charge, retry=Retry(exhausted="ignore"))  # E: what there is not to do when exhausted
