@@ -215,24 +215,28 @@ def _distinct_commands(evidence: Evidence) -> int:
     return len(keys)
 
 
+GONE_AFTER_MS = 1_000
+"""An owner whose last accepted record is no younger than this after the kill is taken for the killed one."""
+
+
 def recovery_times(journal: Raw, killed_at_ms: int) -> dict[int, float]:
-    """For each partition that changed hands after the kill: seconds until its new owner's first accepted decision."""
+    """For each partition that the killed worker owned: seconds from the kill to its next owner's first decision."""
     found: dict[int, float] = {}
     for partition, records in journal.items():
         rule = Rule()
-        claimed = False
+        last_ms, claimed = 0, False
         for record in records:
             envelope = read_envelope(record.value)
             if not rule.accept(
                 envelope.kind, envelope.nonce, envelope.seq, envelope.prev_hash, record.offset, record.value or b""
             ):
                 continue
-            if record.timestamp_ms <= killed_at_ms:
-                continue
-            claimed = claimed or envelope.kind == Kind.CLAIM
             if claimed and envelope.kind == Kind.DECISION:
                 found[partition] = (record.timestamp_ms - killed_at_ms) / 1000
                 break
-            if envelope.kind == Kind.DECISION and not claimed:
-                break
+            if envelope.kind == Kind.CLAIM and record.timestamp_ms > killed_at_ms:
+                if last_ms > killed_at_ms + GONE_AFTER_MS:
+                    break
+                claimed = True
+            last_ms = record.timestamp_ms
     return found
