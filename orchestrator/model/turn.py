@@ -171,7 +171,7 @@ class Turn:
         if driver.finished and isinstance(driver.error, Exception) and not isinstance(driver.error, StepFailed | Abort):
             self.park_for_bug(driver.error)
             return
-        if not self._let_go(driver) or not self._take_requests(driver) or not self._let_go(driver):
+        if not self._take_requests(driver) or not self._let_go(driver):
             return
         if driver.finished:
             self._finish(driver)
@@ -219,14 +219,12 @@ class Turn:
         return True
 
     def _let_go(self, driver: Driver) -> bool:
-        """Ends what the code no longer waits for, as far as it was scheduled. False: the budget is used up."""
-        while driver.released:
-            sequence, after = driver.released[0]
-            if sequence > self.state.sequence:
-                return True
+        """Ends what the code no longer waits for. False: the budget is used up."""
+        for taken, (sequence, after) in enumerate(driver.released):
             if not self._release(sequence, after):
+                del driver.released[:taken]
                 return False
-            del driver.released[0]
+        driver.released.clear()
         return True
 
     def _scheduled(self, sequence: int, after: int, request: StepRequest) -> ev.StepScheduled:

@@ -227,6 +227,7 @@ class Play:
         self.execution = execution
         self.offset += 1
         self.journal.extend(events)
+        assert not any(isinstance(event, ev.ContinueDue) for event in events[:-1]), "nothing comes between"
         self.decisions.append(events)
         if replayed is not None:
             assert list(replayed[1]) == list(events), "a cold run decides otherwise"

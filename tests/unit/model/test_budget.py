@@ -241,6 +241,25 @@ def test_held_inputs_are_taken_in_parts_and_in_their_order() -> None:
     assert play.status is Status.COMPLETED
 
 
+def test_what_is_left_of_a_decision_comes_before_the_next_held_input() -> None:
+    class Following(Saga[None, None]):
+        async def run(self, _: None) -> None:
+            await self.gather(self.one(), self.step(Shop.reserve(what="b")))
+
+        async def one(self) -> None:
+            what = await self.step(Shop.reserve(what="a"))
+            await self.step(Shop.note(what=what))
+
+    play = Play(Following)
+    play.start()
+    play.lose_code()
+    play.do(1, "x" * (MAX_BYTES - 100))
+    play.do(2, "x")
+    play.find_code()
+    assert [event.sequence for event in play.of(ev.StepSucceeded)] == [1, 2]
+    assert play.names.index("ContinueDue") < play.names.index("StepSucceeded", play.names.index("StepSucceeded") + 1)
+
+
 def test_the_undos_of_many_unknown_steps_are_issued_in_parts() -> None:
     class Unsure(Saga[None, None]):
         async def run(self, _: None) -> None:

@@ -143,6 +143,22 @@ def test_a_refused_step_is_not_undone_and_an_unknown_one_is() -> None:
     assert play.step(3).cause == "canceled"
 
 
+def test_steps_that_were_let_go_of_together_are_undone_together() -> None:
+    class Mixed(Shopping):
+        async def run(self, _: None) -> None:
+            await self.get("a")
+            await self.gather(self.get("b"), self.get("c"), self.get("d"))
+
+    play = Play(Mixed)
+    play.start()
+    play.do(1, "x")
+    play.refuse(4)
+    assert play.undone == [3, 2]
+    play.undo(2)
+    play.undo(3)
+    assert play.undone == [3, 2, 1]
+
+
 def test_a_step_without_an_undo_is_left_as_it_is() -> None:
     class Bare(Shopping):
         async def run(self, _: None) -> None:
