@@ -90,7 +90,10 @@ def _move(state: SagaState, event: Any, due_ms: int | None = None) -> Step:
             insort(state.undo_stack, sequence)
         elif was in TO_UNDO:
             # Undone from the end, but for unknown ones that could not wait.
-            state.undo_stack.remove(sequence)
+            if state.undo_stack[-1] == sequence:
+                state.undo_stack.pop()
+            else:
+                state.undo_stack.remove(sequence)
     state.parked.pop(sequence, None)
     _set_due(state, sequence, due_ms)
     state.changed.add(sequence)

@@ -312,13 +312,17 @@ class Turn:
                 return
         if state.parked:
             return
-        stack = state.to_undo()
-        while stack:
-            step = state.steps[stack[-1]]
-            if any(state.steps[later].after >= step.ended for later in state.undo_open):
-                return
-            if not self._schedule_undo(step.sequence):
-                return
+        stack, steps = state.to_undo(), state.steps
+        if stack:
+            first = steps[stack[-1]]
+            if any(steps[later].after >= first.ended for later in state.undo_open):
+                return  # found at once where many are under way, which the maximum is not
+            latest = max((steps[later].after for later in state.undo_open), default=-1)
+            while stack:
+                step = steps[stack[-1]]
+                if latest >= step.ended or not self._schedule_undo(step.sequence):
+                    return
+                latest = max(latest, step.after)
         if not state.undo_open:
             self.execution.detach()
             self.emit(self._ending())
