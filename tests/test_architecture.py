@@ -60,7 +60,6 @@ THIRD_PARTY = {
     "fastavro": {"wire"},
     "orjson": {"wire", "config", "visibility", "http"},
     "pydantic": RIM,
-    "pydantic_settings": {"config"},
     "click": {"cli"},
     "prometheus_client": {"telemetry"},
     "starlette": {"http"},

@@ -14,7 +14,6 @@ NO_OFFSET = "ack without an offset"
 LOST = "record lost"
 LATE = "record lands after it was reported failed"
 SLOW = "acks withheld"
-HELD_GROUP = "group's word withheld"
 FAULTS = (LOST_ACK, NO_OFFSET, LOST, LATE, SLOW)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from random import Random
@@ -412,8 +411,3 @@ def _is_at_rest(state: SagaState) -> bool:
     if not state.parked:
         return False
     return all(sequence in state.parked for sequence in (*state.open, *state.undo_open))
-
-
-def describe(payload: bytes) -> str:
-    """A plan on one line, for reports."""
-    return json.dumps(json.loads(payload))
