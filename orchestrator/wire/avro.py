@@ -7,20 +7,17 @@ whole set. What was written under an older format names its schema by fingerprin
 from __future__ import annotations
 
 import json
-import types
 import typing
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass
-from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
-from operator import attrgetter
 from typing import Any
 
 import fastavro
 from fastavro.schema import fingerprint as avro_fingerprint
 from fastavro.schema import to_parsing_canonical_form
+
+from orchestrator.wire.compiled import DAMAGED, Read, Write, compile_record
 
 FORMAT = 1
 """The journal format this software writes."""
@@ -123,94 +120,27 @@ class DatumCodec:
         return typing.cast("dict[str, Any]", datum)
 
 
-Convert = Callable[[Any], Any]
+@cache
+def _compiled(cls: type, version: int) -> tuple[Write, Read]:
+    return compile_record(_flat(load_schema(cls.__name__, version)), cls)
 
 
 class Codec:
     """One dataclass, whose schema has the class's name and fields."""
 
     def __init__(self, cls: type, version: int = FORMAT) -> None:
-        self._datum = DatumCodec(cls.__name__, version)
-        self._to, self._from = _record(cls)
+        self._name = cls.__name__
+        self._write, self._read = _compiled(cls, version)
 
     def encode(self, value: Any) -> bytes:
-        return self._datum.encode(self._to(value))
+        return self._write(value)
 
     def decode(self, data: bytes) -> Any:
-        """Raises `UnreadableRecord`."""
-        datum = self._datum.decode(data)
+        """Raises `UnreadableRecord`, also if bytes are left over."""
         try:
-            return self._from(datum)
-        except (ValueError, TypeError, KeyError) as error:
-            raise UnreadableRecord(f"not a {self._datum.name}: {error}") from None
-
-
-@cache
-def _record(cls: type) -> tuple[Convert, Convert]:
-    hints = typing.get_type_hints(cls)
-    names = tuple(field.name for field in fields(cls))
-    converters = [(name, *_converters(hints[name])) for name in names]
-    outward = [(name, to) for name, to, _ in converters if to is not None]
-    inward = [(name, back) for name, _, back in converters if back is not None]
-    get = attrgetter(*names) if len(names) > 1 else None
-    single = names[0] if len(names) == 1 else None
-
-    def to_datum(value: Any) -> dict[str, Any]:
-        if get is not None:
-            datum = dict(zip(names, get(value), strict=True))
-        else:
-            datum = {single: getattr(value, single)} if single is not None else {}
-        for name, convert in outward:
-            datum[name] = convert(datum[name])
-        return datum
-
-    def from_datum(datum: dict[str, Any]) -> Any:
-        for name, convert in inward:
-            datum[name] = convert(datum[name])
-        return cls(**datum)
-
-    return to_datum, from_datum
-
-
-def _converters(hint: Any) -> tuple[Convert | None, Convert | None]:
-    """How a field's value becomes a datum and back; None where it stays as it is."""
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        options = [option for option in typing.get_args(hint) if option is not type(None)]
-        if len(options) > 1:
-            return _union(tuple(options))
-        to, back = _converters(options[0])
-        return to and _optional(to), back and _optional(back)
-    if origin is tuple:
-        items = typing.get_args(hint)
-        if items[-1:] == (Ellipsis,):
-            to, back = _converters(items[0])
-            return (
-                (lambda values: [to(value) for value in values]) if to else list,
-                (lambda values: tuple([back(value) for value in values])) if back else tuple,
-            )
-        return (lambda pair: {"name": pair[0], "value": pair[1]}), (lambda datum: (datum["name"], datum["value"]))
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return str, hint
-    if is_dataclass(hint):
-        return _record(typing.cast(type, hint))
-    return None, None
-
-
-def _optional(convert: Convert) -> Convert:
-    return lambda value: None if value is None else convert(value)
-
-
-def _union(options: tuple[type, ...]) -> tuple[Convert, Convert]:
-    outward = {option: (f"{NAMESPACE}.{option.__name__}", _record(option)[0]) for option in options}
-    inward = {f"{NAMESPACE}.{option.__name__}": _record(option)[1] for option in options}
-
-    def to_datum(value: Any) -> tuple[str, dict[str, Any]]:
-        name, convert = outward[type(value)]
-        return name, convert(value)
-
-    def from_datum(named: tuple[str, dict[str, Any]]) -> Any:
-        name, datum = named
-        return inward[name](datum)
-
-    return to_datum, from_datum
+            value, end = self._read(data, 0)
+        except DAMAGED as error:
+            raise UnreadableRecord(f"not a {self._name}: {type(error).__name__}: {error}") from None
+        if end != len(data):
+            raise UnreadableRecord(f"not a {self._name}: {len(data)} bytes instead of {end}")
+        return value

@@ -14,6 +14,9 @@ _CONNECT = "__connect.errors."
 _SPRING = "kafka_dlt-"
 _MAX_REASON_BYTES = 1024
 
+SHORTENED = ("saga-shortened", b"true")
+"""The only header of its own that a dead letter keeps whose key, value and headers the topic did not take."""
+
 
 def dead_letter_headers(
     record_topic: str,

@@ -7,6 +7,7 @@ A service that copies all headers of a command back into its reply and adds `out
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 MESSAGE_ID = "message-id"
 SAGA_ID = "saga-id"
@@ -59,6 +60,25 @@ class MalformedMessage(Exception):
 
 def read_headers(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     """Headers as text by lower-case name, the last of repeated ones. Raises `MalformedMessage`."""
+    given = tuple(headers)
+    raw = dict(given)
+    names = "".join(raw)
+    try:
+        # Nearly always every name comes once and in lower case, and every value is there and text.
+        size = len(names) + sum(map(len, raw.values()))  # type: ignore[arg-type]
+        found = dict(zip(raw, map(bytes.decode, raw.values()), strict=True))  # type: ignore[arg-type]
+        plain = len(raw) == len(given) and names == names.lower()
+    except (TypeError, UnicodeDecodeError):
+        plain = False
+    if not plain:
+        size, found = _read_any(given)
+    if size > MAX_HEADER_BYTES:
+        raise MalformedMessage(f"the headers have {size} bytes, at most {MAX_HEADER_BYTES}")
+    return found
+
+
+def _read_any(headers: Iterable[tuple[str, bytes | None]]) -> tuple[int, dict[str, str]]:
+    """Headers of tracing and connectors may be binary or repeated; only ours must be text."""
     size = 0
     found: dict[str, str] = {}
     for name, value in headers:
@@ -66,11 +86,14 @@ def read_headers(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
         try:
             found[name.lower()] = "" if value is None else value.decode()
         except UnicodeDecodeError:
-            # Foreign headers (tracing, connectors) may be binary; only ours must be text.
             found.pop(name.lower(), None)
-    if size > MAX_HEADER_BYTES:
-        raise MalformedMessage(f"the headers have {size} bytes, at most {MAX_HEADER_BYTES}")
-    return found
+    return size, found
+
+
+@lru_cache(maxsize=16_384)
+def header(name: str, value: str | int) -> tuple[str, bytes]:
+    """One header whose value comes again and again; others make their tuple themselves."""
+    return name, str(value).encode()
 
 
 def write_headers(values: Mapping[str, str | int | None]) -> list[tuple[str, bytes]]:
@@ -93,6 +116,8 @@ def whole_number(headers: Mapping[str, str], name: str, default: int | None = No
         if default is not None:
             return default
         raise MalformedMessage(f"header {name!r} is missing")
+    if len(value) <= 18 and value.isascii() and value.isdigit():
+        return int(value)
     digits = value.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
         raise MalformedMessage(f"header {name!r} must be a whole number, not {value[:40]!r}")
@@ -101,5 +126,7 @@ def whole_number(headers: Mapping[str, str], name: str, default: int | None = No
 
 def shorten(text: str, limit: int = MAX_ERROR_MESSAGE_BYTES) -> str:
     """Text cut to at most `limit` bytes of UTF-8."""
+    if len(text) * 4 <= limit:
+        return text
     encoded = text.encode()
     return text if len(encoded) <= limit else encoded[: limit - 3].decode(errors="ignore") + "…"

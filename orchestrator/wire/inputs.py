@@ -6,10 +6,10 @@ saga. A forwarded input is the original record with headers that say where it ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.model import messages as msg
+from orchestrator.model.frozen import frozen
 from orchestrator.model.messages import Outcome, Override, ReplyAddress
 from orchestrator.wire import headers as h
 from orchestrator.wire.headers import MalformedMessage
@@ -44,7 +44,7 @@ class Incoming(Protocol):
     def value(self) -> bytes | None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Passage:
     """How an internal message travelled: the partition that sent it and its number among those for this partition."""
 
@@ -80,7 +80,7 @@ def _saga_id(record: Incoming, headers: dict[str, str]) -> str:
             raise MalformedMessage("the key is not UTF-8; the saga id belongs there or into 'saga-id'") from None
     if not saga_id:
         raise MalformedMessage("no saga id: give it as the record's key or in the header 'saga-id'")
-    if "\0" in saga_id or len(saga_id.encode()) > MAX_SAGA_ID_BYTES:
+    if "\0" in saga_id or (len(saga_id) > MAX_SAGA_ID_BYTES // 4 and len(saga_id.encode()) > MAX_SAGA_ID_BYTES):
         raise MalformedMessage(f"a saga id has at most {MAX_SAGA_ID_BYTES} bytes and no NUL")
     return saga_id
 
@@ -116,7 +116,7 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
         reply_to = _reply_to(headers)
         if reply_to is None:
             raise MalformedMessage(f"to attach needs the header {h.REPLY_TO!r}")
-        return msg.Attach(saga_id, message_id, reply_to)
+        return msg.Attach(saga_id, message_id, reply_to, headers.get(h.SAGA_TYPE) or None)
     if kind == "cancel":
         return _cancel(saga_id, message_id, headers)
     raise MalformedMessage(f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is none of start, attach, cancel")
@@ -143,21 +143,24 @@ def _operation(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.I
     raise MalformedMessage(f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is no operation")
 
 
+_OUTCOMES = {outcome.value: outcome for outcome in Outcome}
+
+
 def _reply(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Reply:
     outcome = h.need(headers, h.OUTCOME)
-    if outcome not in Outcome._value2member_map_:
+    if outcome not in _OUTCOMES:
         raise MalformedMessage(f"header {h.OUTCOME!r} must be success, failure or retry, not {outcome[:40]!r}")
     direction = headers.get(h.DIRECTION, "do")
     if direction not in ("do", "undo"):
         raise MalformedMessage(f"header {h.DIRECTION!r} must be do or undo, not {direction[:40]!r}")
-    retry_after = h.whole_number(headers, h.RETRY_AFTER_MS, -1)
+    retry_after = h.whole_number(headers, h.RETRY_AFTER_MS, -1) if h.RETRY_AFTER_MS in headers else -1
     return msg.Reply(
         saga_id,
         h.need(headers, h.SAGA_RUN),
         h.whole_number(headers, h.STEP),
         direction == "undo",
         h.whole_number(headers, h.ATTEMPT, 1),
-        Outcome(outcome),
+        _OUTCOMES[outcome],
         record.value or b"",
         h.shorten(headers.get(h.ERROR_TYPE, ""), 256),
         h.shorten(headers.get(h.ERROR_MESSAGE, "")),

@@ -6,17 +6,18 @@ that does not know the fingerprint must not claim the partition, for a newer par
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from orchestrator.model.messages import Outcome
 from orchestrator.wire.avro import NAMESPACE, DatumCodec, UnreadableRecord, fingerprint
-from orchestrator.wire.commands import ReplyMessage
+from orchestrator.wire.commands import Ending, Postponed, ReplyMessage
 
 NONCE_BYTES = 16
 
 _CODEC = DatumCodec("LedgerRecord")
 _MARK = b"\xc3\x01" + fingerprint("LedgerRecord")
-_CLAIM, _OUTCOME, _RELEASE = (f"{NAMESPACE}.{name}" for name in ("LedgerClaim", "LedgerOutcome", "LedgerRelease"))
+_CLAIM, _RELEASE = (f"{NAMESPACE}.{name}" for name in ("LedgerClaim", "LedgerRelease"))
+_PENDING = "pending"
 
 
 class Claim(NamedTuple):
@@ -29,7 +30,10 @@ class Claim(NamedTuple):
 
 
 class Execution(NamedTuple):
-    """How one execution of a command ended, written under the claim at offset `claim`."""
+    """How one execution of a command ended, written under the claim at offset `claim`.
+
+    What was postponed is written as the outcome `pending` with the token as its payload.
+    """
 
     claim: int
     saga_id: str
@@ -37,7 +41,7 @@ class Execution(NamedTuple):
     sequence: int
     undo: bool
     attempt: int
-    reply: ReplyMessage
+    reply: Ending
 
 
 class Release(NamedTuple):
@@ -50,26 +54,69 @@ class Release(NamedTuple):
 def write_record(body: Claim | Execution | Release) -> bytes:
     """One ledger record as bytes."""
     if isinstance(body, Execution):
-        reply = body.reply
-        datum: tuple[str, dict[str, Any]] = (
-            _OUTCOME,
-            {
-                "claim": body.claim,
-                "saga_id": body.saga_id,
-                "run": body.run,
-                "sequence": body.sequence,
-                "undo": body.undo,
-                "attempt": body.attempt,
-                "outcome": reply.outcome.value,
-                "payload": reply.payload,
-                "error_type": reply.error_type,
-                "error_message": reply.error_message,
-                "retry_after_ms": reply.retry_after_ms,
-            },
-        )
+        return _write_execution(body)
+    return _MARK + _CODEC.encode({"body": (_CLAIM if isinstance(body, Claim) else _RELEASE, body._asdict())})
+
+
+def _write_execution(body: Execution) -> bytes:
+    """By hand what the codec would write, in a quarter of the time: there is one for every command."""
+    claim, saga_id, run, sequence, undo, attempt, reply = body
+    outcome: str
+    if isinstance(reply, Postponed):
+        outcome, payload, error_type, error_message, retry_after_ms = _PENDING, reply.token, "", "", None
     else:
-        datum = (_CLAIM if isinstance(body, Claim) else _RELEASE, body._asdict())
-    return _MARK + _CODEC.encode({"body": datum})
+        outcome, payload, error_type, error_message, retry_after_ms = reply
+    saga_bytes, run_bytes = saga_id.encode(), run.encode()
+    return b"".join(
+        (
+            _EXECUTION_MARK,
+            _long(claim),
+            _long(len(saga_bytes)),
+            saga_bytes,
+            _long(len(run_bytes)),
+            run_bytes,
+            _long(sequence),
+            _TRUE if undo else _ZERO,
+            _long(attempt),
+            _OUTCOMES[outcome],
+            _long(len(payload)),
+            payload,
+            _text(error_type) if error_type else _ZERO,
+            _text(error_message) if error_message else _ZERO,
+            _ZERO if retry_after_ms is None else _SECOND + _long(retry_after_ms),
+        )
+    )
+
+
+def _long(number: int) -> bytes:
+    """Avro's zigzag and variable-length encoding."""
+    if 0 <= number < _KNOWN:
+        return _LONGS[number]
+    return _encode_long(number)
+
+
+def _encode_long(number: int) -> bytes:
+    rest = number << 1 if number >= 0 else ~(number << 1)
+    encoded = bytearray()
+    while rest >= 0x80:
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return _long(len(encoded)) + encoded
+
+
+_KNOWN = 1024
+_LONGS = [_encode_long(number) for number in range(_KNOWN)]
+_ZERO, _TRUE, _SECOND = b"\x00", b"\x01", b"\x02"
+"""Also an empty text, and the first and the second of two alternatives."""
+_OUTCOMES = {outcome: _text(outcome) for outcome in (*(each.value for each in Outcome), _PENDING)}
+_EXECUTION_MARK = _MARK + _ZERO
+"""The schema's mark, and the first of the body's alternatives."""
 
 
 def read_record(value: bytes | None) -> Claim | Execution | Release:
@@ -81,13 +128,17 @@ def read_record(value: bytes | None) -> Claim | Execution | Release:
         return Claim(**fields)
     if name == _RELEASE:
         return Release(**fields)
-    try:
-        outcome = Outcome(fields["outcome"])
-    except ValueError as error:
-        raise UnreadableRecord(f"not a ledger record this software knows: {error}") from None
-    reply = ReplyMessage(
-        outcome, fields["payload"], fields["error_type"], fields["error_message"], fields["retry_after_ms"]
-    )
+    reply: Ending
+    if fields["outcome"] == _PENDING:
+        reply = Postponed(fields["payload"])
+    else:
+        try:
+            outcome = Outcome(fields["outcome"])
+        except ValueError as error:
+            raise UnreadableRecord(f"not a ledger record this software knows: {error}") from None
+        reply = ReplyMessage(
+            outcome, fields["payload"], fields["error_type"], fields["error_message"], fields["retry_after_ms"]
+        )
     return Execution(
         fields["claim"],
         fields["saga_id"],

@@ -6,7 +6,8 @@ the fields below, payloads as text of one character a byte. It costs a fifth of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any
 
@@ -64,7 +65,8 @@ _RUN_PLAIN = (
     "undos_skipped",
 )
 _run_plain = attrgetter(*_RUN_PLAIN)
-_policy = attrgetter(*RetryPolicy.__slots__)
+_POLICY = tuple(field.name for field in fields(RetryPolicy))
+_policy = attrgetter(*_POLICY)
 
 
 def write_step(step: Step) -> bytes:
@@ -98,7 +100,7 @@ def read_step(sequence: int, data: bytes) -> Step:
 
 
 def _read_policy(values: list[Any]) -> RetryPolicy:
-    policy = dict(zip(RetryPolicy.__slots__, values, strict=True))
+    policy = dict(zip(_POLICY, values, strict=True))
     policy["non_retryable_error_types"] = tuple(policy["non_retryable_error_types"])
     return RetryPolicy(**policy)
 
@@ -168,7 +170,7 @@ class StoredPartition:
     expected_seq: int = 0
     chain: bytes = NO_HASH
     incarnation: int = 0
-    input_positions: dict[str, int] = field(default_factory=dict)
+    input_positions: Mapping[str, int] = field(default_factory=dict)
     internal_taken: dict[str, int] = field(default_factory=dict)
     internal_sent: dict[str, int] = field(default_factory=dict)
     effects_sent: int = -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from typing import Any
@@ -33,6 +34,8 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
         if arguments[-1:] == (Ellipsis,):
             return st.lists(values_of(arguments[0]), max_size=3).map(tuple)
         return st.tuples(*[values_of(argument) for argument in arguments])
+    if origin is Mapping:
+        return st.dictionaries(values_of(arguments[0]), values_of(arguments[1]), max_size=3)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return st.sampled_from(hint)
     assert is_dataclass(hint), hint
