@@ -274,4 +274,14 @@ class Admin(Protocol):
     ) -> dict[TopicPartition, tuple[int, int]]:
         """For each partition its (log start, end) offsets."""
 
+    def offsets_at(
+        self, partitions: Sequence[TopicPartition], timestamp_ms: int, timeout_s: float = 10.0
+    ) -> dict[TopicPartition, int]:
+        """For each partition the offset of the first record of that time or later, or the end if there is none."""
+
+    def committed(
+        self, group: str, partitions: Sequence[TopicPartition], timeout_s: float = 10.0
+    ) -> dict[TopicPartition, int]:
+        """The offsets that a group has committed; a partition without one is absent."""
+
     def close(self) -> None: ...

@@ -7,13 +7,28 @@ from concurrent.futures import Future, wait
 from threading import Event
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import (
+    OFFSET_INVALID,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+)
 
 from orchestrator.log import base
+from orchestrator.log.acl import Acl
 from orchestrator.log.base import AdminFailed, Failure, TopicSpec, TopicState
+from orchestrator.log.kafka_acls import acl_of, binding_of, filter_of
 from orchestrator.log.kafka_config import Raw, admin_config, refused
-from orchestrator.log.kafka_failure import failure_of
+from orchestrator.log.kafka_failure import explain, failure_of
 
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -26,7 +41,8 @@ class KafkaAdmin:
 
     def __init__(self, bootstrap_servers: str, *, common: Raw) -> None:
         try:
-            self._client: AdminClient = AdminClient(admin_config(bootstrap_servers, common))
+            self._config = admin_config(bootstrap_servers, common)
+            self._client: AdminClient = AdminClient(self._config)
         except KafkaException as error:
             raise refused(error) from error
 
@@ -37,12 +53,15 @@ class KafkaAdmin:
             self._client.describe_topics(TopicCollection(list(names)), request_timeout=timeout_s),
             timeout_s,
             ignored=(KafkaError.UNKNOWN_TOPIC_OR_PART,),
+            told=self._told("Describe"),
         )
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in found]
         settings = {}
         if resources:
             answers = self._client.describe_configs(resources, request_timeout=timeout_s)
-            for resource, entries in _results(answers, timeout_s, ignored=(KafkaError.UNKNOWN_TOPIC_OR_PART,)).items():
+            told = self._told("DescribeConfigs")
+            entries_of = _results(answers, timeout_s, ignored=(KafkaError.UNKNOWN_TOPIC_OR_PART,), told=told)
+            for resource, entries in entries_of.items():
                 settings[resource.name] = {name: entry.value for name, entry in entries.items()}
         return {
             name: TopicState(
@@ -64,12 +83,20 @@ class KafkaAdmin:
             self._client.create_topics(wanted, operation_timeout=timeout_s, request_timeout=timeout_s),
             timeout_s,
             ignored=(KafkaError.TOPIC_ALREADY_EXISTS,),
+            told=self._told("Create"),
         )
         # The controller has them; wait for their leaders to answer for them.
         keys = [
             (spec.name, partition) for spec in topics if spec.name in created for partition in range(spec.partitions)
         ]
-        _retried(lambda left: self._offsets(keys, _LATEST, left), timeout_s)
+        named = TopicCollection([spec.name for spec in topics])
+
+        def there(left: float) -> None:
+            # The library believes what it saw before, and asks old leaders, until it is made to look again.
+            _results(self._client.describe_topics(named, request_timeout=left), left)
+            self._offsets(keys, _LATEST, left)
+
+        _retried(there, timeout_s)
 
     def delete(self, names: Sequence[str], timeout_s: float = 30.0) -> None:
         if not names:
@@ -103,9 +130,54 @@ class KafkaAdmin:
         ends = self._offsets(partitions, _LATEST, timeout_s)
         return {key: (starts[key], ends[key]) for key in partitions}
 
+    def offsets_at(
+        self, partitions: Sequence[base.TopicPartition], timestamp_ms: int, timeout_s: float = 10.0
+    ) -> dict[base.TopicPartition, int]:
+        # Asked first: a record that comes in between is later than the time, but not before the end.
+        ends = self._offsets(partitions, _LATEST, timeout_s)
+        found = self._offsets(partitions, OffsetSpec.for_timestamp(max(0, timestamp_ms)), timeout_s)
+        return {key: ends[key] if found[key] < 0 else found[key] for key in partitions}
+
+    def committed(
+        self, group: str, partitions: Sequence[base.TopicPartition], timeout_s: float = 10.0
+    ) -> dict[base.TopicPartition, int]:
+        if not partitions:
+            return {}
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*key) for key in partitions])
+        answers = self._client.list_consumer_group_offsets([asked], request_timeout=timeout_s)
+        found = _results(answers, timeout_s, told=self._told("Describe", "group"))[group].topic_partitions or []
+        return {(item.topic, item.partition): item.offset for item in found if item.offset >= 0}
+
+    def permissions(self, principal: str, timeout_s: float = 10.0) -> set[Acl]:
+        """What the principal may do by permissions of our kind: on a resource by its whole name, from any host.
+
+        Those of other kinds and for other operations are left out. Who may not ask is told of none. Raises
+        `AdminFailed`.
+        """
+        asked = self._client.describe_acls(filter_of(principal), request_timeout=timeout_s)
+        found = _results({principal: asked}, timeout_s)[principal]
+        return {acl for acl in map(acl_of, found) if acl is not None}
+
+    def permit(self, acls: Sequence[Acl], timeout_s: float = 10.0) -> None:
+        """Gives permissions; one that exists is no failure. Raises `AdminFailed`, then some may have been given."""
+        if acls:
+            created = self._client.create_acls([binding_of(acl) for acl in acls], request_timeout=timeout_s)
+            _results(created, timeout_s, told=self._told("Alter"))
+
     def close(self) -> None:
         # The library has no call for it; the client ends with its last reference.
         del self._client
+
+    def _told(self, operation: str, kind: str = "topic") -> _Told:
+        """Tells of a failure on a topic or group or, where it is about permissions, on the cluster."""
+
+        def told(key: Any, error: KafkaError) -> str:
+            if isinstance(key, AclBinding):
+                return explain(error, f"{operation} on the cluster", self._config)
+            name = key.name if isinstance(key, ConfigResource) else key
+            return f"{name}: {explain(error, f'{operation} on {kind} {name}', self._config)}"
+
+        return told
 
     def _offsets(
         self, partitions: Sequence[base.TopicPartition], spec: OffsetSpec, timeout_s: float
@@ -114,18 +186,41 @@ class KafkaAdmin:
             return {}
         wanted = {TopicPartition(*key): spec for key in partitions}
         try:
-            found = _results(self._client.list_offsets(wanted, request_timeout=timeout_s), timeout_s)
+            return self._offsets_once(wanted, timeout_s)
         except AdminFailed as error:
             if error.failure is not Failure.UNKNOWN_TOPIC:
                 raise
             # The library remembers for minutes what it once saw missing, and does not look again unless made to.
             topics = TopicCollection(sorted({topic for topic, _ in partitions}))
             _results(self._client.describe_topics(topics, request_timeout=timeout_s), timeout_s)
-            found = _results(self._client.list_offsets(wanted, request_timeout=timeout_s), timeout_s)
-        return {(key.topic, key.partition): answer.offset for key, answer in found.items()}
+        return self._offsets_once(wanted, timeout_s)
+
+    def _offsets_once(
+        self, wanted: dict[TopicPartition, OffsetSpec], timeout_s: float
+    ) -> dict[base.TopicPartition, int]:
+        answers = _results(self._client.list_offsets(wanted, request_timeout=timeout_s), timeout_s)
+        found = {(key.topic, key.partition): answer.offset for key, answer in answers.items()}
+        for (topic, partition), offset in found.items():
+            # Where a leader did not answer in time the library gives no error but this.
+            if offset == OFFSET_INVALID:
+                raise AdminFailed(Failure.UNKNOWN_OUTCOME, f"{topic}-{partition}: its leader did not answer")
+        return found
 
 
-def _results(futures: Mapping[Any, Future[Any]], timeout_s: float, ignored: Iterable[int] = ()) -> dict[Any, Any]:
+_Told = Callable[[Any, KafkaError], str]
+"""What is said of a failure, given what it was about."""
+
+
+def _tell(key: Any, error: KafkaError) -> str:
+    return f"{key}: {error.str()}"
+
+
+def _results(
+    futures: Mapping[Any, Future[Any]],
+    timeout_s: float,
+    ignored: Iterable[int] = (),
+    told: _Told = _tell,
+) -> dict[Any, Any]:
     """Waits for all and returns their values, without those that failed by an ignored code."""
     # The request's own timeout comes first; this one only guards against an answer that never comes.
     _, late = wait(futures.values(), timeout_s + 1.0)
@@ -139,15 +234,15 @@ def _results(futures: Mapping[Any, Future[Any]], timeout_s: float, ignored: Iter
         elif not isinstance(error, KafkaException):
             raise AdminFailed(Failure.UNKNOWN_OUTCOME, repr(error)) from error
         elif error.args[0].code() not in ignored:
-            raise _failed(key, error)
+            raise _failed(key, error, told)
     return values
 
 
-def _failed(key: Any, error: KafkaException) -> AdminFailed:
+def _failed(key: Any, error: KafkaException, told: _Told = _tell) -> AdminFailed:
     cause: KafkaError = error.args[0]
     # That no partition of the question has a leader is how the library says that it does not know the topic.
     failure = Failure.UNKNOWN_TOPIC if cause.code() == KafkaError._NOENT else failure_of(cause)
-    return AdminFailed(failure, f"{key}: {cause.str()}")
+    return AdminFailed(failure, told(key, cause))
 
 
 def _retried(call: Callable[[float], Any], timeout_s: float) -> None:

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from orchestrator.log.base import Delivery, LogFull
 from orchestrator.log.kafka_config import LOGGER, Raw, producer_config, refused
-from orchestrator.log.kafka_failure import failure_of
+from orchestrator.log.kafka_failure import explain, failure_of
 
 _POLL_S = 0.2
 """How long the thread sleeps in the library when nothing happens; a report wakes it at once."""
@@ -24,8 +24,9 @@ class KafkaAppender:
     """Appends by one producer. Give journals and effects one each: its errors concern all its partitions.
 
     `wake` is set whenever `poll` has something. At most `bound` records have an outcome yet to be polled; each is
-    tried for `delivery_timeout_ms`. A record larger than `message.max.bytes` (1,000,000) is TOO_LARGE at once. Topics
-    must allow 512 bytes more than that, or the broker refuses a whole batch after the next one has landed.
+    tried for `delivery_timeout_ms`. A record of more than 5,000,000 bytes is TOO_LARGE at once, one that its topic does
+    not take after a round trip. Batches of several records end at 1,000,000 bytes; topics must allow 512 bytes more
+    than that, or the broker refuses a whole batch after the next one has landed.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class KafkaAppender:
         config = producer_config(
             bootstrap_servers, common, producer, delivery_timeout_ms=delivery_timeout_ms, bound=bound
         )
+        self._config = config
         try:
             self._producer: Producer | None = Producer(config)
         except KafkaException as error:
@@ -55,7 +57,7 @@ class KafkaAppender:
         self._drained = Event()
         self._stopped = Event()
         # Bound once: these run for every record.
-        self._report_of = partial(partial, _reporter(self._done, wake))
+        self._report_of = partial(partial, _reporter(self._done, wake, config))
         self._thread = Thread(target=self._run, args=(self._producer,), name="kafka-appender", daemon=True)
         self._thread.start()
 
@@ -79,11 +81,12 @@ class KafkaAppender:
         except BufferError as error:
             raise LogFull("the producer's queue is at its bound of bytes") from error
         except KafkaException as error:
-            self._refuse(token, error.args[0])
+            self._refuse(token, topic, error.args[0])
         self._taken += 1
 
-    def _refuse(self, token: Any, error: KafkaError) -> None:
-        self._done.append(Delivery(token, None, 0, failure_of(error), error.str()))
+    def _refuse(self, token: Any, topic: str, error: KafkaError) -> None:
+        why = explain(error, f"Write on topic {topic}", self._config)
+        self._done.append(Delivery(token, None, 0, failure_of(error), why))
         self._wake.set()
 
     def poll(self) -> list[Delivery]:
@@ -126,7 +129,7 @@ def _refuse_closed(*arguments: Any, **named: Any) -> None:
     raise RuntimeError("the appender is closed")
 
 
-def _reporter(done: deque[Delivery], wake: Event) -> Any:
+def _reporter(done: deque[Delivery], wake: Event, config: Raw) -> Any:
     """The function called for every delivery report, with the record's token bound before the library's arguments."""
     append, awake, rouse = done.append, wake.is_set, wake.set
 
@@ -137,7 +140,8 @@ def _reporter(done: deque[Delivery], wake: Event) -> Any:
                 offset = None
             append(_make(Delivery, (token, offset, message.timestamp()[1], None, "")))
         else:
-            append(Delivery(token, None, 0, failure_of(error), error.str()))
+            why = explain(error, f"Write on topic {message.topic()}", config)
+            append(Delivery(token, None, 0, failure_of(error), why))
         if not awake():
             rouse()
 

@@ -54,6 +54,7 @@ _REPORTED = "outcomes and errors are reported by polling, all of them"
 _GROUP = "the group's name, protocol and membership are the worker's"
 _POSITIONS = "positions come from the journal; group offsets are never used to start reading"
 _INTEGRITY = "every record is read and its checksum verified"
+_SIZES = "a topic refuses a larger batch whole, after the next one has landed; dead letters are larger than any input"
 _AUTO_CREATED = "topics are planned and created on purpose, never by mention"
 
 PROTECTED: Mapping[str, str] = {
@@ -68,6 +69,8 @@ PROTECTED: Mapping[str, str] = {
     "message.send.max.retries": _IDEMPOTENT,
     "enable.gapless.guarantee": "one record's failure would end the producer for all partitions",
     "queuing.strategy": _IDEMPOTENT,
+    "batch.size": _SIZES,
+    "message.max.bytes": _SIZES,
     "produce.offset.report": _REPORTED,
     "transactional.id": _TRANSACTIONS,
     "transaction.timeout.ms": _TRANSACTIONS,
@@ -117,6 +120,10 @@ _PRODUCER: Raw = {
     "max.in.flight.requests.per.connection": 5,
     # Waiting for more is the journal writer's affair: it gathers while a batch is unacknowledged.
     "linger.ms": 0,
+    # A batch ends here, unless its one record is larger: so what is small never shares the refusal of a large one.
+    "batch.size": 1_000_000,
+    # The largest record is a dead letter: 4 MiB as foreign clients may send, and why. Others are checked where made.
+    "message.max.bytes": 5_000_000,
     "queue.buffering.max.kbytes": 256 << 10,
     "retry.backoff.ms": 50,
     "retry.backoff.max.ms": 500,
@@ -143,6 +150,12 @@ _CONSUMER: Raw = {
     "fetch.error.backoff.ms": 100,
 }
 
+ASKING: Raw = {
+    # The library remembers for minutes who led a partition, and asks a broker that is gone until it is told otherwise.
+    # Clients that read or write are told by their errors; those that only ask now and then look for themselves.
+    "topic.metadata.refresh.interval.ms": 1_000,
+}
+
 
 def producer_config(
     bootstrap_servers: str, common: Raw, producer: Raw, *, delivery_timeout_ms: int, bound: int
@@ -159,7 +172,7 @@ def consumer_config(bootstrap_servers: str, common: Raw, consumer: Raw, *, group
 
 def admin_config(bootstrap_servers: str, common: Raw) -> dict[str, Any]:
     """Settings of an administrative client."""
-    return _merge(bootstrap_servers, {}, common, {})
+    return _merge(bootstrap_servers, ASKING, common, {})
 
 
 def check(block: str, raw: Raw) -> None:

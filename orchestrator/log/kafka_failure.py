@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from confluent_kafka import KafkaError
 
 from orchestrator.log.base import Failure
@@ -34,3 +37,17 @@ def failure_of(error: KafkaError) -> Failure:
     if error.fatal():
         return Failure.FATAL
     return _FAILURES.get(error.code(), Failure.UNKNOWN_OUTCOME)
+
+
+def explain(error: KafkaError, need: str, config: Mapping[str, Any]) -> str:
+    """What the library says and, where a permission is missing, who needs it: such as `Read on topic saga.inbox`."""
+    if _FAILURES.get(error.code()) is not Failure.UNAUTHORIZED:
+        return error.str()
+    # Its own text may hold the whole request.
+    return f"{KafkaError(error.code()).str()}: {lacking(need, config)}"
+
+
+def lacking(need: str, config: Mapping[str, Any]) -> str:
+    """Who needs a permission, by the client's settings."""
+    user = config.get("sasl.username")
+    return f"{f'User:{user}' if user else 'this client'} needs {need}, see `saga acls`"

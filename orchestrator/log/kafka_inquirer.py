@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from orchestrator.log import base
 from orchestrator.log.base import Ends, Failure
-from orchestrator.log.kafka_config import LOGGER
+from orchestrator.log.kafka_config import ASKING, LOGGER
 from orchestrator.log.kafka_failure import failure_of
 from orchestrator.log.kafka_poller import Cursor
 
@@ -41,13 +41,13 @@ class Question:
 
 
 class Inquirer:
-    """Answers questions by `Ends`, handed to `post`, and hands cursors of missing partitions to `give_up`.
+    """Answers questions by `Ends`, handed to `post`, and hands cursors of partitions not to be seen to `give_up`.
 
     The thread starts with the first wish.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], post: Callable[[Ends], None], give_up: Callable[[Cursor], None]
+        self, config: Mapping[str, Any], post: Callable[[Ends], None], give_up: Callable[[Cursor, Failure], None]
     ) -> None:
         self._config = config
         self._post = post
@@ -71,7 +71,7 @@ class Inquirer:
             self._thread.join()
 
     def _run(self) -> None:
-        consumer = Consumer(dict(self._config))
+        consumer = Consumer({**self._config, **ASKING})
         while (batch := self._batch()) is not None:
             try:
                 # Serves the client's log lines, which would pile up.
@@ -108,10 +108,10 @@ class Inquirer:
         _, failures, _ = _request(consumer, False, {cursor.key for cursor in cursors})
         for cursor in cursors:
             looks = self._looks.pop(cursor, 0) + 1
-            if failures.get(cursor.key) is not Failure.UNKNOWN_TOPIC:
+            if failures.get(cursor.key) not in (Failure.UNKNOWN_TOPIC, Failure.UNAUTHORIZED):
                 continue
             if looks >= _LOOKS:
-                self._give_up(cursor)
+                self._give_up(cursor, _why_unseen(consumer, cursor.topic))
             else:
                 self._looks[cursor] = looks
                 again = Timer(_LOOK_S, self._wishes.put, (cursor,))
@@ -126,6 +126,16 @@ class Inquirer:
             metadata = {key: _metadata(item) for key, item in mine.items()} if committed else {}
             offsets = {key: item.offset for key, item in mine.items()}
             self._post(Ends(question.token, offsets, failure, metadata, detail if failure is not None else ""))
+
+
+def _why_unseen(consumer: Consumer, topic: str) -> Failure:
+    """Whether a topic is missing or may not be seen: of one that may not, the library also says that it is unknown."""
+    try:
+        error = consumer.list_topics(topic, _TIMEOUT_S).topics[topic].error
+    except KafkaException:
+        error = None
+    hidden = error is not None and failure_of(error) is Failure.UNAUTHORIZED
+    return Failure.UNAUTHORIZED if hidden else Failure.UNKNOWN_TOPIC
 
 
 def _metadata(item: TopicPartition) -> str:

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from orchestrator.log import base
 from orchestrator.log.base import Committed, Failure, Granted, Happening, Headers, ReadFailed, Record, Revoked
 from orchestrator.log.kafka_config import LOGGER
-from orchestrator.log.kafka_failure import failure_of
+from orchestrator.log.kafka_failure import explain, failure_of, lacking
 
 _POLL_S = 0.01
 """Sleep in the library while nothing comes: the longest a command waits. A hundred idle polls a second cost 0.3 %."""
@@ -86,6 +86,7 @@ class Poller:
         self._put_records = 0
         self._put_bytes = 0
         self._wake = wake
+        self._config = config
         self._consumer = Consumer({**config, "on_commit": self._on_commit})
         self._commands: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._live: dict[base.TopicPartition, Cursor] = {}
@@ -213,10 +214,14 @@ class Poller:
         if failure is Failure.FATAL:
             self._fail_all(error)
         elif failure is Failure.UNAUTHORIZED and cursor is None:
-            self.post(ReadFailed("", -1, failure, error.str()))
+            of_group = error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+            # The library asks after the group it was named, also where nobody joins it.
+            if self.grouped or not of_group:
+                what = f"group {self._config['group.id']}" if of_group else f"topic {message.topic()}"
+                self.post(ReadFailed("", -1, failure, explain(error, f"Read on {what}", self._config)))
         elif failure is not Failure.UNKNOWN_OUTCOME and cursor is not None:
             self._drop(cursor)
-            self.post(cursor.failed(failure, error.str()))
+            self.post(cursor.failed(failure, explain(error, f"Read on topic {cursor.topic}", self._config)))
         else:
             # The library goes on by itself where it was.
             LOGGER.warning("reading %s: %s", message.topic(), error.str())
@@ -252,11 +257,13 @@ class Poller:
         if self._live.get(cursor.key) is cursor:
             self._drop(cursor)
 
-    def give_up(self, cursor: Cursor) -> None:
-        """Ends reading for a cursor whose partition does not exist: the library would wait for it without a word."""
+    def give_up(self, cursor: Cursor, failure: Failure) -> None:
+        """Ends reading for a cursor whose partition is not to be seen: the library would wait for it without a word."""
         if self._live.get(cursor.key) is cursor:
             self._drop(cursor)
-            self.post(cursor.failed(Failure.UNKNOWN_TOPIC, "it does not exist"))
+            hidden = failure is Failure.UNAUTHORIZED
+            why = lacking(f"Read on topic {cursor.topic}", self._config) if hidden else "it does not exist"
+            self.post(cursor.failed(failure, why))
 
     def set_paused(self, cursor: Cursor, paused: bool) -> None:
         """Pauses or resumes what the cursor reads."""

@@ -12,7 +12,6 @@ from threading import Event
 from typing import Any
 
 from orchestrator.log.base import (
-    AdminFailed,
     Committed,
     Delivery,
     Ends,
@@ -27,6 +26,7 @@ from orchestrator.log.base import (
     TopicSpec,
     TopicState,
 )
+from orchestrator.log.memory_admin import MemoryAdmin
 from orchestrator.log.memory_group import Group
 from orchestrator.log.memory_link import Link, Sent
 
@@ -49,12 +49,12 @@ _make = tuple.__new__
 class Partition:
     """One partition: `records[0]` has offset `start`, no record takes more than `limit` bytes."""
 
-    __slots__ = ("limit", "records", "start", "wakes")
+    __slots__ = ("cursors", "limit", "records", "start")
 
     def __init__(self, limit: int) -> None:
         self.records: list[Record] = []
-        self.wakes: list[Event] = []
-        """The events of the readers that have it assigned, set by every append."""
+        self.cursors: list[_Cursor] = []
+        """Of the readers that have it assigned."""
         self.start = 0
         self.limit = limit
 
@@ -62,6 +62,11 @@ class Partition:
     def end(self) -> int:
         """The offset the next record will get."""
         return self.start + len(self.records)
+
+    def stir(self) -> None:
+        """Something has changed: whoever reads it looks at it in the next poll."""
+        for cursor in self.cursors:
+            cursor.stir()
 
 
 class MemoryLog:
@@ -130,8 +135,9 @@ class MemoryLog:
         state = self.topics.pop(name, None)
         if state is not None:
             for partition in range(state.partitions):
-                for wake in self.partitions.pop((name, partition)).wakes:
-                    wake.set()
+                self.partitions.pop((name, partition)).stir()
+                for group in self._groups.values():
+                    group.offsets.pop((name, partition), None)
             self._balance()
 
     def _balance(self) -> None:
@@ -171,14 +177,14 @@ class MemoryAppender:
             self._report(Delivery(token, None, 0, Failure.UNKNOWN_TOPIC, f"{topic}-{partition}"))
             return
         size = len(value or b"") + len(key or b"")
-        if headers:
-            size += sum(len(name) + len(content) for name, content in headers)
+        for name, content in headers:
+            size += len(name) + len(content)
         if size > target.limit:
             self._report(Delivery(token, None, 0, Failure.TOO_LARGE, f"{size} bytes, at most {target.limit}"))
             return
         if self._link is not None:
             self._on_way += 1
-            self._link.append(Sent(topic, partition, key, value, headers, token, self._land, self._arrive))
+            self._link.append(Sent(topic, partition, key, value, headers, token, self))
             return
         records = target.records
         offset = target.start + len(records)
@@ -187,8 +193,7 @@ class MemoryAppender:
         done.append(_make(Delivery, (token, offset, now, None, "")))
         if self._wake is not None:
             self._wake.set()
-        for wake in target.wakes:
-            wake.set()
+        target.stir()
 
     def poll(self) -> list[Delivery]:
         done = self._done
@@ -205,22 +210,24 @@ class MemoryAppender:
         self._closed = True
         return self._on_way
 
-    def _land(self, sent: Sent) -> None:
+    def land(self, sent: Sent) -> None:
+        """What a link held back reaches the log."""
         target = self.log.partitions.get((sent.topic, sent.partition))
-        sent.timestamp_ms = self.log.clock()
+        sent.timestamp_ms = now = self.log.clock()
         if target is None:
             sent.failure = Failure.UNKNOWN_TOPIC
             return
-        sent.offset = target.end
-        target.records.append(
-            Record(sent.topic, sent.partition, sent.offset, sent.timestamp_ms, sent.key, sent.value, sent.headers)
-        )
-        for wake in target.wakes:
-            wake.set()
+        records = target.records
+        sent.offset = offset = target.start + len(records)
+        records.append(_make(Record, (sent.topic, sent.partition, offset, now, sent.key, sent.value, sent.headers)))
+        target.stir()
 
-    def _arrive(self, delivery: Delivery) -> None:
+    def arrive(self, delivery: Delivery) -> None:
+        """Word of what a link held back reaches the client."""
         self._on_way -= 1
-        self._report(delivery)
+        self._done.append(delivery)
+        if self._wake is not None:
+            self._wake.set()
 
     def _report(self, delivery: Delivery) -> None:
         self._done.append(delivery)
@@ -234,15 +241,36 @@ class MemoryAppender:
 
 
 class _Cursor:
-    """An assigned partition: the offset to read next."""
+    """An assigned partition: the offset to read next, and whether there may be something to read."""
 
-    __slots__ = ("offset", "partition", "paused", "topic")
+    __slots__ = ("dropped", "offset", "partition", "paused", "source", "stirred", "topic", "waiting", "wake")
 
-    def __init__(self, topic: str, partition: int, offset: int) -> None:
+    def __init__(self, topic: str, partition: int, waiting: deque[_Cursor], wake: Event | None) -> None:
         self.topic = topic
         self.partition = partition
-        self.offset = offset
+        self.offset = 0
         self.paused = False
+        self.dropped = False
+        self.stirred = False
+        self.waiting = waiting
+        """The reader's cursors that are stirred."""
+        self.wake = wake
+        self.source: Partition | None = None
+        """Which it reads: another one when the topic was created anew."""
+
+    def stir(self) -> None:
+        if not self.stirred:
+            self.stirred = True
+            self.waiting.append(self)
+        if self.wake is not None:
+            self.wake.set()
+
+    def read_from(self, source: Partition | None) -> None:
+        if self.source is not None:
+            self.source.cursors.remove(self)
+        self.source = source
+        if source is not None:
+            source.cursors.append(self)
 
 
 class MemoryReader:
@@ -260,7 +288,8 @@ class MemoryReader:
         self._owned: set[TopicPartition] = set()
         """What the member believes to own, after what it was told so far."""
         self._news: deque[Happening] = deque()
-        self._turn = 0
+        self._stirred: deque[_Cursor] = deque()
+        """What may have something to read."""
         self._member = group is not None
         if group is not None:
             group.join(self)
@@ -271,24 +300,16 @@ class MemoryReader:
             return
         cursor = self._cursors.get(key)
         if cursor is None:
-            self._cursors[key] = _Cursor(topic, partition, offset)
-            watched = self._log.partitions.get(key)
-            if self._wake is not None and watched is not None:
-                watched.wakes.append(self._wake)
-        else:
-            cursor.offset = offset
-        if self._wake is not None:
-            self._wake.set()
+            cursor = self._cursors[key] = _Cursor(topic, partition, self._stirred, self._wake)
+            cursor.read_from(self._log.partitions.get(key))
+        cursor.offset = offset
+        cursor.stir()
 
     def unassign(self, topic: str, partition: int) -> None:
-        self._drop(topic, partition)
-
-    def _drop(self, topic: str, partition: int) -> None:
-        watched = self._log.partitions.get((topic, partition))
-        if self._cursors.pop((topic, partition), None) is None or watched is None:
-            return
-        if self._wake is not None and self._wake in watched.wakes:
-            watched.wakes.remove(self._wake)
+        cursor = self._cursors.pop((topic, partition), None)
+        if cursor is not None:
+            cursor.dropped = True
+            cursor.read_from(None)
 
     def pause(self, topic: str, partition: int) -> None:
         self._set_paused((topic, partition), True)
@@ -300,8 +321,7 @@ class MemoryReader:
         cursor = self._cursors.get(key)
         if cursor is not None:
             cursor.paused = paused
-            if self._wake is not None:
-                self._wake.set()
+            cursor.stir()
 
     def poll(self, limit: int = 500) -> list[Happening]:
         news = self._news
@@ -311,38 +331,41 @@ class MemoryReader:
         happened: list[Happening] = []
         while news and len(happened) < limit:
             happened.append(news.popleft())
-        cursors = list(self._cursors.values())
-        if cursors:
-            # The first partition changes so that a full one cannot starve the others.
-            turn = self._turn = (self._turn + 1) % len(cursors)
-            for cursor in cursors[turn:] + cursors[:turn]:
-                if len(happened) >= limit:
-                    break
-                if not cursor.paused:
-                    self._read(cursor, limit, happened)
+        stirred = self._stirred
+        # Each has its turn before one that had more than there was room for is read again.
+        for _ in range(len(stirred)):
+            if len(happened) >= limit:
+                break
+            cursor = stirred.popleft()
+            cursor.stirred = False
+            if not cursor.paused and not cursor.dropped:
+                self._read(cursor, limit, happened)
         return happened
 
     def _read(self, cursor: _Cursor, limit: int, happened: list[Happening]) -> None:
         topic, number, offset = cursor.topic, cursor.partition, cursor.offset
         partition = self._log.partitions.get((topic, number))
         if partition is None:
-            self._drop(topic, number)
+            self.unassign(topic, number)
             happened.append(ReadFailed(topic, number, Failure.UNKNOWN_TOPIC))
             return
+        if partition is not cursor.source:
+            cursor.read_from(partition)
         start, records = partition.start, partition.records
         end = start + len(records)
         if offset == end:
             return
         if not start <= offset <= end:
-            self._drop(topic, number)
+            self.unassign(topic, number)
             happened.append(ReadFailed(topic, number, Failure.OUT_OF_RANGE, f"{offset} is not in {start}..{end}"))
             return
-        if self._link is not None:
-            end = self._link.fetch(topic, number, end)
-        stop = min(end, offset + limit - len(happened))
+        seen = end if self._link is None else self._link.fetch(topic, number, end)
+        stop = min(seen, offset + limit - len(happened))
         if stop > offset:
             happened += records[offset - start : stop - start]
             cursor.offset = stop
+        if stop < end:
+            cursor.stir()
 
     def ask_ends(self, partitions: Sequence[TopicPartition], token: Any) -> None:
         asked = tuple(partitions)
@@ -389,7 +412,7 @@ class MemoryReader:
 
     def close(self) -> None:
         for topic, partition in list(self._cursors):
-            self._drop(topic, partition)
+            self.unassign(topic, partition)
         self._news.clear()
         if self.group is not None:
             group, self.group = self.group, None
@@ -410,7 +433,7 @@ class MemoryReader:
         def perform() -> None:
             self._owned.difference_update(partitions)
             for key in partitions:
-                self._drop(*key)
+                self.unassign(*key)
             if partitions:
                 self._post(Revoked(partitions, lost))
             if lost:
@@ -428,44 +451,3 @@ class MemoryReader:
         self._news.append(happening)
         if self._wake is not None:
             self._wake.set()
-
-
-class MemoryAdmin:
-    """The `Admin` of a `MemoryLog`."""
-
-    def __init__(self, log: MemoryLog) -> None:
-        self._log = log
-
-    def describe(self, names: Sequence[str], timeout_s: float = 10.0) -> dict[str, TopicState]:
-        return {name: self._log.topics[name] for name in names if name in self._log.topics}
-
-    def create(self, topics: Sequence[TopicSpec], timeout_s: float = 30.0) -> None:
-        for spec in topics:
-            self._log.create(spec)
-
-    def delete(self, names: Sequence[str], timeout_s: float = 30.0) -> None:
-        for name in names:
-            self._log.delete(name)
-
-    def trim(self, offsets: Mapping[TopicPartition, int], timeout_s: float = 10.0) -> None:
-        for key, offset in offsets.items():
-            partition = self._partition(key)
-            if not 0 <= offset <= partition.end:
-                raise AdminFailed(Failure.OUT_OF_RANGE, f"{key}: {offset} is beyond the end, {partition.end}")
-            if offset > partition.start:
-                del partition.records[: offset - partition.start]
-                partition.start = offset
-
-    def ends(
-        self, partitions: Sequence[TopicPartition], timeout_s: float = 10.0
-    ) -> dict[TopicPartition, tuple[int, int]]:
-        return {key: (self._partition(key).start, self._partition(key).end) for key in partitions}
-
-    def close(self) -> None:
-        pass
-
-    def _partition(self, key: TopicPartition) -> Partition:
-        partition = self._log.partitions.get(key)
-        if partition is None:
-            raise AdminFailed(Failure.UNKNOWN_TOPIC, f"{key[0]}-{key[1]}")
-        return partition

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from orchestrator.log.base import Delivery, Failure, Headers
+
+_make = tuple.__new__
+
+
+class Sender(Protocol):
+    """The appender it is from."""
+
+    def land(self, sent: Sent) -> None: ...
+
+    def arrive(self, delivery: Delivery) -> None: ...
 
 
 class Sent:
     """An append on its way. It lands and is reported when its `Link` says so, each at most once, in either order."""
 
     __slots__ = (
-        "_arrive",
-        "_land",
+        "_sender",
         "failure",
         "headers",
         "key",
@@ -35,8 +44,7 @@ class Sent:
         value: bytes | None,
         headers: Headers,
         token: Any,
-        land: Callable[[Sent], None],
-        arrive: Callable[[Delivery], None],
+        sender: Sender,
     ) -> None:
         self.topic = topic
         self.partition = partition
@@ -49,29 +57,28 @@ class Sent:
         self.failure: Failure | None = None
         self.landed = False
         self.reported = False
-        self._land = land
-        self._arrive = arrive
+        self._sender = sender
 
     def land(self) -> None:
         """The broker appends it now. Again: nothing, it knows the sequence number."""
         if not self.landed:
             self.landed = True
-            self._land(self)
+            self._sender.land(self)
 
     def report(self, *, with_offset: bool = True) -> None:
         """The client hears what became of it when it landed; without the offset where asked so."""
         if not self.landed:
             raise RuntimeError("only what has landed can be acknowledged")
-        self._tell(self.offset if with_offset else None, self.failure, "")
+        if not self.reported:
+            self.reported = True
+            offset = self.offset if with_offset else None
+            self._sender.arrive(_make(Delivery, (self.token, offset, self.timestamp_ms, self.failure, "")))
 
     def fail(self, failure: Failure = Failure.UNKNOWN_OUTCOME, detail: str = "") -> None:
         """The client hears of a failure. Whether it landed, or still will, is another matter."""
-        self._tell(None, failure, detail)
-
-    def _tell(self, offset: int | None, failure: Failure | None, detail: str) -> None:
         if not self.reported:
             self.reported = True
-            self._arrive(Delivery(self.token, offset, self.timestamp_ms, failure, detail))
+            self._sender.arrive(Delivery(self.token, None, self.timestamp_ms, failure, detail))
 
 
 class Link:
@@ -86,7 +93,7 @@ class Link:
         sent.report()
 
     def fetch(self, topic: str, partition: int, end: int) -> int:
-        """The partition's end as this reader sees it, at most `end`; asked for each partition in each poll."""
+        """The partition's end as this reader sees it, at most `end`; asked in each poll while there is more to read."""
         return end
 
     def request(self, kind: str, perform: Callable[[], None], fail: Callable[[Failure], None]) -> None:

@@ -83,6 +83,26 @@ def test_record_too_large_is_refused_and_does_not_land(world: World) -> None:
     assert (delivery.offset, delivery.failure) == (0, None)
 
 
+def test_a_topic_may_take_larger_records_than_others(world: World) -> None:
+    topic, writer = world.topic(max_message_bytes="4194304"), world.writer()
+    sizes = [10, 2 << 20, 10, 4_000_000, 10]
+    for size in sizes:
+        writer.appender.append(topic, 0, bytes(size), token=size)
+    assert [(delivery.token, delivery.failure) for delivery in writer.deliveries(5)] == [(size, None) for size in sizes]
+    probe = world.probe()
+    probe.reader.assign(topic, 0, 0)
+    assert [len(record.value or b"") for record in probe.read(5)] == sizes
+
+
+def test_small_records_do_not_share_the_refusal_of_a_large_one(world: World) -> None:
+    topic, writer = world.topic(max_message_bytes="1000512"), world.writer()
+    sizes = [300_000, 300_000, 300_000, 300_000, 10, 2 << 20, 10, 999_000]
+    for size in sizes:
+        writer.appender.append(topic, 0, bytes(size), token=size)
+    refused = [delivery.token for delivery in writer.deliveries(len(sizes)) if delivery.failure is Failure.TOO_LARGE]
+    assert refused == [2 << 20]
+
+
 def test_unknown_topic_or_partition_is_a_delivery(world: World) -> None:
     topic, writer = world.topic(partitions=2), world.writer()
     for unknown in ((topic, 2), (world.prefix + "none", 0)):

@@ -287,6 +287,60 @@ def test_trim_outside_the_log_fails(world: World, offset: int) -> None:
     assert world.admin.ends([(topic, 0)]) == {(topic, 0): (0, 5)}
 
 
+def test_offsets_are_found_by_time(world: World) -> None:
+    topic, writer = world.topic(message_timestamp_type="LogAppendTime"), world.writer()
+    times: list[int] = []
+    while len(set(times)) < 3:
+        times.append(writer.append(topic, 0).timestamp_ms)
+    keys = [(topic, 0), (topic, 1)]
+    for timestamp_ms in (0, *times):
+        later = sum(earlier < timestamp_ms for earlier in times)
+        assert world.admin.offsets_at(keys, timestamp_ms) == {(topic, 0): later, (topic, 1): 0}
+    assert world.admin.offsets_at(keys, times[-1] + 1) == {(topic, 0): len(times), (topic, 1): 0}
+    assert world.admin.offsets_at([], 0) == {}
+    world.admin.trim({(topic, 0): 2})
+    assert world.admin.offsets_at([(topic, 0)], 0) == {(topic, 0): 2}
+
+
+def test_the_offsets_of_any_group_can_be_seen(world: World) -> None:
+    topic = world.topic()
+    member = world.probe("g")
+    member.reader.assign(topic, 0, 0)
+    member.reader.commit({(topic, 0): (7, "mine")}, "done")
+    assert member.one(Committed).failure is None
+    keys = [(topic, 0), (topic, 1)]
+    assert world.admin.committed(world.prefix + "g", keys) == {(topic, 0): 7}
+    assert world.admin.committed(world.prefix + "nobody", keys) == {}
+    assert world.admin.committed(world.prefix + "g", []) == {}
+
+
+def test_a_topic_takes_what_was_committed_for_it_along(world: World) -> None:
+    topic, other = world.topic(), world.topic("other")
+    member = world.probe("g")
+    for name in (topic, other):
+        member.reader.assign(name, 0, 0)
+    member.reader.commit({(topic, 0): (7, ""), (other, 0): (8, "")}, "done")
+    assert member.one(Committed).failure is None
+    member.reader.unassign(topic, 0)
+    world.admin.delete([topic])
+    group, keys = world.prefix + "g", [(topic, 0), (other, 0)]
+    wait(member.wake, lambda: None, lambda: world.admin.committed(group, keys) == {(other, 0): 8})
+
+
+def test_a_group_without_members_takes_commits_for_what_is_assigned_and_paused(world: World) -> None:
+    topic = world.topic()
+    first, second = world.probe("g"), world.probe("g")
+    for partition, probe in enumerate((first, second)):
+        probe.reader.assign(topic, partition, 0)
+        probe.reader.pause(topic, partition)
+        probe.reader.commit({(topic, partition): (partition + 3, "seen")}, "done")
+        assert probe.one(Committed).failure is None
+    first.reader.ask_committed([(topic, 0), (topic, 1)], "asked")
+    ends = first.one(Ends)
+    assert ends.offsets == {(topic, 0): 3, (topic, 1): 4}
+    assert ends.metadata == {(topic, 0): "seen", (topic, 1): "seen"}
+
+
 def test_ends_of_an_unknown_partition_raise(world: World) -> None:
     topic = world.topic(partitions=1)
     for unknown in ((topic, 1), (world.prefix + "none", 0)):

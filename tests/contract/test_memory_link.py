@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Event
 
 import pytest
 
@@ -212,3 +213,41 @@ def test_group_follows_topics_and_members(log: MemoryLog) -> None:
     }
     log.delete("u")
     assert all(any(isinstance(one, Revoked) for one in reader.poll()) for reader in readers[1:])
+
+
+def test_what_was_not_seen_yet_rings_again(log: MemoryLog) -> None:
+    link, wake = Holding(), Event()
+    appender, reader = log.appender(), log.reader(link=link, wake=wake)
+    link.ends["t", 0] = 0
+    reader.assign("t", 0, 0)
+    wake.clear()
+    assert reader.poll() == []
+    assert not wake.is_set()
+    appender.append("t", 0, b"x", token=None)
+    wake.clear()
+    assert reader.poll() == []
+    assert wake.is_set()
+
+
+def test_reader_follows_a_topic_created_anew(log: MemoryLog) -> None:
+    wake = Event()
+    appender, reader = log.appender(), log.reader(wake=wake)
+    reader.assign("t", 0, 0)
+    assert reader.poll() == []
+    log.delete("t")
+    log.create(TopicSpec("t", 4, 1, {}))
+    assert reader.poll() == []
+    wake.clear()
+    appender.append("t", 0, b"x", token=None)
+    assert wake.is_set()
+    assert [one.value for one in reader.poll() if isinstance(one, Record)] == [b"x"]
+
+
+def test_what_a_pause_held_back_comes_after_it(log: MemoryLog) -> None:
+    appender, reader = log.appender(), log.reader()
+    reader.assign("t", 0, 0)
+    reader.pause("t", 0)
+    appender.append("t", 0, b"x", token=None)
+    assert reader.poll() == []
+    reader.resume("t", 0)
+    assert len(reader.poll()) == 1

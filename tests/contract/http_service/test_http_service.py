@@ -49,7 +49,7 @@ def remote() -> Iterator[Remote]:
 
 def work(name: str = "charge", order_id: str = "o-7") -> Work:
     payload = Charge(order_id=order_id, cents=5).model_dump_json().encode()
-    headers = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     message = CommandMessage(
         "order-ä",
         "1-2-0",
@@ -64,7 +64,7 @@ def work(name: str = "charge", order_id: str = "o-7") -> Work:
         0,
         0,
         None,
-        headers,
+        traceparent,
     )
     return Work(None, None, message)  # type: ignore[arg-type]
 

@@ -18,7 +18,8 @@ import pytest
 from orchestrator.connectors.sql import SqlInbox, schema
 from orchestrator.errors import ConfigurationError
 from orchestrator.model.messages import Outcome
-from orchestrator.wire.commands import CommandMessage, ReplyMessage
+from orchestrator.participant.rules import IGNORE, REJECT, Answer
+from orchestrator.wire.commands import CommandMessage, Ending, Postponed, ReplyMessage
 
 from .databases import NOW_MS, Database, command
 from .postgres import postgres_server
@@ -26,6 +27,7 @@ from .postgres import postgres_server
 SUCCESS = ReplyMessage(Outcome.SUCCESS, b'{"payment_id":"p-1"}')
 DECLINED = ReplyMessage(Outcome.FAILURE, error_type="CardDeclined", error_message="no money\0 left")
 LATER = ReplyMessage(Outcome.RETRY, error_type="Busy", retry_after_ms=700)
+PENDING = Postponed(b"k.0")
 
 
 @pytest.fixture(scope="session")
@@ -51,16 +53,20 @@ def inbox(database: Database) -> Iterator[SqlInbox]:
     made.close()
 
 
+def completion(reply: ReplyMessage) -> CommandMessage:
+    return command()._replace(completion=reply)
+
+
 class Handler:
     """Has an effect and ends as it is told; remembers whether it was called as unsure."""
 
-    def __init__(self, database: Database, reply: ReplyMessage = SUCCESS, by: str = "me") -> None:
+    def __init__(self, database: Database, reply: Ending = SUCCESS, by: str = "me") -> None:
         self.database = database
         self.reply = reply
         self.by = by
         self.unsure: list[bool] = []
 
-    def __call__(self, connection: Any, unsure: bool) -> ReplyMessage:
+    def __call__(self, connection: Any, unsure: bool) -> Ending:
         self.unsure.append(unsure)
         self.database.charge(connection, self.by)
         return self.reply
@@ -132,6 +138,43 @@ def test_after_an_undo_a_success_is_still_answered(database: Database, inbox: Sq
     inbox.process(command(), 0, Handler(database))
     inbox.process(command("undo"), 0, Handler(database))
     assert inbox.process(command(attempt=3), 0, never) == (SUCCESS, False)
+
+
+def test_pending_work_is_committed_with_what_the_handler_wrote_and_answers_every_attempt_by_silence(
+    database: Database, inbox: SqlInbox
+) -> None:
+    assert inbox.process(command(attempt=2), 0, Handler(database, PENDING)) == (PENDING, True)
+    assert database.charges() == ["me"]
+    for attempt in (1, 2, 3):
+        assert inbox.process(command(attempt=attempt), 0, never) == (PENDING, False)
+    # The highest attempt is remembered: that is the one which the completion answers.
+    assert inbox.complete(completion(DECLINED)) == Answer(DECLINED, 3)
+    assert inbox.complete(completion(SUCCESS))[0].error_type == "CardDeclined"
+    assert inbox.process(command(attempt=3), 0, never)[0].outcome is Outcome.FAILURE
+    assert inbox.process(command(attempt=4), 0, Handler(database)) == (SUCCESS, True)
+
+
+def test_an_undo_does_not_wait_for_pending_work_and_its_completion_is_only_recorded(
+    database: Database, inbox: SqlInbox
+) -> None:
+    inbox.process(command(), 0, Handler(database, PENDING))
+    assert inbox.process(command("undo"), 0, Handler(database, by="undo")) == (SUCCESS, True)
+    assert inbox.process(command(attempt=2), 0, never)[0].error_type == "Undone"
+    assert inbox.complete(completion(SUCCESS)) is IGNORE
+    assert inbox.complete(completion(SUCCESS)) is IGNORE
+    rows = database.execute("SELECT outcome FROM saga_inbox WHERE direction = 'do'")
+    assert [row[0] for row in rows] == ["success"]
+
+
+def test_what_is_not_pending_is_not_completed(database: Database, inbox: SqlInbox) -> None:
+    assert inbox.complete(completion(SUCCESS)) is REJECT
+    inbox.process(command(), 0, Handler(database, Postponed(b"k.other")))
+    assert inbox.complete(completion(SUCCESS)) is REJECT
+    with database.connect() as connection:
+        connection.execute("DROP TABLE saga_inbox")
+        connection.commit()
+    with pytest.raises((sqlite3.Error, psycopg.Error)):
+        inbox.complete(completion(SUCCESS))
 
 
 def test_other_units_are_others(database: Database, inbox: SqlInbox) -> None:
