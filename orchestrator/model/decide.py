@@ -16,7 +16,15 @@ from orchestrator.model.turn import MAX_BYTES, Execution, Moment, Turn
 
 
 class InputRejected(Exception):
-    """An input that no honest sender sends: it belongs among the dead letters. The message is the reason."""
+    """An input that no honest sender sends: it belongs among the dead letters. The message is the reason.
+
+    `refusal` is to be journaled once the dead letter stands, under no message id: so who waits is answered, and the
+    input is decided anew when it is sent again.
+    """
+
+    def __init__(self, reason: str, reply_to: msg.ReplyAddress | None = None) -> None:
+        super().__init__(reason)
+        self.refusal = None if reply_to is None else ev.AttachRefused(reply_to, ev.Refusal.REJECTED, reason)
 
 
 def decide(
@@ -31,18 +39,19 @@ def decide(
         return _decide_unknown(definition, input, moment)
     state = execution.state
     turn = Turn(execution, definition, moment)
-    if not isinstance(input, msg.Start | msg.Attach) and input.run is not None and input.run != state.run:
+    if not isinstance(input, _JOINING) and input.run is not None and input.run != state.run:
         if isinstance(input, msg.Reply):
             raise InputRejected(f"it is for run {input.run}, the saga's run is {state.run}")
         turn.absorb(input, f"it is for run {input.run}")
         return execution, tuple(turn.events), state.run
-    _check(input, state)
+    if isinstance(input, _CHECKED):
+        _check(input, state)
     if definition is None and state.phase in _NEEDING_CODE and _needs_code(input, state):
         if state.phase is Status.RUNNING:
             execution.detach()
             turn.emit(ev.CodeMissing())
         turn.emit(ev.InputHeld(input))
-    elif state.ended and not isinstance(input, msg.Start | msg.Attach):
+    elif state.ended and not isinstance(input, _JOINING):
         _after_end(turn, input)
     else:
         _DECIDE[type(input)](turn, input)
@@ -53,13 +62,14 @@ def _decide_unknown(
     definition: Definition | None, input: msg.Input, moment: Moment
 ) -> tuple[Execution | None, tuple[ev.Event, ...], str]:
     if isinstance(input, msg.Attach):
-        return None, (ev.AttachRefused(input.reply_to, "there is no such saga"),), ""
+        return None, (ev.AttachRefused(input.reply_to, ev.Refusal.NOT_FOUND, "there is no such saga"),), ""
     if not isinstance(input, msg.Start):
         raise InputRejected(f"there is no saga {input.saga_id!r}")
     if definition is not None and (problem := definition.check_input(input.payload)) is not None:
-        raise InputRejected(f"the input does not fit {input.saga_type}: {problem}")
+        raise InputRejected(f"the input does not fit {input.saga_type}: {problem}", input.reply_to)
     if len(input.payload) > MAX_BYTES:
-        raise InputRejected(f"the input has {len(input.payload)} bytes, at most {MAX_BYTES}; pass a reference")
+        reason = f"the input has {len(input.payload)} bytes, at most {MAX_BYTES}; pass a reference"
+        raise InputRejected(reason, input.reply_to)
     run = run_id(moment.incarnation, moment.offset, 0)
     execution = Execution(SagaState(input.saga_id, run))
     turn = Turn(execution, definition, moment)
@@ -82,15 +92,19 @@ def _needs_code(input: msg.Input, state: SagaState) -> bool:
     return isinstance(input, msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark)
 
 
-def _check(input: msg.Input, state: SagaState) -> None:
+_JOINING = (msg.Start, msg.Attach)
+_CHECKED = (msg.Reply, msg.SendFailed, msg.Unpark)
+
+
+def _check(input: msg.Reply | msg.SendFailed | msg.Unpark, state: SagaState) -> None:
     """Raises `InputRejected` for what no honest sender sends, before anything is held, absorbed or decided."""
-    if isinstance(input, msg.Reply | msg.SendFailed):
+    if not isinstance(input, msg.Unpark):
         step = state.steps.get(input.sequence)
         if step is None or step.is_sleep:
             raise InputRejected(f"the saga has no step {input.sequence}")
         if not 0 < input.attempt <= (step.undo_attempt if input.undo else step.attempt):
             raise InputRejected(f"attempt {input.attempt} of step {input.sequence} was never issued")
-    if isinstance(input, msg.Reply | msg.Unpark) and len(input.payload or b"") > MAX_BYTES:
+    if not isinstance(input, msg.SendFailed) and len(input.payload or b"") > MAX_BYTES:
         raise InputRejected(f"it carries {len(input.payload or b'')} bytes, at most {MAX_BYTES}; pass a reference")
 
 
@@ -98,27 +112,33 @@ def _after_end(turn: Turn, input: msg.Input) -> None:
     """What comes after the end is only recorded; the engine's own inputs not even that."""
     if isinstance(input, msg.Reply):
         turn.absorb(input, "the saga has ended", input.sequence, input.attempt)
-    elif isinstance(input, msg.External):
+    elif isinstance(input, msg.EXTERNAL):
         turn.absorb(input, "the saga has ended")
 
 
 def _start(turn: Turn, input: msg.Start) -> None:
     state = turn.state
     if input.saga_type != state.saga_type:
-        reason = f"the id belongs to a saga of type {state.saga_type}"
-        turn.emit(ev.AttachRefused(input.reply_to, reason) if input.reply_to else _absorbed(input, reason))
+        reason = _other_type(state)
+        if input.reply_to is None:
+            turn.absorb(input, reason)
+        else:
+            turn.emit(ev.AttachRefused(input.reply_to, ev.Refusal.OTHER_TYPE, reason))
     elif input.reply_to is not None:
         turn.emit(ev.WaiterAdded(input.reply_to))
     else:
         turn.absorb(input, "the id exists already")
 
 
-def _absorbed(input: msg.Input, reason: str) -> ev.InputAbsorbed:
-    return ev.InputAbsorbed(type(input).__name__, reason)
+def _other_type(state: SagaState) -> str:
+    return f"the id belongs to a saga of type {state.saga_type}"
 
 
 def _attach(turn: Turn, input: msg.Attach) -> None:
-    turn.emit(ev.WaiterAdded(input.reply_to))
+    if input.saga_type not in (None, turn.state.saga_type):
+        turn.emit(ev.AttachRefused(input.reply_to, ev.Refusal.OTHER_TYPE, _other_type(turn.state)))
+    else:
+        turn.emit(ev.WaiterAdded(input.reply_to))
 
 
 def _cancel(turn: Turn, input: msg.Cancel) -> None:

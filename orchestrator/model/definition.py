@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from orchestrator.model.events import RetryPolicy
+from orchestrator.model.frozen import frozen
 
 
 class Context(Protocol):
@@ -31,7 +31,7 @@ UndoPayload = Callable[[bytes | None], bytes]
 """The undo's payload from the step's reply, or from None where the outcome is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepRequest:
     """A step that code asks for. `undo_payload`: None sends the step's own payload again."""
 
@@ -48,7 +48,7 @@ class StepRequest:
     spread: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SleepRequest:
     """A durable pause of the code."""
 
@@ -60,7 +60,7 @@ Request = StepRequest | SleepRequest
 Body = Callable[[Context, bytes], Coroutine[Any, Any, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Definition:
     """One saga type. `body` is started with a context and the start's payload; its return value is the result.
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Generator, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import Abort, Canceled, StepFailed
 from orchestrator.model.definition import Definition, Request, SleepRequest, StepRequest
+from orchestrator.model.frozen import frozen
 from orchestrator.model.state import SagaState, Step, StepStatus
 
 _MAX_CLOSES = 100
@@ -33,7 +33,7 @@ class _Detached(BaseException):
     """The live code is let go of."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """What code awaits to ask for a step or a sleep; gives the reply's payload (a sleep: b"")."""
 
@@ -43,7 +43,7 @@ class Asked:
         return (yield self)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Together:
     """What code awaits to run branches at the same time; gives their results in order."""
 
@@ -120,8 +120,9 @@ class Driver:
     def catch_up(self) -> None:
         """Delivers every recorded outcome the code has not seen. Raises `Divergence`."""
         state = self._state
-        self._run()
-        self._compare()
+        if self._ready:
+            self._run()
+            self._compare()
         outcomes = state.outcomes
         while self.delivered < len(outcomes) and not self.finished:
             sequence = outcomes[self.delivered]

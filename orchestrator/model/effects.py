@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from typing import Any
 
 from orchestrator.model import events as ev
+from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import Direction
 from orchestrator.model.messages import ReplyAddress
 from orchestrator.model.state import SagaState, StepStatus
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Command:
     """Ask a service to do or undo one step: to `<service>.commands`, on the step's own partition."""
 
@@ -28,7 +30,7 @@ class Command:
     traceparent: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """Tell a client how its saga ended, or that there is none. `status` is a `Status` or REFUSED, `undone` as in it."""
 
@@ -42,7 +44,7 @@ class Answer:
     undone: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Forward:
     """Hand an input to the partition that owns its saga, by `saga.internal`."""
 
@@ -62,30 +64,48 @@ def effects(event: ev.Event, saga_id: str, state: SagaState | None) -> tuple[Eff
 
     `state` is the saga's state at or after the event; None only for events that need none.
     """
-    if isinstance(event, ev.InputForwarded):
-        return (Forward(event.target, event.counter, event.topic, saga_id, event.value, event.headers),)
-    if isinstance(event, ev.AttachRefused):
-        return (Answer(saga_id, "", event.reply_to, "REFUSED", b"", "NotFound", event.reason),)
-    if state is None:
-        return ()
-    if isinstance(event, ev.StepScheduled | ev.StepAttempted | ev.UndoScheduled | ev.UndoAttempted):
-        return _command(event, state)
-    if isinstance(event, ev.SagaEnded) and state.ended:
-        return tuple(_answer(state, waiter) for waiter in state.waiters)
-    if isinstance(event, ev.WaiterAdded) and state.ended:
-        return (_answer(state, event.reply_to),)
-    return ()
+    find = _EFFECTS.get(type(event))
+    return () if find is None else find(event, saga_id, state)
+
+
+def effects_of(decision: ev.Decision, state: SagaState | None) -> list[tuple[int, Effect]]:
+    """The outward acts of a whole decision, each with the index of its event."""
+    found: list[tuple[int, Effect]] = []
+    for index, event in enumerate(decision.events):
+        find = _EFFECTS.get(type(event))
+        if find is not None:
+            for effect in find(event, decision.saga_id, state):
+                found.append((index, effect))
+    return found
+
+
+def _forward(event: ev.InputForwarded, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
+    return (Forward(event.target, event.counter, event.topic, saga_id, event.value, event.headers),)
+
+
+def _refusal(event: ev.AttachRefused, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
+    return (Answer(saga_id, "", event.reply_to, "REFUSED", b"", event.kind, event.reason),)
+
+
+def _endings(event: ev.SagaEnded, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
+    return tuple([_answer(state, waiter) for waiter in state.waiters]) if state is not None and state.ended else ()
+
+
+def _ending(event: ev.WaiterAdded, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
+    return (_answer(state, event.reply_to),) if state is not None and state.ended else ()
 
 
 def _command(
-    event: ev.StepScheduled | ev.StepAttempted | ev.UndoScheduled | ev.UndoAttempted, state: SagaState
+    event: ev.StepScheduled | ev.StepAttempted | ev.UndoScheduled | ev.UndoAttempted,
+    saga_id: str,
+    state: SagaState | None,
 ) -> tuple[Effect, ...]:
     """A `do` while its step has no outcome, an `undo` while it has none; an attempt that a later one follows is not."""
-    step = state.steps[event.sequence]
-    undo = isinstance(event, ev.UndoScheduled | ev.UndoAttempted)
-    attempt = getattr(event, "attempt", 1)
-    if state.ended:
+    if state is None or state.ended:
         return ()
+    step = state.steps[event.sequence]
+    undo = type(event) in _UNDOS
+    attempt = getattr(event, "attempt", 1)
     if undo:
         if step.status is not StepStatus.UNDOING or step.undo_attempt != attempt:
             return ()
@@ -124,3 +144,16 @@ def _answer(state: SagaState, waiter: ReplyAddress) -> Answer:
         state.error_message,
         state.undone or "",
     )
+
+
+_UNDOS = frozenset({ev.UndoScheduled, ev.UndoAttempted})
+_EFFECTS: dict[type, Callable[[Any, str, SagaState | None], tuple[Effect, ...]]] = {
+    ev.StepScheduled: _command,
+    ev.StepAttempted: _command,
+    ev.UndoScheduled: _command,
+    ev.UndoAttempted: _command,
+    ev.SagaEnded: _endings,
+    ev.WaiterAdded: _ending,
+    ev.AttachRefused: _refusal,
+    ev.InputForwarded: _forward,
+}

@@ -6,9 +6,10 @@ event is never edited: fields are added with defaults, in the schema of the same
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
+from orchestrator.model.frozen import frozen
 from orchestrator.model.messages import Input, ReplyAddress
 
 
@@ -51,7 +52,7 @@ class UnknownCause(StrEnum):
     CANCELED = "canceled"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RetryPolicy:
     """How often and how fast a step is tried. Attempts 0: no limit. `park`: exhausted parks the saga."""
 
@@ -80,7 +81,7 @@ UNDO_POLICY = RetryPolicy(maximum_attempts=10, park=True)
 """An undo that ten attempts could not bring to an end (about eight minutes) is a person's business."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SagaStarted:
     saga_type: str
     payload: bytes
@@ -90,12 +91,12 @@ class SagaStarted:
     timeout_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WaiterAdded:
     reply_to: ReplyAddress
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepScheduled:
     """A step's first attempt. `after`: how many outcomes the code had seen; a policy of None is the default."""
 
@@ -114,7 +115,7 @@ class StepScheduled:
     undo_retry: RetryPolicy | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepBackedOff:
     sequence: int
     attempt: int
@@ -123,14 +124,14 @@ class StepBackedOff:
     error_message: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepAttempted:
     sequence: int
     attempt: int
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepSucceeded:
     """`undo_payload` replaces the one recorded at scheduling where the undo depends on the reply."""
 
@@ -141,7 +142,7 @@ class StepSucceeded:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepRefused:
     sequence: int
     attempt: int
@@ -149,7 +150,7 @@ class StepRefused:
     error_message: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepEndedUnknown:
     """`after`, where the code itself let go of the step: how many outcomes it had seen by then."""
 
@@ -160,54 +161,54 @@ class StepEndedUnknown:
     after: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepParked:
     sequence: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SleepScheduled:
     sequence: int
     after: int
     due_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SleepEnded:
     sequence: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SleepCanceled:
     sequence: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelRequested:
     cause: Cause
     reason: str
     by: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelRaised:
     """The cancellation reaches the code: one outcome among the others, so that a replay raises it at the same place."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CompensationStarted:
     cause: Cause
     error_type: str
     error_message: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UndoScheduled:
     sequence: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UndoBackedOff:
     sequence: int
     attempt: int
@@ -216,34 +217,34 @@ class UndoBackedOff:
     error_message: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UndoAttempted:
     sequence: int
     attempt: int
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UndoSucceeded:
     sequence: int
     attempt: int
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UndoParked:
     sequence: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UndoSkipped:
     sequence: int
     reason: str
     by: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SagaParked:
     """The saga itself cannot go on: its code has a bug, diverges from its history, or asked for too much."""
 
@@ -251,45 +252,45 @@ class SagaParked:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SagaUnparked:
     by: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CodeMissing:
     """The owner does not know the saga's type; its inputs are kept until one does."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CodeFound:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InputHeld:
     """One input in the mailbox of a saga that waits for code."""
 
     input: Input
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeldInputTaken:
     """The oldest input of the mailbox is decided now."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContinueDue:
     """The decision's budget was used up; the rest follows in a decision of its own, before anything else."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Continued:
     """The decision that `ContinueDue` announced."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InputAbsorbed:
     """An input that changes nothing, kept for the audit: late, for another run, or for a step that has its outcome."""
 
@@ -299,7 +300,7 @@ class InputAbsorbed:
     attempt: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SagaEnded:
     status: Status
     undone: Undone
@@ -309,15 +310,24 @@ class SagaEnded:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+class Refusal(StrEnum):
+    """Why somebody who waits for an outcome will never get one; the error type of their answer."""
+
+    NOT_FOUND = "NotFound"
+    OTHER_TYPE = "OtherType"
+    REJECTED = "Rejected"
+
+
+@frozen
 class AttachRefused:
-    """Somebody asked for the outcome of a saga that does not exist, or is of another type than they think."""
+    """Somebody asked for the outcome of a saga that does not exist, is of another type, or whose start was rejected."""
 
     reply_to: ReplyAddress
+    kind: Refusal
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InputForwarded:
     """An input came in on a partition that does not own its saga; it goes to the right one by `saga.internal`."""
 
@@ -365,7 +375,7 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decision:
     """What one input caused: the body of one journal record.
 

@@ -55,11 +55,13 @@ def _keep_old_due(state: SagaState, sequence: int) -> None:
 
 
 def _set_due(state: SagaState, sequence: int, due_ms: int | None) -> None:
+    owner: SagaState | Step = state.steps[sequence] if sequence else state
+    if owner.due_ms == due_ms:
+        return
     _keep_old_due(state, sequence)
-    if sequence == 0:
-        state.due_ms = due_ms
-    else:
-        state.steps[sequence].due_ms = due_ms
+    owner.due_ms = due_ms
+    if due_ms is not None:
+        state.new_due.append(sequence)
 
 
 def _move(state: SagaState, event: Any, due_ms: int | None = None) -> Step:

@@ -1,13 +1,15 @@
 """Inputs: everything the engine reacts to, as frozen values. `wire.inputs` makes them from records.
 
 Payloads are bytes that the core never opens. Each input names the saga it is for. `run` is None where the sender may
-not know it (then the current run is meant); an input that names another run than the current one is absorbed.
+not know it (then the current run is meant). Of inputs that name another run than the current one a `Reply` is rejected
+and becomes a dead letter, for it tells of an effect that somebody has to be able to find; all others are absorbed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from orchestrator.model.frozen import frozen
 
 
 class Outcome(StrEnum):
@@ -18,7 +20,7 @@ class Outcome(StrEnum):
     RETRY = "retry"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReplyAddress:
     """Where a client waits for an answer: a topic, its partition, and the client's own correlation id."""
 
@@ -27,7 +29,7 @@ class ReplyAddress:
     correlation_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Start:
     """Start a saga. On an id that exists it starts nothing: the sender is attached to what is there."""
 
@@ -39,16 +41,20 @@ class Start:
     traceparent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attach:
-    """Answer this address when the saga ends; at once if it has ended, or if there is no such saga."""
+    """Answer this address when the saga ends; at once if it has ended, or if there is no such saga of this type.
+
+    Without a type any will do.
+    """
 
     saga_id: str
     message_id: str
     reply_to: ReplyAddress
+    saga_type: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cancel:
     """Stop going forward and undo. The code may clean up first."""
 
@@ -59,7 +65,7 @@ class Cancel:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     """A participant's answer to attempt `attempt` of one step's `do` or `undo`."""
 
@@ -75,7 +81,7 @@ class Reply:
     retry_after_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TimerDue:
     """A timer of the saga reached its time. Sequence 0 is the saga's own timer, others are a step's."""
 
@@ -85,7 +91,7 @@ class TimerDue:
     due_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Continue:
     """Go on where the last decision of this saga had used up its budget."""
 
@@ -93,7 +99,7 @@ class Continue:
     run: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CodeArrived:
     """This owner has the code that a waiting saga needs."""
 
@@ -101,7 +107,7 @@ class CodeArrived:
     run: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SendFailed:
     """A command could not be handed to Kafka for good: its topic is missing or may not be written."""
 
@@ -113,7 +119,7 @@ class SendFailed:
     error_message: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Terminate:
     """An operator ends the saga at once; nothing is undone."""
 
@@ -132,7 +138,7 @@ class Override(StrEnum):
     SET_RESULT = "set-result"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unpark:
     """A person decides about a parked saga. `sequence` 0: whatever it is parked at."""
 
@@ -147,5 +153,5 @@ class Unpark:
 
 
 Input = Start | Attach | Cancel | Reply | TimerDue | Continue | CodeArrived | SendFailed | Terminate | Unpark
-External = Start | Attach | Cancel | Terminate | Unpark
+EXTERNAL = (Start, Attach, Cancel, Terminate, Unpark)
 """Inputs that come from outside with a `message_id` and are remembered by it."""

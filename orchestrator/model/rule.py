@@ -38,10 +38,13 @@ class Rule:
     chain: bytes = NO_HASH
     nonces: set[bytes] = field(default_factory=set)
 
-    def accept(self, kind: int, nonce: bytes, seq: int, prev_hash: bytes, offset: int, value: bytes) -> bool:
+    def accept(
+        self, kind: int, nonce: bytes, seq: int, prev_hash: bytes, offset: int, value: bytes, chain: bytes | None = None
+    ) -> bool:
         """Whether the record at `offset` counts; moves on if so. Raises `JournalHalted`.
 
-        `value` is the whole record as it stands in the log: its hash continues the chain.
+        `value` is the whole record as it stands in the log: its hash continues the chain. `chain` is `chained` of the
+        chain before and `value`, where the caller has computed it already.
         """
         if kind == Kind.GENESIS:
             if offset != 0:
@@ -61,7 +64,7 @@ class Rule:
                     "the journal was truncated or rewritten"
                 )
             self.expected_seq = seq + 1
-        self.chain = chained(self.chain, value)
+        self.chain = chained(self.chain, value) if chain is None else chain
         return True
 
     def _need_genesis(self, offset: int) -> None:

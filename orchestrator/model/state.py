@@ -196,6 +196,7 @@ class SagaState:
         "error_message",
         "error_type",
         "mailbox",
+        "new_due",
         "old_due",
         "open",
         "outcomes",
@@ -261,6 +262,8 @@ class SagaState:
         """Sequences whose stored record is out of date; the run's own record always is."""
         self.old_due: dict[int, int | None] = {}
         """The timer each sequence had when `changed` was last emptied (0: the run's)."""
+        self.new_due: list[int] = []
+        """Sequences whose timer was set, for whoever keeps the timers to take out."""
         self.stored_waiting = False
         """Whether the store lists it among those that wait for code."""
 

@@ -7,13 +7,13 @@ ends. A decision has a budget of effects and bytes; what does not fit follows in
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
 
 from orchestrator.errors import Abort, Canceled, StepFailed
 from orchestrator.model import events as ev
 from orchestrator.model.definition import Definition, SleepRequest, StepRequest
 from orchestrator.model.driver import Divergence, Driver
 from orchestrator.model.evolve import evolve
+from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Input
 from orchestrator.model.state import OPEN, SagaState, Step
@@ -28,11 +28,12 @@ The first payload of a decision is taken whatever the budget, a reply together w
 limit of 1 MiB.
 """
 
+_WITH_PAYLOAD = (ev.SagaStarted, ev.StepScheduled, ev.StepSucceeded, ev.SagaEnded)
 _TEXT_CHARACTERS = 4_000
 _TYPE_CHARACTERS = 256
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Moment:
     """What a decision may know of the world: the partition's clock, the place its record will have, topic sizes."""
 
@@ -43,13 +44,14 @@ class Moment:
 
 
 class Execution:
-    """A run and, where it is warm, its live code."""
+    """A run and, where it is warm, its live code. `unconfirmed` counts its decisions that are not confirmed yet."""
 
-    __slots__ = ("driver", "state")
+    __slots__ = ("driver", "state", "unconfirmed")
 
     def __init__(self, state: SagaState) -> None:
         self.state = state
         self.driver: Driver | None = None
+        self.unconfirmed = 0
 
     def detach(self) -> None:
         """Lets go of the live code; the next decision replays it."""
@@ -75,7 +77,8 @@ class Turn:
     def emit(self, event: ev.Event) -> None:
         evolve(self.state, event, self.moment.now_ms)
         self.events.append(event)
-        self._bytes += len(getattr(event, "payload", b"")) + len(getattr(event, "undo_payload", None) or b"")
+        if isinstance(event, _WITH_PAYLOAD):
+            self._bytes += len(event.payload) + len(getattr(event, "undo_payload", None) or b"")
 
     def fits(self, *, effects: int = 0, size: int = 0) -> bool:
         """Whether the budget bears one more event; if not, the rest follows in a decision of its own."""

@@ -264,7 +264,7 @@ class Play:
         for event in decision.events:
             evolve(self._shadow, event, decision.at_ms)
         assert frozen(self._shadow) == frozen(self.state)
-        self.store.write(changes_of(self.state)[0])
+        self.store.write(changes_of(self.state))
         stored = load_state(self.store, SAGA_ID)
         assert stored is not None
         assert frozen(stored) == frozen(self.state)

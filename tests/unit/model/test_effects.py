@@ -97,7 +97,7 @@ def test_who_asks_is_answered_after_the_end_only() -> None:
 
 
 def test_who_asks_for_a_saga_that_is_not_there_is_told_so() -> None:
-    refused = ev.AttachRefused(ADDRESS, "there is no such saga")
+    refused = ev.AttachRefused(ADDRESS, ev.Refusal.NOT_FOUND, "there is no such saga")
     (answer,) = effects(refused, "s", None)
     assert answer == Answer("s", "", ADDRESS, "REFUSED", b"", "NotFound", "there is no such saga")
 

@@ -49,7 +49,7 @@ OTHER_EVENTS: list[ev.Event] = [
     ev.ContinueDue(),
     ev.Continued(),
     ev.InputAbsorbed("Reply", "late"),
-    ev.AttachRefused(ADDRESS, "why"),
+    ev.AttachRefused(ADDRESS, ev.Refusal.NOT_FOUND, "why"),
 ]
 
 

@@ -52,6 +52,16 @@ class Nested(Shopping):
         raise Abort("Enough")
 
 
+class Onward(Shopping):
+    """Goes on where a step could not be done."""
+
+    async def run(self, _: None) -> None:
+        try:
+            await self.step(Shop.reserve(), undo=Shop.release, retry=Retry(maximum_attempts=1))
+        except StepFailed:
+            await self.get("b")
+
+
 def one_undone(retry: Retry | None = None, start_to_close: float | None = None) -> Play:
     class One(Saga[None, None]):
         async def run(self, _: None) -> None:
@@ -316,13 +326,6 @@ def test_a_parked_undo_holds_the_others_back() -> None:
 
 
 def test_a_parked_undo_of_a_step_that_the_saga_went_on_from_holds_the_code() -> None:
-    class Onward(Shopping):
-        async def run(self, _: None) -> None:
-            try:
-                await self.step(Shop.reserve(), undo=Shop.release, retry=Retry(maximum_attempts=1))
-            except StepFailed:
-                await self.get("b")
-
     play = Play(Onward)
     play.start()
     play.again(1)
@@ -370,13 +373,6 @@ def test_a_late_reply_to_a_do_changes_nothing_while_it_is_undone() -> None:
 
 
 def test_a_late_reply_to_an_undo_changes_nothing_where_the_saga_goes_on() -> None:
-    class Onward(Shopping):
-        async def run(self, _: None) -> None:
-            try:
-                await self.step(Shop.reserve(), undo=Shop.release, retry=Retry(maximum_attempts=1))
-            except StepFailed:
-                await self.get("b")
-
     play = Play(Onward)
     play.start()
     play.again(1)
@@ -385,14 +381,7 @@ def test_a_late_reply_to_an_undo_changes_nothing_where_the_saga_goes_on() -> Non
 
 
 def test_what_was_undone_already_counts_for_the_end() -> None:
-    class Twice(Shopping):
-        async def run(self, _: None) -> None:
-            try:
-                await self.step(Shop.reserve(), undo=Shop.release, retry=Retry(maximum_attempts=1))
-            except StepFailed:
-                await self.get("b")
-
-    play = Play(Twice)
+    play = Play(Onward)
     play.start()
     play.again(1)
     play.refuse(2)
