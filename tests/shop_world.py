@@ -7,11 +7,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from orchestrator.log.base import Record, TopicSpec
+from orchestrator.log.base import Record
 from orchestrator.log.memory import MemoryLog
 from orchestrator.model.events import Status
 from orchestrator.model.messages import Outcome
+from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.engine import Clients, Engine
+from orchestrator.runtime.lifecycle import Feed
 from orchestrator.runtime.partition import PartitionConfig
 from orchestrator.runtime.takeover import Owner
 from orchestrator.saga import Retry, Saga
@@ -99,15 +101,12 @@ class World:
         self.topics = TopicNames(prefix)
         self.behave: Callable[[CommandMessage], ReplyMessage | None] = succeed
         self.random = random.Random(seed)
-        t = self.topics
-        saga = (t.inbox, t.replies, t.internal, t.operations, t.journal, t.lifecycle, t.answers, t.dead_letters)
-        for name in (*saga, *(t.commands(service) for service in SERVICES)):
-            self.log.create(TopicSpec(name, PARTITIONS, 1, {}))
+        apply(self.log.admin(), plan(self.topics, partitions=PARTITIONS, replication=1, services=SERVICES))
         self._commands = self.log.reader()
         self._replies = self.log.appender()
         for service in SERVICES:
             for partition in range(PARTITIONS):
-                self._commands.assign(t.commands(service), partition, 0)
+                self._commands.assign(self.topics.commands(service), partition, 0)
         self.engine = self.new_engine()
         self.settle()
 
@@ -126,7 +125,8 @@ class World:
             lambda: self.random.randbytes(16),
             lambda: Genesis(1, PARTITIONS, {}, self.now_ms),
         )
-        return Engine(config, clients, MemoryStores(), owner, self.random.random)
+        self.feeds: dict[int, Feed] = {}
+        return Engine(config, clients, MemoryStores(), owner, self.random.random, feeds=self.feeds)
 
     def crash(self) -> None:
         """The worker dies with its store; its successor takes over from the journal."""

@@ -93,9 +93,10 @@ class EffectSender:
 
     def mark(self, confirmed: int) -> tuple[int, tuple[tuple[int, int], ...]]:
         """`effects_sent` and `effects_open` as they stand, `confirmed` being the last confirmed journal offset."""
-        while self._offsets and not self._counts.get(self._offsets[0]):
-            self._counts.pop(self._offsets.popleft(), None)
-        sent = self._offsets[0] - 1 if self._offsets else confirmed
+        offsets, counts = self._offsets, self._counts
+        while offsets and not counts.get(offsets[0]):
+            counts.pop(offsets.popleft(), None)
+        sent = offsets[0] - 1 if offsets else confirmed
         return sent, tuple(sorted(self._stuck)) if self._stuck else ()
 
     def send(self, offset: int, index: int, effect: Effect, now_ms: int, *, below_mark: bool = False) -> None:

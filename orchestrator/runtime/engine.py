@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
+from orchestrator.errors import Disconnected
 from orchestrator.log.base import (
     Appender,
     Committed,
@@ -24,13 +24,22 @@ from orchestrator.log.base import (
     Record,
     Revoked,
 )
+from orchestrator.log.gathered import GatheredAppender
 from orchestrator.model.rule import JournalHalted
+from orchestrator.model.state import SagaState
+from orchestrator.runtime.identity import recreated
 from orchestrator.runtime.journal_writer import EpochLost
+from orchestrator.runtime.lifecycle import Feed
+from orchestrator.runtime.materialize import load_state
 from orchestrator.runtime.partition import Partition, PartitionConfig
 from orchestrator.runtime.replica import Replica, StoreStale
-from orchestrator.runtime.takeover import Owner, Takeover
+from orchestrator.runtime.takeover import Owner, Places, Takeover
 from orchestrator.runtime.tally import Tally
-from orchestrator.store.base import Store, StoreBroken, StoreBusy, Stores
+from orchestrator.runtime.tenure import Phase, Tenure
+from orchestrator.runtime.timers import CONSUMED_BEFORE
+from orchestrator.runtime.trimmer import Holdings
+from orchestrator.runtime.witness import witness_of
+from orchestrator.store.base import StoreBroken, StoreBusy, Stores
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.inputs import INBOX, INTERNAL, OPERATIONS, REPLIES
 
@@ -44,17 +53,6 @@ MAX_WIPES = 3
 MAX_READ_FAILURES = 3
 
 
-class Phase(Enum):
-    """Where a partition of this worker stands."""
-
-    WAITING = "waiting"
-    PROVING = "proving membership"
-    TAKING_OVER = "taking over"
-    OWNING = "owning"
-    LEAVING = "leaving"
-    HALTED = "halted"
-
-
 @dataclass(slots=True)
 class Clients:
     """The four clients of a worker: group member for the inputs, reader of journals, one appender each way."""
@@ -65,45 +63,12 @@ class Clients:
     outward: Appender
 
 
-class Tenure:
-    """One granted partition, through as many epochs as it takes."""
-
-    __slots__ = (
-        "begin_at_ms",
-        "granted",
-        "halted_because",
-        "leave_by_ms",
-        "number",
-        "partition",
-        "paused",
-        "phase",
-        "poison",
-        "read_failures",
-        "store",
-        "taken_over_ms",
-        "takeover",
-        "wipes",
-    )
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.phase = Phase.WAITING
-        self.granted = True
-        self.begin_at_ms = 0
-        self.leave_by_ms = 0
-        self.store: Store | None = None
-        self.takeover: Takeover | None = None
-        self.partition: Partition | None = None
-        self.poison: Counter[tuple[str, int]] = Counter()
-        self.paused = False
-        self.wipes = 0
-        self.read_failures = 0
-        self.halted_because = ""
-        self.taken_over_ms = 0
-
-
 class Engine:
-    """The partitions of one worker. `jitter` gives a number from 0 to 1, to keep two owners from claiming in turns."""
+    """The partitions of one worker. `jitter` gives a number from 0 to 1, to keep two owners from claiming in turns.
+
+    `feeds` gets a feed for each partition that is owned, for `Lifecycle`; None where nobody publishes. `holdings` is
+    replaced every second and `topic_ids` may be at any time: so other threads hear and tell.
+    """
 
     def __init__(
         self,
@@ -113,17 +78,25 @@ class Engine:
         owner: Owner,
         jitter: Callable[[], float],
         heartbeat_ms: int = 500,
+        feeds: dict[int, Feed] | None = None,
     ) -> None:
         self.config = config
+        self.holdings = Holdings({}, frozenset())
+        self.topic_ids: Mapping[str, str] = {}
+        """The ids that the topics were last seen to have; a partition made for others is halted."""
         self.tenures: dict[int, Tenure] = {}
         self.epochs_lost = 0
         self.counters: Counter[str] = Counter()
         self.tally = Tally()
         self._clients = clients
+        self._journal = GatheredAppender(clients.journal)
+        self._outward = GatheredAppender(clients.outward)
         self._stores = stores
         self._owner = owner
         self._jitter = jitter
         self._heartbeat_ms = heartbeat_ms
+        self._feeds = feeds
+        self._compared: Mapping[str, str] = self.topic_ids
         topics = config.topics
         self._role_topics = {
             INBOX: topics.inbox,
@@ -132,6 +105,8 @@ class Engine:
             OPERATIONS: topics.operations,
         }
         self._roles = {topic: role for role, topic in self._role_topics.items()}
+        # The first question has to find the group's coordinator: by the first take-over it is known.
+        clients.inputs.ask_committed([(topics.inbox, 0)], None)
         self._commit_at_ms = 0
         self._leaving = False
         self._mono_ms = 0
@@ -141,14 +116,19 @@ class Engine:
         self._mono_ms = mono_ms
         busy = self._read_inputs(mono_ms)
         busy |= self._read_journals(mono_ms)
-        for appender in (self._clients.journal, self._clients.outward):
+        for appender in (self._journal, self._outward):
             for delivery in appender.poll():
                 busy = True
                 target, what = delivery.token
                 self._guarded(target.number, target.delivered, what, delivery, mono_ms)
         for tenure in list(self.tenures.values()):
             self._advance(tenure, mono_ms)
+            self._journal.send()
+            self._outward.send()
             busy |= tenure.partition is not None and tenure.partition.intake.ready
+            busy |= self._resolve(tenure)
+        if self.topic_ids is not self._compared:
+            self._compare_topics()
         if mono_ms >= self._commit_at_ms:
             self._commit_at_ms = mono_ms + COMMIT_EVERY_MS
             self._commit_positions()
@@ -160,7 +140,7 @@ class Engine:
         for tenure in self.tenures.values():
             partition = tenure.partition
             if partition is not None:
-                due = partition.next_due_ms()
+                due = partition.timers.next_due_ms()
                 if due is not None:
                     wait = min(wait, max(0, due - partition.now_ms(mono_ms)))
         return wait
@@ -192,7 +172,7 @@ class Engine:
                     if number in self.tenures:
                         self._revoke(self.tenures[number], mono_ms, lost=happening.lost)
             elif isinstance(happening, Ends):
-                self._ends(happening)
+                self._ends(happening, mono_ms)
             elif isinstance(happening, Committed):
                 self._committed(happening, mono_ms)
             else:
@@ -235,6 +215,8 @@ class Engine:
     def _input_failed(self, failed: ReadFailed, mono_ms: int) -> None:
         if failed.failure is Failure.FATAL:
             raise RuntimeError(f"the group member is unusable: {failed.detail}")
+        if failed.partition < 0:
+            raise Disconnected(f"the worker may not own partitions: {failed.detail}")
         tenure = self.tenures.get(failed.partition)
         if tenure is None or tenure.phase is not Phase.OWNING:
             return
@@ -245,15 +227,20 @@ class Engine:
         else:
             self._end_epoch(tenure, mono_ms, reason)
 
-    def _ends(self, ends: Ends) -> None:
+    def _ends(self, ends: Ends, mono_ms: int) -> None:
+        if ends.token is None:
+            return
         number, partition = ends.token
+        if isinstance(number, Takeover):
+            self._guarded(number.number, number.witnessed, ends, mono_ms)
+            return
         tenure = self.tenures.get(number)
         if tenure is None or tenure.partition is not partition or partition is None:
             return
         if ends.failure is not None:
-            partition.ends_failed()
+            partition.timers.ends_failed()
         else:
-            partition.ends({self._roles[topic]: offset for (topic, _), offset in ends.offsets.items()})
+            partition.timers.ends({self._roles[topic]: offset for (topic, _), offset in ends.offsets.items()})
 
     def _committed(self, committed: Committed, mono_ms: int) -> None:
         if committed.token is None:
@@ -317,27 +304,21 @@ class Engine:
             return
         tenure.phase = Phase.TAKING_OVER
         tenure.taken_over_ms = mono_ms
-        tenure.takeover = Takeover(
-            self.config.topics.journal,
-            tenure.number,
-            replica,
-            self._clients.journals,
-            self._clients.journal,
-            self._owner,
-        )
+        topics, clients = self.config.topics, self._clients
+        places = Places(topics.journal, topics.inbox, clients.journals, clients.inputs, self._journal)
+        tenure.takeover = Takeover(tenure.number, replica, self._owner, places)
 
     def _own(self, tenure: Tenure, mono_ms: int) -> None:
         takeover = tenure.takeover
         assert takeover is not None
-        takeover.close()
-        tenure.takeover = None
+        self._end_takeover(tenure, takeover)
         partition = Partition(
             tenure.number,
             self.config,
             takeover.replica,
             takeover.nonce,
-            self._clients.journal,
-            self._clients.outward,
+            self._journal,
+            self._outward,
             mono_ms,
             tenure.poison,
             self.counters,
@@ -345,6 +326,11 @@ class Engine:
         )
         tenure.partition = partition
         tenure.phase = Phase.OWNING
+        tenure.topic_ids = takeover.topic_ids
+        if self._feeds is not None:
+            progress = partition.progress
+            partition.feed = Feed(tenure.number, takeover.nonce, progress.at.offset, progress.nonces)
+            self._feeds[tenure.number] = partition.feed
         tenure.taken_over_ms = mono_ms - tenure.taken_over_ms
         self.counters["takeovers"] += 1
         self.counters["takeover_ms"] += tenure.taken_over_ms
@@ -356,9 +342,9 @@ class Engine:
         partition = tenure.partition
         if partition is None or tenure.phase is not Phase.OWNING:
             return
-        if partition.asks_ends:
-            partition.asks_ends = False
-            asked = [(self._role_topics[role], tenure.number) for role in (REPLIES, INTERNAL, OPERATIONS)]
+        if partition.timers.asks_ends:
+            partition.timers.asks_ends = False
+            asked = [(self._role_topics[role], tenure.number) for role in CONSUMED_BEFORE]
             self._clients.inputs.ask_ends(asked, (tenure.number, partition))
         if partition.congested != tenure.paused:
             tenure.paused = partition.congested
@@ -404,7 +390,7 @@ class Engine:
             if tenure is not None:
                 self._halt(tenure, str(unreadable))
         except Exception as error:
-            if tenure is None or tenure.partition is None:
+            if tenure is None:
                 raise
             log.exception("partition %d: an input or timer could not be decided", number)
             self._end_epoch(tenure, mono_ms, f"{type(error).__name__}: {error}")
@@ -422,9 +408,9 @@ class Engine:
         self._prove(tenure)
 
     def _prove(self, tenure: Tenure) -> None:
-        """Who lost an epoch shows first that the group still counts it in."""
+        """Who lost an epoch shows first that the group still counts it in, by a commit that says nothing new."""
         place = (self.config.topics.inbox, tenure.number)
-        self._clients.inputs.commit({place: (0, "member")}, tenure.number)
+        self._clients.inputs.commit({place: tenure.committed}, tenure.number)
 
     def _halt(self, tenure: Tenure, reason: str) -> None:
         log.critical("partition %d HALTED: %s", tenure.number, reason)
@@ -450,29 +436,59 @@ class Engine:
 
     def _close(self, tenure: Tenure) -> None:
         if tenure.takeover is not None:
-            tenure.takeover.close()
-            tenure.takeover = None
+            self._end_takeover(tenure, tenure.takeover)
         if tenure.partition is not None:
             if tenure.phase is Phase.OWNING:
                 self._stop_inputs(tenure)
             tenure.partition.close()
             tenure.partition = None
+            if self._feeds is not None:
+                self._feeds.pop(tenure.number, None)
         if tenure.store is not None:
             tenure.store.close()
             tenure.store = None
 
+    def _end_takeover(self, tenure: Tenure, takeover: Takeover) -> None:
+        takeover.close()
+        tenure.takeover = None
+        tenure.committed = takeover.committed or tenure.committed
+
     def _commit_positions(self) -> None:
         """For lag tools and as a witness of the journal's content; never read for positions."""
         offsets = {}
+        confirmed = {}
         for tenure in self.tenures.values():
             partition = tenure.partition
             if partition is None or tenure.phase is not Phase.OWNING:
                 continue
             at = partition.progress.at
+            positions = confirmed[tenure.number] = dict(at.input_positions)
             for role, topic in self._role_topics.items():
-                position = at.input_positions.get(role, -1)
-                if position >= 0:
-                    witness = f"{at.offset}:{at.chain[:8].hex()}" if role == INBOX else ""
-                    offsets[topic, tenure.number] = (position, witness)
+                offsets[topic, tenure.number] = (max(0, positions.get(role, 0)), "")
+            tenure.committed = (max(0, positions.get(INBOX, 0)), str(witness_of(at.offset, at.chain)))
+            offsets[self.config.topics.inbox, tenure.number] = tenure.committed
         if offsets:
             self._clients.inputs.commit(offsets)
+        self.holdings = Holdings(confirmed, frozenset(service for service, _, _ in self.tally.steps))
+
+    # -- for other threads
+
+    def _resolve(self, tenure: Tenure) -> bool:
+        partition = tenure.partition
+        feed = None if partition is None else partition.feed
+        if partition is None or feed is None or feed.gap is None or not feed.gap.unresolved:
+            return False
+
+        def find(saga_id: str, run: str) -> SagaState | None:
+            execution = partition.executions.get(saga_id)
+            state = load_state(partition.store, saga_id) if execution is None else execution.state
+            return state if state is not None and state.run == run else None
+
+        self._guarded(tenure.number, feed.resolve, find)
+        return True
+
+    def _compare_topics(self) -> None:
+        self._compared = current = self.topic_ids
+        for tenure in list(self.tenures.values()):
+            if tenure.phase is Phase.OWNING and (problem := recreated(tenure.topic_ids, current)):
+                self._halt(tenure, problem)

@@ -7,21 +7,25 @@ never passes it before it can be found again, and nothing after it is consumed t
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.log.base import Appender, Delivery, LogFull, Record
+from orchestrator.log.base import Appender, Delivery, Failure, LogFull, Record
+from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.ids import partition_of
 from orchestrator.model.turn import MAX_BYTES
 from orchestrator.wire import headers as h
-from orchestrator.wire.dead_letters import dead_letter_headers
+from orchestrator.wire.dead_letters import SHORTENED, dead_letter_headers
 from orchestrator.wire.headers import MalformedMessage, read_headers
 from orchestrator.wire.inputs import INBOX, INTERNAL, OPERATIONS, REPLIES, ROLES, Passage, read_input, read_passage
 
 if TYPE_CHECKING:
     from orchestrator.runtime.partition import PartitionConfig
 
+RETRY_MS = 500
+"""The pause before a dead letter is sent again that its topic did not take."""
 _ORDER = (OPERATIONS, INTERNAL, REPLIES, INBOX)
 """Who goes first: operators never queue behind starts, and what is under way not behind what is new."""
 
@@ -42,12 +46,18 @@ class Taken:
 
 @dataclass(slots=True, eq=False)
 class DeadLetter:
-    """A dead letter under way; its role's partition waits for it."""
+    """A dead letter under way; its role's partition waits for it. Not `whole`: the topic did not take it like that."""
 
     role: str
     record: Record
-    headers: list[tuple[str, bytes]]
+    reason: str
+    kind: str
     passage: Passage | None
+    saga_id: str = ""
+    refusal: ev.AttachRefused | None = None
+    """What the rejected start's sender is told, to be journaled."""
+    whole: bool = True
+    retry_at_ms: int = 0
 
 
 class Intake:
@@ -57,7 +67,7 @@ class Intake:
         self,
         number: int,
         config: PartitionConfig,
-        positions: dict[str, int],
+        positions: Mapping[str, int],
         internal_taken: dict[str, int],
         token: Any,
         outward: Appender,
@@ -65,6 +75,7 @@ class Intake:
     ) -> None:
         self.positions = {role: positions.get(role, -1) for role in ROLES}
         self.waiting = 0
+        self.waiting_bytes = 0
         self.counters: Counter[str] = Counter() if counters is None else counters
         self._number = number
         self._config = config
@@ -74,6 +85,7 @@ class Intake:
         self._queues: dict[str, deque[Record]] = {role: deque() for role in ROLES}
         self._blocked: dict[str, DeadLetter] = {}
         self._unsent: deque[DeadLetter] = deque()
+        self._now_ms = 0
 
     def put(self, role: str, record: Record) -> None:
         """Queues a record. The first one of a topic that was never read tells where it begins."""
@@ -81,6 +93,7 @@ class Intake:
             self.positions[role] = record.offset
         self._queues[role].append(record)
         self.waiting += 1
+        self.waiting_bytes += len(record.value or b"")
 
     def depths(self) -> dict[str, int]:
         """How many records of each topic wait."""
@@ -92,12 +105,12 @@ class Intake:
 
     def next(self) -> Taken | None:
         """The next record that can be decided; bad ones on the way go to the dead letters."""
-        self._send_unsent()
         for role in _ORDER:
             queue = self._queues[role]
             while queue and role not in self._blocked:
                 record = queue.popleft()
                 self.waiting -= 1
+                self.waiting_bytes -= len(record.value or b"")
                 taken = self._read(role, record)
                 if taken is not None:
                     return taken
@@ -114,25 +127,26 @@ class Intake:
         if taken.passage is not None:
             self._taken[taken.passage.source] = taken.passage.counter
 
-    def reject(self, taken: Taken, reason: str, kind: str) -> None:
+    def reject(self, taken: Taken, reason: str, kind: str, refusal: ev.AttachRefused | None = None) -> None:
         """Sends the record to the dead letters."""
-        self._reject(taken.role, taken.record, reason, kind, taken.passage)
+        self._reject(DeadLetter(taken.role, taken.record, reason, kind, taken.passage, taken.saga_id, refusal))
 
-    def dead_letter_delivered(self, letter: DeadLetter, delivery: Delivery) -> tuple[int, int] | None:
-        """Goes on behind an acknowledged dead letter; one that failed is sent again.
-
-        Gives (source, counter) where the letter was an internal message, whose counter has to be journaled.
-        """
+    def dead_letter_delivered(self, letter: DeadLetter, delivery: Delivery) -> bool:
+        """Goes on behind an acknowledged dead letter, and says so; one that failed is sent again by a later `tick`."""
         if delivery.failure is not None:
+            if letter.whole and delivery.failure is Failure.TOO_LARGE:
+                # The reason and the place are worth more than the bytes: nothing may hold the topic for ever.
+                letter.whole = False
+            else:
+                letter.retry_at_ms = self._now_ms + RETRY_MS
             self._unsent.append(letter)
-            return None
+            return False
         self.counters["dead_letters"] += 1
         del self._blocked[letter.role]
         self.positions[letter.role] = letter.record.offset + 1
-        if letter.passage is None:
-            return None
-        self._taken[letter.passage.source] = letter.passage.counter
-        return letter.passage.source, letter.passage.counter
+        if letter.passage is not None:
+            self._taken[letter.passage.source] = letter.passage.counter
+        return True
 
     def _read(self, role: str, record: Record) -> Taken | None:
         passage: Passage | None = None
@@ -144,23 +158,25 @@ class Intake:
                     self.positions[role] = record.offset + 1
                     return None
             given = read_input(role, record, headers)
+            _check_address(given, self._config.topics.answers)
         except MalformedMessage as error:
-            self._reject(role, record, str(error), "MalformedMessage", passage)
+            self._reject(DeadLetter(role, record, str(error), "MalformedMessage", passage))
             return None
         target = partition_of(given.saga_id, self._config.partitions)
         if target == self._number:
             return Taken(role, record, given, given.saga_id, passage, None, headers.get(h.REPLY_TOKEN, ""))
         if role == INTERNAL:
-            self._reject(
-                role, record, f"it belongs to partition {target} and was forwarded before", "Misrouted", passage
-            )
+            reason = f"it belongs to partition {target} and was forwarded before"
+            self._reject(DeadLetter(role, record, reason, "Misrouted", passage))
             return None
         if len(record.value or b"") > MAX_BYTES:
-            size = len(record.value or b"")
-            self._reject(role, record, f"{size} bytes are too many to forward to partition {target}", "TooLarge", None)
+            reason = f"{len(record.value or b'')} bytes are too many to forward to partition {target}"
+            reply_to = given.reply_to if isinstance(given, msg.Start) else None
+            refusal = None if reply_to is None else ev.AttachRefused(reply_to, ev.Refusal.REJECTED, reason)
+            self._reject(DeadLetter(role, record, reason, "TooLarge", None, given.saga_id, refusal))
             return None
         forwarded = record.headers
-        if isinstance(given, msg.External) and h.MESSAGE_ID not in headers:
+        if isinstance(given, msg.EXTERNAL) and h.MESSAGE_ID not in headers:
             forwarded = (*forwarded, (h.MESSAGE_ID, given.message_id.encode()))
         return Taken(role, record, None, given.saga_id, None, target, "", tuple(forwarded))
 
@@ -171,28 +187,46 @@ class Intake:
             self.counters["gaps"] += 1
         return passage.counter == last + 1
 
-    def _reject(self, role: str, record: Record, reason: str, kind: str, passage: Passage | None) -> None:
-        headers = dead_letter_headers(
-            record.topic, record.partition, record.offset, record.timestamp_ms, record.headers, reason, kind
-        )
-        letter = DeadLetter(role, record, headers, passage)
-        self._blocked[role] = letter
+    def _reject(self, letter: DeadLetter) -> None:
+        self._blocked[letter.role] = letter
         self._unsent.append(letter)
         self._send_unsent()
 
+    def tick(self, now_ms: int) -> None:
+        """Sends dead letters that could not be sent before."""
+        self._now_ms = now_ms
+        if self._unsent:
+            self._send_unsent()
+
     def _send_unsent(self) -> None:
-        while self._unsent:
+        while self._unsent and self._unsent[0].retry_at_ms <= self._now_ms:
             letter = self._unsent[0]
             record = letter.record
+            own = record.headers if letter.whole else (SHORTENED,)
             try:
                 self._outward.append(
                     self._config.topics.dead_letters,
                     self._number,
-                    record.value,
-                    key=record.key,
-                    headers=letter.headers,
+                    record.value if letter.whole else None,
+                    key=record.key if letter.whole else None,
+                    headers=dead_letter_headers(
+                        record.topic,
+                        record.partition,
+                        record.offset,
+                        record.timestamp_ms,
+                        own,
+                        letter.reason,
+                        letter.kind,
+                    ),
                     token=(self._token, letter),
                 )
             except LogFull:
                 return
             self._unsent.popleft()
+
+
+def _check_address(given: msg.Input, answers: str) -> None:
+    """Raises `MalformedMessage`: an owner may write where its clients may not, and answers into no journal for them."""
+    address = given.reply_to if isinstance(given, msg.Start | msg.Attach) else None
+    if address is not None and address.topic != answers:
+        raise MalformedMessage(f"header {h.REPLY_TO!r}: answers go to {answers}, not to {address.topic[:40]!r}")

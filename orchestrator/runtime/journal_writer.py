@@ -33,6 +33,8 @@ class Pending:
     offset: int
     value: bytes
     envelope: Envelope
+    chain: bytes
+    """Rule R's chain after it."""
     rest: Any
 
 
@@ -88,7 +90,7 @@ class JournalWriter:
         )
         value = write_envelope(envelope)
         self._chain = chained(self._chain, value)
-        self._queued.append(Pending(self._next, value, envelope, rest))
+        self._queued.append(Pending(self._next, value, envelope, self._chain, rest))
         self.pending_bytes += len(value)
         self._next += 1
         self._seq += 1

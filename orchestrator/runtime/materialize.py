@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from orchestrator.model.events import Status
 from orchestrator.model.state import SagaState
+from orchestrator.runtime.progress import Progress
 from orchestrator.store import keys
 from orchestrator.store.base import Change, Store
 from orchestrator.wire.stored import read_run, read_step, write_run, write_step
 
-Timer = tuple[int, str, int]
-"""(due in milliseconds, saga id, sequence)."""
 
-
-def changes_of(state: SagaState) -> tuple[list[Change], list[Timer]]:
-    """The entries that are out of date since the last call, and the timers newly set."""
+def changes_of(state: SagaState) -> list[Change]:
+    """The entries that are out of date since the last call."""
     saga_id = state.saga_id
     changes: list[Change] = [(keys.run(saga_id), write_run(state))]
-    timers: list[Timer] = []
     if state.changed:
         for sequence in sorted(state.changed):
             changes.append((keys.step(saga_id, sequence), write_step(state.steps[sequence])))
@@ -30,13 +27,13 @@ def changes_of(state: SagaState) -> tuple[list[Change], list[Timer]]:
                 changes.append((keys.timer(was, saga_id, sequence), None))
             if due is not None:
                 changes.append((keys.timer(due, saga_id, sequence), state.run.encode()))
-                timers.append((due, saga_id, sequence))
         state.old_due.clear()
+        state.new_due.clear()
     waits = state.phase is Status.WAITING_FOR_CODE
     if waits != state.stored_waiting:
         state.stored_waiting = waits
         changes.append((keys.waiting(saga_id), b"" if waits else None))
-    return changes, timers
+    return changes
 
 
 def load_state(store: Store, saga_id: str) -> SagaState | None:
@@ -49,3 +46,67 @@ def load_state(store: Store, saga_id: str) -> SagaState | None:
     state = read_run(saga_id, data, steps)
     state.stored_waiting = state.phase is Status.WAITING_FOR_CODE
     return state
+
+
+class Materializer:
+    """What an owner's decisions changed, on its way to the store.
+
+    Changes are gathered, so that a saga which moves on every few milliseconds is encoded once and not at each of its
+    decisions. `cut` encodes them as they stand after the decision at some journal offset; the store gets them in one
+    write once that decision is confirmed (`confirmed`). Until then the store is a little behind, at an older offset.
+    """
+
+    def __init__(self, store: Store, progress: Progress) -> None:
+        self._store = store
+        self._progress = progress
+        self._runs: dict[str, SagaState] = {}
+        self._messages: dict[tuple[str, str], int] = {}
+        self._stored_at = progress.at.offset
+        self._cut_at: int | None = None
+        self._cut: list[Change] = []
+        self._cut_messages: dict[tuple[str, str], int] = {}
+
+    @property
+    def gathered(self) -> int:
+        """Runs and message ids that no cut has taken yet."""
+        return len(self._runs) + len(self._messages)
+
+    def run(self, state: SagaState) -> None:
+        """A run has changed. Until it is cut, its live state must not be dropped: `holds` tells."""
+        self._runs[state.saga_id] = state
+
+    def message(self, saga_id: str, message_id: str, offset: int) -> None:
+        """An external input was taken by the decision at `offset`."""
+        self._messages[saga_id, message_id] = offset
+
+    def holds(self, saga_id: str) -> bool:
+        return saga_id in self._runs
+
+    def knows(self, saga_id: str, message_id: str) -> bool:
+        """Whether an external input was taken, confirmed or not. Raises `StoreBroken`."""
+        at = (saga_id, message_id)
+        if at in self._messages or at in self._cut_messages:
+            return True
+        return self._store.get(keys.message(saga_id, message_id)) is not None
+
+    def cut(self, offset: int) -> None:
+        """Encodes what is gathered: the decision at `offset` was the last. Nothing while a cut waits for its turn."""
+        if self._cut_at is not None or offset == self._stored_at:
+            return
+        for state in self._runs.values():
+            self._cut.extend(changes_of(state))
+        for (saga_id, message_id), taken_at in self._messages.items():
+            self._cut.append((keys.message(saga_id, message_id), keys.number(taken_at)))
+        self._runs = {}
+        self._cut_messages, self._messages = self._messages, {}
+        self._cut_at = offset
+        if offset == self._progress.at.offset:
+            self.confirmed(offset)
+
+    def confirmed(self, offset: int) -> None:
+        """Writes the cut whose turn it is; `progress` has just moved over `offset`. Raises `StoreBroken`."""
+        if offset != self._cut_at:
+            return
+        self._store.write([*self._cut, *self._progress.changes()])
+        self._stored_at, self._cut_at, self._cut = offset, None, []
+        self._cut_messages = {}

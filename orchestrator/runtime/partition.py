@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from heapq import heappop, heappush
 from typing import Any
 
 from orchestrator.log.base import Appender, Delivery, Record
@@ -17,31 +15,41 @@ from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.decide import InputRejected, decide
 from orchestrator.model.definition import Definition
-from orchestrator.model.effects import Command, Effect, effects
+from orchestrator.model.effects import Command, Effect, effects, effects_of
+from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import epoch_number
 from orchestrator.model.turn import Execution, Moment, Turn
 from orchestrator.runtime.effect_sender import EffectSender, Outgoing
 from orchestrator.runtime.intake import DeadLetter, Intake, Taken
 from orchestrator.runtime.journal_writer import EpochLost, JournalWriter, Pending
-from orchestrator.runtime.materialize import changes_of, load_state
+from orchestrator.runtime.lifecycle import Feed
+from orchestrator.runtime.materialize import Materializer, load_state
 from orchestrator.runtime.replica import Replica
 from orchestrator.runtime.tally import UNKNOWN_TYPE, Tally
+from orchestrator.runtime.timers import Timer, Timers
 from orchestrator.store import keys
-from orchestrator.store.base import Change
+from orchestrator.store.base import StoreBroken
 from orchestrator.topics import TopicNames
-from orchestrator.wire.inputs import INTERNAL, OPERATIONS, REPLIES
+from orchestrator.wire.inputs import INTERNAL
 from orchestrator.wire.journal import write_decision
 from orchestrator.wire.tokens import TokenKeys
 
-BATCH = 400
-"""Inputs decided in one step: what arrives meanwhile waits at most a few tens of milliseconds."""
+BATCH = 100
+"""Inputs decided in one step and sent together: enough to share a request, and what follows waits some 10 ms."""
 MARK_AFTER_MS = 1_000
 """Idle time after which positions and marks that no decision carried are journaled."""
 MAX_PENDING = 4_000
 """Unconfirmed decisions or unacknowledged effects beyond which no start is taken: some 4 MiB a partition."""
+MAX_WAITING_BYTES = 16 << 20
+"""Bytes of inputs that wait, beyond which no start is read: large ones are few, but may come one after the other."""
+MAX_FAILURES = 2
+"""Failures to decide an input after which its saga is set aside; each of them ended the partition's epoch."""
+STORE_EVERY_MS = 500
+STORE_ENTRIES = 2_000
+"""How long, and how much, changes are gathered before they go to the store: a next owner reads that much more."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PartitionConfig:
     """What every partition of a worker is told. `partitions` is N; `warm` how many runs stay in memory."""
 
@@ -52,12 +60,11 @@ class PartitionConfig:
     warm: int = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Rest:
-    """What the confirmation of a decision does, encoded when it was decided."""
+    """What the confirmation of a decision does, as it was when it was decided."""
 
     decision: ev.Decision | None
-    changes: list[Change]
     effects: list[tuple[int, Effect]]
     execution: Execution | None
 
@@ -77,7 +84,7 @@ class Partition:
         journal: Appender,
         outward: Appender,
         mono_ms: int,
-        poison: Counter[tuple[str, int]],
+        poison: Counter[msg.Input],
         counters: Counter[str] | None = None,
         tally: Tally | None = None,
     ) -> None:
@@ -107,20 +114,19 @@ class Partition:
         self.intake = Intake(number, config, at.input_positions, at.internal_taken, self, outward, self.counters)
         self._poison = poison
         self._internal_sent = dict(at.internal_sent)
-        self._pins: Counter[str] = Counter()
-        self._fresh_messages: set[tuple[str, str]] = set()
+        self._changes = Materializer(self.store, self.progress)
+        self._cut_mono = mono_ms
         self._refusals: deque[msg.SendFailed] = deque()
         self._settling: list[Pending] = []
         self._clock = (at.clock_ms, mono_ms)
         self._now_ms = at.clock_ms
         self._last_input_mono = mono_ms
         self._journaled: tuple[dict[str, int], int] = (dict(at.input_positions), at.effects_sent)
-        self._timers: list[tuple[int, str, int]] = [keys.read_timer(key) for key, _ in self.store.scan(keys.TIMERS)]
-        self._timers.sort()
-        self._barrier: tuple[int, dict[str, int] | None] | None = None
+        stored = (keys.read_timer(key) for key, _ in self.store.scan(keys.TIMERS))
+        self.timers = Timers(stored, self._is_set)
         self.closed = False
-        self.asks_ends = False
-        """Set when the engine should ask for the end offsets of replies, internal and operations."""
+        self.feed: Feed | None = None
+        """Where confirmed decisions go that have something public, if anybody publishes."""
         self._resume(replica)
 
     def now_ms(self, mono_ms: int) -> int:
@@ -132,8 +138,12 @@ class Partition:
     @property
     def congested(self) -> bool:
         """Whether starts should wait: it depends only on work that drains without them."""
+        intake = self.intake
         return (
-            self.writer.pending > MAX_PENDING or self.sender.pending > MAX_PENDING or self.intake.waiting > MAX_PENDING
+            self.writer.pending > MAX_PENDING
+            or self.sender.pending > MAX_PENDING
+            or intake.waiting > MAX_PENDING
+            or intake.waiting_bytes > MAX_WAITING_BYTES
         )
 
     @property
@@ -145,6 +155,7 @@ class Partition:
         """Decides what has come, fires what is due, sends. Raises `EpochLost`."""
         now_ms = self.now_ms(mono_ms)
         self._settle()
+        self.intake.tick(now_ms)
         for _ in range(BATCH):
             taken = self.intake.next()
             if taken is None:
@@ -152,10 +163,13 @@ class Partition:
             self._last_input_mono = mono_ms
             self._take(taken)
         while self._refusals:
-            self._decide(self._refusals.popleft(), None)
+            self._attempt(self._refusals.popleft())
         self._fire(now_ms)
         if mono_ms - self._last_input_mono >= MARK_AFTER_MS:
             self.mark()
+        elif mono_ms - self._cut_mono >= STORE_EVERY_MS or self._changes.gathered >= STORE_ENTRIES:
+            self._cut_mono = mono_ms
+            self._changes.cut(self.writer.next_offset - 1)
         self.writer.flush()
         self.sender.tick(now_ms)
 
@@ -169,18 +183,17 @@ class Partition:
         elif isinstance(what, Outgoing):
             self.sender.delivered(what, delivery, self.now_ms(mono_ms))
         elif isinstance(what, DeadLetter):
-            passage = self.intake.dead_letter_delivered(what, delivery)
-            if passage is not None:
-                self._submit(ev.Decision("", "", self._now_ms, (), "", INTERNAL, what.record.offset, *passage), None)
+            self._dead_letter_delivered(what, delivery)
 
-    def ends(self, offsets: Mapping[str, int]) -> None:
-        """End offsets by role, read after `asks_ends` was set: timers wait until these are consumed."""
-        if self._barrier is not None:
-            self._barrier = (self._barrier[0], dict(offsets))
-
-    def ends_failed(self) -> None:
-        """The broker did not answer; the next step asks again."""
-        self._barrier = None
+    def _dead_letter_delivered(self, letter: DeadLetter, delivery: Delivery) -> None:
+        """What of it has to be journaled: the answer to who waits, the counter of an internal message."""
+        if not self.intake.dead_letter_delivered(letter, delivery):
+            return
+        events = () if letter.refusal is None else (letter.refusal,)
+        passage = () if letter.passage is None else (letter.passage.source, letter.passage.counter)
+        if events or passage:
+            at = (letter.role, letter.record.offset, *passage)
+            self._submit(ev.Decision(letter.saga_id, "", self._now_ms, events, "", *at), None)
 
     def mark(self) -> None:
         """Journals positions and marks if no decision carried them."""
@@ -189,7 +202,8 @@ class Partition:
         sent, is_open = self.sender.mark(self.progress.at.offset)
         if self.writer.pending == 0 and (positions != self._journaled[0] or self._mark_moved(sent)):
             self._journaled = (positions, self.progress.at.offset + 1)
-            self.writer.submit(b"", positions, sent, is_open, _Rest(None, [], [], None))
+            self.writer.submit(b"", positions, sent, is_open, _Rest(None, [], None))
+        self._changes.cut(self.writer.next_offset - 1)
 
     def _mark_moved(self, sent: int) -> bool:
         """A mark record has no effects itself: the one that only says so needs no record of its own."""
@@ -204,30 +218,22 @@ class Partition:
     # -- inputs
 
     def _take(self, taken: Taken) -> None:
-        record = taken.record
         if taken.target is not None:
             self._forward(taken)
             return
         given = taken.input
         assert given is not None
-        if isinstance(given, msg.External) and self._is_repeat(given.saga_id, given.message_id):
+        if isinstance(given, msg.EXTERNAL) and self._is_repeat(given.saga_id, given.message_id):
             self.counters["duplicates"] += 1
             self._pass(taken)
             return
         if isinstance(given, msg.Reply) and not self._is_genuine(given, taken.token):
             self.intake.reject(taken, "the reply token is missing or forged", "ForgedReply")
             return
-        point = (taken.role, record.offset)
         try:
-            if self._poison[point] >= 2:
-                self._park_poison(given, taken)
-            else:
-                self._poison[point] += 1
-                self._decide(given, taken)
-            del self._poison[point]
+            self._attempt(given, taken)
         except InputRejected as rejected:
-            del self._poison[point]
-            self.intake.reject(taken, str(rejected), "InputRejected")
+            self.intake.reject(taken, str(rejected), "InputRejected", rejected.refusal)
 
     def _pass(self, taken: Taken) -> None:
         """An input that causes nothing: its position goes along with the next record."""
@@ -249,9 +255,7 @@ class Partition:
         self._submit(ev.Decision(saga_id, "", self._now_ms, (event,), "", taken.role, record.offset), None)
 
     def _is_repeat(self, saga_id: str, message_id: str) -> bool:
-        if (saga_id, message_id) in self._fresh_messages:
-            return True
-        return self.store.get(keys.message(saga_id, message_id)) is not None
+        return self._changes.knows(saga_id, message_id)
 
     def _is_genuine(self, reply: msg.Reply, token: str) -> bool:
         execution = self._execution(reply.saga_id)
@@ -276,7 +280,7 @@ class Partition:
         if len(self.executions) <= self.config.warm:
             return
         for saga_id in list(self.executions)[: self.config.warm // 10 + 1]:
-            if not self._pins[saga_id]:
+            if not self.executions[saga_id].unconfirmed and not self._changes.holds(saga_id):
                 self.executions.pop(saga_id).detach()
 
     # -- deciding
@@ -285,19 +289,40 @@ class Partition:
         at = self.progress.at
         return Moment(self._now_ms, at.incarnation, self.writer.next_offset, self.config.partitions)
 
+    def _attempt(self, given: msg.Input, taken: Taken | None = None) -> None:
+        """Decides an input of a topic, or one of the engine's own, and what it leaves to be continued."""
+        if self._is_poison(given):
+            self._park_poison(given, taken)
+            return
+        try:
+            self._decide(given, taken)
+        except (InputRejected, EpochLost, StoreBroken):
+            raise
+        except Exception:
+            self._poison[given] += 1
+            raise
+        if self._poison:
+            self._poison.pop(given, None)
+        execution = self.executions.get(given.saga_id)
+        if execution is None or isinstance(given, msg.Continue):
+            return
+        rest = msg.Continue(given.saga_id, execution.state.run)
+        while execution.state.continue_due and not self._is_poison(rest):
+            self._attempt(rest)
+
+    def _is_poison(self, given: msg.Input) -> bool:
+        """Whether deciding it failed before. It may come again in another record: as the reply to a command re-sent."""
+        return bool(self._poison) and self._poison[given] >= MAX_FAILURES
+
     def _decide(self, given: msg.Input, taken: Taken | None) -> None:
         execution = self._execution(given.saga_id)
         definition = self._definition(given, execution)
         execution, events, run = decide(execution, definition, given, self._moment())
         if taken is not None:
             self.intake.done(taken)
-        message_id = given.message_id if isinstance(given, msg.External) else ""
+        message_id = given.message_id if isinstance(given, msg.EXTERNAL) else ""
         if events or message_id or (taken is not None and taken.passage is not None):
             self._submit(self._decision(given.saga_id, run, events, message_id, taken), execution)
-        while execution is not None and execution.state.continue_due:
-            state = execution.state
-            _, events, run = decide(execution, definition, msg.Continue(state.saga_id, state.run), self._moment())
-            self._submit(self._decision(state.saga_id, run, events, "", None), execution)
 
     def _definition(self, given: msg.Input, execution: Execution | None) -> Definition | None:
         if execution is not None:
@@ -322,78 +347,73 @@ class Partition:
             passage.counter if passage is not None else -1,
         )
 
-    def _park_poison(self, given: msg.Input, taken: Taken) -> None:
-        """An input at which the engine failed twice: its saga is set aside without running any code."""
+    def _park_poison(self, given: msg.Input, taken: Taken | None) -> None:
+        """An input at which the engine failed again and again: its saga is set aside."""
         execution = self._execution(given.saga_id)
-        if execution is None:
-            raise InputRejected("deciding it failed twice")
+        if execution is None or execution.state.ended:
+            if taken is not None:
+                raise InputRejected(f"deciding it failed {MAX_FAILURES} times; the worker's log says why")
+            return
         turn = Turn(execution, None, self._moment())
-        turn.park("deciding an input failed twice", f"{taken.role} {taken.record.offset}")
-        self.intake.done(taken)
+        if 0 in execution.state.parked:
+            turn.absorb(given, "deciding it failed before")
+        else:
+            turn.park(f"deciding an input failed {MAX_FAILURES} times", type(given).__name__)
+        if taken is not None:
+            self.intake.done(taken)
         events = tuple(turn.events)
         self._submit(self._decision(given.saga_id, execution.state.run, events, "", taken), execution)
 
     def _submit(self, decision: ev.Decision, execution: Execution | None) -> None:
-        changes: list[Change] = []
-        outward: list[tuple[int, Effect]] = []
+        state = None
         if execution is not None:
             state = execution.state
             self.executions[state.saga_id] = execution
-            self._pins[state.saga_id] += 1
-            changes, timers = changes_of(state)
-            for timer in timers:
-                heappush(self._timers, timer)
-        for index, event in enumerate(decision.events):
-            for effect in effects(event, decision.saga_id, execution.state if execution is not None else None):
-                outward.append((index, effect))
+            execution.unconfirmed += 1
+            self._changes.run(state)
+            if state.new_due:
+                for sequence in state.new_due:
+                    due_ms = state.due_of(sequence)
+                    if due_ms is not None:
+                        self.timers.add((due_ms, state.saga_id, sequence))
+                state.new_due.clear()
+        outward = effects_of(decision, state)
         if decision.message_id:
-            key = keys.message(decision.saga_id, decision.message_id)
-            changes.append((key, keys.number(self.writer.next_offset)))
-            self._fresh_messages.add((decision.saga_id, decision.message_id))
+            self._changes.message(decision.saga_id, decision.message_id, self.writer.next_offset)
         self.counters["decisions"] += 1
         positions = dict(self.intake.positions)
         sent, is_open = self.sender.mark(self.progress.at.offset)
         self._journaled = (positions, sent)
-        rest = _Rest(decision, changes, outward, execution)
-        self.writer.submit(write_decision(decision), positions, sent, is_open, rest)
+        self.writer.submit(write_decision(decision), positions, sent, is_open, _Rest(decision, outward, execution))
 
     # -- confirmed
 
     def _settle(self) -> None:
-        """Confirmed decisions reach the store in one write, and only then the outside."""
-        if not self._settling:
-            return
+        """What is confirmed may go outside, and into the store once a cut's last decision is among it."""
         settled, self._settling = self._settling, []
-        changes: list[Change] = []
         for pending in settled:
             rest: _Rest = pending.rest
-            envelope = pending.envelope
-            rule = self.progress.rule
-            if not rule.accept(
-                envelope.kind, envelope.nonce, envelope.seq, envelope.prev_hash, pending.offset, pending.value
+            mine = pending.envelope
+            if not self.progress.rule.accept(
+                mine.kind, mine.nonce, mine.seq, mine.prev_hash, pending.offset, pending.value, pending.chain
             ):
                 raise EpochLost(f"the decision at {pending.offset} does not count under rule R")
-            self.progress.step(pending.offset, self._clock[0], pending.value, envelope, rest.decision)
-            changes.extend(rest.changes)
-        changes.extend(self.progress.changes())
-        self.store.write(changes)
+            self.progress.step(pending.offset, self._clock[0], pending.value, mine, rest.decision)
+            self._changes.confirmed(pending.offset)
         for pending in settled:
             self._release(pending.offset, pending.rest)
 
     def _release(self, offset: int, rest: _Rest) -> None:
         for index, effect in rest.effects:
             self.sender.send(offset, index, effect, self._now_ms)
-        if rest.execution is not None:
-            saga_id = rest.execution.state.saga_id
-            self._pins[saga_id] -= 1
-            if rest.decision is not None:
-                state = rest.execution.state
-                known = state.saga_type in self.config.definitions
-                self.tally.confirmed(rest.decision, state, state.saga_type if known else UNKNOWN_TYPE)
-            if not self._pins[saga_id]:
-                del self._pins[saga_id]
-        if rest.decision is not None and rest.decision.message_id:
-            self._fresh_messages.discard((rest.decision.saga_id, rest.decision.message_id))
+        execution, decision = rest.execution, rest.decision
+        if execution is not None and decision is not None:
+            execution.unconfirmed -= 1
+            state = execution.state
+            known = state.saga_type in self.config.definitions
+            self.tally.confirmed(decision, state, state.saga_type if known else UNKNOWN_TYPE)
+            if self.feed is not None:
+                self.feed.offer(offset, decision, state)
         self.counters["confirmed"] += 1
 
     def _command_refused(self, command: Command, why: str) -> None:
@@ -416,37 +436,16 @@ class Partition:
     # -- time
 
     def _fire(self, now_ms: int) -> None:
-        """Fires due timers once every reply, internal message and operation that was there before is consumed."""
-        if self._barrier is None:
-            while self._timers and self._timers[0][0] <= now_ms and not self._is_set(self._timers[0]):
-                heappop(self._timers)
-            if not self._timers or self._timers[0][0] > now_ms:
-                return
-            self._barrier = (now_ms, None)
-            self.asks_ends = True
-            return
-        until_ms, ends = self._barrier
-        if ends is None or any(self.intake.consumed(role) < ends.get(role, 0) for role in _BEFORE_TIMERS):
-            return
-        self._barrier = None
-        fired = 0
-        while self._timers and self._timers[0][0] <= until_ms and fired < BATCH:
-            timer = heappop(self._timers)
-            if self._is_set(timer):
-                fired += 1
-                due_ms, saga_id, sequence = timer
-                run = self.executions[saga_id].state.run
-                self._decide(msg.TimerDue(saga_id, run, sequence, due_ms), None)
+        for due_ms, saga_id, sequence in self.timers.due(now_ms, self.intake.consumed, BATCH):
+            execution = self._execution(saga_id)
+            if execution is not None:
+                self._attempt(msg.TimerDue(saga_id, execution.state.run, sequence, due_ms))
 
-    def _is_set(self, timer: tuple[int, str, int]) -> bool:
+    def _is_set(self, timer: Timer) -> bool:
         """Whether a timer was neither moved nor cleared since."""
         due_ms, saga_id, sequence = timer
         execution = self._execution(saga_id)
         return execution is not None and execution.state.due_of(sequence) == due_ms
-
-    def next_due_ms(self) -> int | None:
-        """When the earliest timer is due by the partition's clock; it may be stale."""
-        return self._timers[0][0] if self._timers else None
 
     # -- beginning
 
@@ -459,20 +458,17 @@ class Partition:
                 self.sender.send(offset, index, effect, self._now_ms, below_mark=(offset, index) in exceptions)
                 self.counters["resent"] += 1
         replica.open_effects.clear()
-        while self._timers and self._timers[0][0] == 0:
-            _, saga_id, _ = heappop(self._timers)
+        while (timer := self.timers.pop_due_at_once()) is not None:
+            saga_id = timer[1]
             execution = self._execution(saga_id)
             if execution is not None and execution.state.continue_due:
-                self._decide(msg.Continue(saga_id, execution.state.run), None)
+                self._attempt(msg.Continue(saga_id, execution.state.run))
         for key, _ in list(self.store.scan(keys.WAITING)):
             execution = self._execution(key[1:].decode())
             if execution is not None and execution.state.saga_type in self.config.definitions:
                 state = execution.state
-                self._decide(msg.CodeArrived(state.saga_id, state.run), None)
+                self._attempt(msg.CodeArrived(state.saga_id, state.run))
 
     def take(self, role: str, record: Record) -> None:
         """Hands in one record of an input topic."""
         self.intake.put(role, record)
-
-
-_BEFORE_TIMERS = (REPLIES, INTERNAL, OPERATIONS)

@@ -9,7 +9,7 @@ from collections import deque
 from hashlib import sha256
 
 from orchestrator.model.events import Decision, InputForwarded
-from orchestrator.model.rule import Rule
+from orchestrator.model.rule import Kind, Rule
 from orchestrator.store import keys
 from orchestrator.store.base import Change, Store
 from orchestrator.wire.journal import Envelope
@@ -48,26 +48,29 @@ class Progress:
     def step(self, offset: int, timestamp_ms: int, value: bytes, envelope: Envelope, decision: Decision | None) -> None:
         """Moves over one accepted record; `rule` has moved over it already."""
         at, rule = self.at, self.rule
-        at.offset, at.clock_ms, self._value = offset, max(at.clock_ms, timestamp_ms), value
+        at.offset, self._value = offset, value
+        if timestamp_ms > at.clock_ms:
+            at.clock_ms = timestamp_ms
         if rule.nonce != at.nonce:
             at.nonce = rule.nonce
             self.nonces[rule.nonce] = offset
             self._fresh_nonces.append(rule.nonce)
         at.claim_offset, at.expected_seq, at.chain = rule.claim_offset, rule.expected_seq, rule.chain
-        self.trail.append((offset, rule.nonce, rule.claim_offset, rule.expected_seq))
+        trail = self.trail
+        trail.append((offset, rule.nonce, rule.claim_offset, rule.expected_seq))
         if envelope.input_positions:
-            at.input_positions = dict(envelope.input_positions)
+            at.input_positions = envelope.input_positions
         if envelope.effects_sent > at.effects_sent:
-            at.effects_sent = envelope.effects_sent
-        if envelope.kind >= 2:
+            at.effects_sent = sent = envelope.effects_sent
+            while trail and trail[0][0] <= sent:
+                _, at.sent_nonce, at.sent_claim_offset, at.sent_expected_seq = trail.popleft()
+        if envelope.kind >= Kind.DECISION:
             at.effects_open = envelope.effects_open
-        while self.trail and self.trail[0][0] <= at.effects_sent:
-            _, at.sent_nonce, at.sent_claim_offset, at.sent_expected_seq = self.trail.popleft()
         if decision is not None:
             if decision.internal_counter >= 0:
                 at.internal_taken[str(decision.internal_partition)] = decision.internal_counter
             for event in decision.events:
-                if isinstance(event, InputForwarded):
+                if type(event) is InputForwarded:
                     at.internal_sent[str(event.target)] = event.counter
 
     def changes(self) -> list[Change]:

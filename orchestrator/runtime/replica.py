@@ -80,6 +80,7 @@ class Replica:
         decision = read_decision(envelope) if envelope.kind == Kind.DECISION else None
         if envelope.kind == Kind.GENESIS:
             at.incarnation = read_genesis(envelope).incarnation
+            self._changes.append((keys.GENESIS, data))
         if decision is not None:
             self.decisions += 1
             self._apply(offset, decision)
@@ -91,12 +92,15 @@ class Replica:
     def flush(self) -> None:
         """Writes what was read to the store. Afterwards the store stands at the last record fed that counts."""
         for state in self._dirty.values():
-            self._changes.extend(changes_of(state)[0])
+            self._changes.extend(changes_of(state))
         self._dirty.clear()
         if self.progress.at.offset >= 0 and self.next_offset > self.first_offset:
             self._changes.extend(self.progress.changes())
             self.store.write(self._changes)
         self._changes = []
+        at = self.progress.at
+        stuck = set(at.effects_open)
+        self.open_effects = [open_ for open_ in self.open_effects if open_[0] > at.effects_sent or open_[:2] in stuck]
         if len(self.executions) > MAX_WARM:
             self.executions.clear()
 

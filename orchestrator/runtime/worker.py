@@ -10,13 +10,17 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from threading import Event
+from dataclasses import field
+from threading import Event, Thread
 
+from orchestrator.errors import Disconnected
 from orchestrator.log.base import Log
+from orchestrator.model.frozen import frozen
 from orchestrator.runtime.engine import Clients, Engine
+from orchestrator.runtime.lifecycle import Feed, Lifecycle
 from orchestrator.runtime.partition import PartitionConfig
-from orchestrator.runtime.takeover import Owner
+from orchestrator.runtime.takeover import CLAIM_WAIT_MS, Owner
+from orchestrator.runtime.upkeep import TRIM_LAG_MS, Upkeep
 from orchestrator.store.base import Stores
 from orchestrator.wire.journal import Claim, Genesis
 
@@ -26,9 +30,16 @@ SWITCH_INTERVAL_S = 0.0005
 """With a busy engine thread a delivery report waits up to this long for the interpreter, not Python's 5 ms."""
 MAX_WAIT_MS = 200
 """The longest pause of the loop: a stop, a tick or a mark is never later than this."""
+PUBLISH_EVERY_S = 0.05
+"""Public events wait so long for others: a wake for each would take the interpreter from the engine each time."""
+UPKEEP_EVERY_S = 1.0
+LEAVE_THEM_S = 5.0
+"""A broker that does not answer them holds up no stop."""
+AGAIN_S = 5.0
+"""After which a publisher that became unusable is replaced."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerIdentity:
     """Who this worker is, as its claims say. `address` is where strong reads would be sent."""
 
@@ -38,7 +49,11 @@ class WorkerIdentity:
 
 
 class Worker:
-    """Owns partitions until it is told to stop. `topic_ids` go into the genesis of a journal that is empty."""
+    """Owns partitions until it is told to stop.
+
+    `topic_ids` go into the genesis of a journal that is empty: give those of `identity.pinned_topics`. A partition with
+    runs whose code is elsewhere is claimed after `claim_wait_ms`. Consumed inputs are kept for `trim_lag_ms`.
+    """
 
     def __init__(
         self,
@@ -49,6 +64,8 @@ class Worker:
         group: str = "saga-owners",
         identity: WorkerIdentity | None = None,
         topic_ids: Mapping[str, str] | None = None,
+        claim_wait_ms: int = CLAIM_WAIT_MS,
+        trim_lag_ms: int = TRIM_LAG_MS,
     ) -> None:
         self.wake = Event()
         self.stopping = Event()
@@ -60,22 +77,37 @@ class Worker:
             log_.appender(wake=self.wake),
         )
         self._clients = clients
+        self._log = log_
+        self._topics = config.topics
+        self._trim_lag_ms = trim_lag_ms
+        self._over = Event()
+        self._feeds: dict[int, Feed] = {}
         claim = Claim(who.name, who.address, tuple(sorted(config.definitions)), who.version)
         ids = dict(topic_ids or {})
         owner = Owner(
             claim,
             lambda: secrets.token_bytes(16),
-            lambda: Genesis(1, config.partitions, ids, time.time_ns() // 1_000_000),
+            lambda: Genesis(1, config.partitions, ids, _now_ms()),
+            lambda: self.engine.topic_ids,
+            claim_wait_ms,
         )
-        self.engine = Engine(config, clients, stores, owner, random.random)
+        self.engine = Engine(config, clients, stores, owner, random.random, feeds=self._feeds)
+        self.engine.topic_ids = ids
 
     def run(self, every_tick: Callable[[Engine], None] | None = None) -> None:
         """Works until `stop`, then hands its partitions back and closes. Raises what makes a client unusable."""
         before = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        besides = (("lifecycle", self._publish), ("upkeep", self._keep_up))
+        threads = [Thread(target=target, name=name, daemon=True) for name, target in besides]
+        for thread in threads:
+            thread.start()
         try:
             self._loop(every_tick)
         finally:
+            self._over.set()
+            for thread in threads:
+                thread.join(LEAVE_THEM_S)
             sys.setswitchinterval(before)
             self._clients.inputs.close()
             self._clients.journals.close()
@@ -92,7 +124,7 @@ class Worker:
         leaving = False
         tick_at = 0
         while not engine.left:
-            mono_ms = time.monotonic_ns() // 1_000_000
+            mono_ms = _mono_ms()
             if self.stopping.is_set() and not leaving:
                 leaving = True
                 engine.leave(mono_ms)
@@ -103,3 +135,38 @@ class Worker:
             if not busy and not engine.left:
                 wake.wait(engine.next_due_in_ms(mono_ms, MAX_WAIT_MS) / 1000)
                 wake.clear()
+
+    def _publish(self) -> None:
+        while not self._over.is_set():
+            lifecycle = Lifecycle(self._log, self._topics, self._feeds)
+            try:
+                while not self._over.is_set():
+                    if not lifecycle.step(_mono_ms()):
+                        self._over.wait(PUBLISH_EVERY_S)
+            except Disconnected as error:
+                log.warning("%s; trying again in %.0f s", error, AGAIN_S)
+                self._over.wait(AGAIN_S)
+            except Exception:
+                log.exception("publishing on %s failed; trying again in %.0f s", self._topics.lifecycle, AGAIN_S)
+                self._over.wait(AGAIN_S)
+            finally:
+                lifecycle.close()
+
+    def _keep_up(self) -> None:
+        engine = self.engine
+
+        def tell(ids: Mapping[str, str]) -> None:
+            engine.topic_ids = ids
+
+        upkeep = Upkeep(self._log, self._topics, lambda: engine.holdings, tell, self._trim_lag_ms, stopping=self._over)
+        while not self._over.wait(UPKEEP_EVERY_S):
+            upkeep.step(_mono_ms(), _now_ms())
+        upkeep.close()
+
+
+def _mono_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.runtime.engine import Engine, Phase, Tenure
+from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.tally import BUCKETS_MS
+from orchestrator.runtime.tenure import Phase, Tenure
 from orchestrator.telemetry.families import copied, counter, counters, gauge, gauges, histogram
 from orchestrator.telemetry.server import JOIN_WITHIN_S
 

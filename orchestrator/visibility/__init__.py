@@ -4,8 +4,7 @@ It needs Kafka alone: no worker is asked and no saga's code is needed. `Visibili
 `list`, `show` and `counts` answer from the file.
 """
 
-from orchestrator.visibility.lifecycle import Lifecycle
 from orchestrator.visibility.views import Details, Entry, Page, Run, StepView, event_data
 from orchestrator.visibility.visibility import Visibility
 
-__all__ = ["Details", "Entry", "Lifecycle", "Page", "Run", "StepView", "Visibility", "event_data"]
+__all__ = ["Details", "Entry", "Page", "Run", "StepView", "Visibility", "event_data"]

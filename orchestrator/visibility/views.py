@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -168,14 +168,6 @@ class Views:
         )
         for offset, body in rows:
             yield offset, decode(body)
-
-    def decisions_from(self, partition: int, offset: int, limit: int) -> Sequence[tuple[int, Decision]]:
-        """At most `limit` decisions of all runs of a partition, from an offset on."""
-        rows = self._database.execute(
-            "SELECT offset, body FROM decisions WHERE partition = ? AND offset >= ? ORDER BY offset LIMIT ?",
-            (partition, offset, limit),
-        )
-        return [(at, decode(body)) for at, body in rows]
 
 
 def event_data(event: Event) -> dict[str, Any]:

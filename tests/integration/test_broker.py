@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,11 @@ from orchestrator.broker.probe import split_address
 from orchestrator.broker.process import pid_exists
 from orchestrator.broker.state import find_running
 from orchestrator.errors import BrokerUnavailable
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]  # a start takes seconds, on a busy machine many
 
 COMMAND = [sys.executable, "-m", "orchestrator.broker"]
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 20.0) -> bool:
-    """Does it become true within the time?"""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def settings(servers: str, more: dict[str, Any]) -> dict[str, Any]:

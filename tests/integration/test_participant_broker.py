@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -16,19 +17,20 @@ from typing import Any
 import confluent_kafka
 import pytest
 
+from orchestrator.client import Client
 from orchestrator.log.base import Record, TopicSpec
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.effects import Command
 from orchestrator.model.ids import Direction, partition_of
 from orchestrator.model.messages import Outcome, Reply
-from orchestrator.participant import Failure, HandlerContext, Participant, ParticipantSettings
+from orchestrator.participant import Failure, HandlerContext, Participant, ParticipantSettings, Pending
 from orchestrator.participant.runner import Runner
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
-from orchestrator.wire.commands import command_headers
+from orchestrator.wire.commands import ReplyMessage, command_headers
 from orchestrator.wire.headers import read_headers
 from orchestrator.wire.inputs import read_input
-from orchestrator.wire.ledger import Release, read_record
+from orchestrator.wire.ledger import Execution, Release, read_record
 from tests.contract.log_world import Probe, Writer, wait
 from tests.integration.participant_service import Charge, Payments, Receipt
 
@@ -262,6 +264,51 @@ def test_after_a_kill_the_next_one_waits_and_goes_on_with_the_same_key(owner: Ow
         replies = owner.replies(2)
     assert [(reply.undo, reply.outcome) for reply in replies] == [(False, Outcome.SUCCESS), (True, Outcome.SUCCESS)]
     assert keys == ["o-1/1-10-0/1/do", "o-1/1-10-0/1/undo"]
+
+
+def test_work_is_completed_later_by_token_also_under_the_next_participant(owner: Owner) -> None:
+    participant = Participant(Payments)
+    tokens: dict[str, str] = {}
+    stopped: list[str] = []
+
+    @participant.handles(Payments.charge)
+    def charge(request: Charge, context: HandlerContext) -> Receipt:
+        tokens[request.order_id] = context.token
+        raise Pending
+
+    @participant.handles(Payments.refund)
+    def refund(request: Charge) -> None:
+        stopped.append(request.order_id)
+
+    async def complete() -> None:
+        async with Client(owner.log, owner.topics, PARTITIONS) as client:
+            await client.complete(tokens["paid"], Receipt(payment_id="p-1"))
+            await client.fail(tokens["declined"], "CardDeclined", "too much")
+            await client.complete(tokens["undone"], Receipt(payment_id="p-2"))
+            await client.complete(tokens["paid"], Receipt(payment_id="p-3"))
+
+    with running(owner, participant):
+        for saga_id in ("paid", "declined", "undone"):
+            owner.send(saga_id)
+        until(lambda: len(tokens) == 3)
+        owner.send("undone", "undo")
+        assert [(reply.saga_id, reply.undo) for reply in owner.replies(1)] == [("undone", True)]
+    runs = dict(tokens)
+    with running(owner, participant):
+        owner.send("paid", attempt=2)
+        asyncio.run(complete())
+        replies = owner.replies(3)
+        # It waits for its turn behind the late completion.
+        owner.send("undone", "undo", attempt=2)
+        assert owner.replies(1)[0].saga_id == "undone"
+    told = sorted((reply.saga_id, reply.attempt, reply.outcome, reply.payload) for reply in replies)
+    paid = ("paid", 2, Outcome.SUCCESS, b'{"payment_id":"p-1"}')
+    assert told == [("declined", 1, Outcome.FAILURE, b""), paid, paid]
+    assert (stopped, tokens) == (["undone"], runs)
+    bodies = [body for partition in range(PARTITIONS) for body in owner.ledger(partition)]
+    ended = [body for body in bodies if isinstance(body, Execution) and body.saga_id == "undone"]
+    late = [body.reply for body in ended if not body.undo]
+    assert late[-1] == ReplyMessage(Outcome.SUCCESS, b'{"payment_id":"p-2"}')
 
 
 def test_a_service_needs_no_sdk(owner: Owner, broker: str) -> None:

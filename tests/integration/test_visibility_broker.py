@@ -1,17 +1,14 @@
-"""Visibility and the public stream over a real broker."""
+"""Visibility over a real broker."""
 
 import asyncio
-import time
 from pathlib import Path
 
-import orjson
 import pytest
 
 from orchestrator.client import Client
 from orchestrator.errors import SagaFailed
-from orchestrator.log.base import Record
 from orchestrator.log.kafka import KafkaLog
-from orchestrator.visibility import Lifecycle, Visibility
+from orchestrator.visibility import Visibility
 from tests.shop_cluster import shop
 from tests.shop_world import PARTITIONS, Order, OrderFulfilment, refuse
 
@@ -55,39 +52,3 @@ def test_a_deleted_and_recreated_journal_is_read_anew(broker: str, prefix: str, 
         admin.delete([topics.journal, topics.inbox, topics.replies, topics.internal, topics.operations])
         admin.delete([topics.commands(service) for service in ("inventory", "payments", "shipping")])
         admin.close()
-
-
-def test_the_public_stream_tells_every_run_to_its_end(broker: str, prefix: str, tmp_path: Path) -> None:
-    with shop(broker, prefix, refuse("ship")) as (log, topics):
-        asyncio.run(run_orders(broker, prefix, 20))
-        with Visibility(tmp_path / "v.sqlite", log, topics, PARTITIONS) as visibility:
-            assert visibility.catch_up(timeout_s=60)
-            lifecycle = Lifecycle(log, topics, visibility.views, wake=visibility.wake)
-            deadline = time.monotonic() + 60
-            while lifecycle.published < 20 * 8 and time.monotonic() < deadline:
-                if not lifecycle.step(time.monotonic_ns() // 1_000_000):
-                    lifecycle.wake.wait(0.1)
-                    lifecycle.wake.clear()
-            lifecycle.close()
-        reader = log.reader(wake=visibility.wake)
-        for partition in range(PARTITIONS):
-            reader.assign(topics.lifecycle, partition, 0)
-        told: list[dict[str, str]] = []
-        while len(told) < 20 * 8 and time.monotonic() < deadline:
-            told += [orjson.loads(r.value or b"") for r in reader.poll() if isinstance(r, Record)]
-            visibility.wake.wait(0.1)
-            visibility.wake.clear()
-        reader.close()
-    assert len({event["event_id"] for event in told}) == len(told) == 20 * 8
-    for number in range(20):
-        events = [event["event"] for event in told if event["saga_id"] == f"o-{number}"]
-        assert events == [
-            "started",
-            "step-done",
-            "step-done",
-            "step-refused",
-            "compensating",
-            "step-undone",
-            "step-undone",
-            "ended",
-        ]

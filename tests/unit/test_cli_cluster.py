@@ -1,13 +1,14 @@
 """Topics as a verb meets them, on the log in memory."""
 
 from contextlib import closing
+from threading import Event
 
 import pytest
 
 from orchestrator.cli.cluster import append_all, bounds_of, partitions_of, read_between
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import Failure, TopicSpec
-from orchestrator.log.memory import MemoryLog
+from orchestrator.log.memory import MemoryAppender, MemoryLog
 
 
 @pytest.fixture
@@ -37,3 +38,14 @@ def test_a_refused_append_is_in_its_delivery(log: MemoryLog) -> None:
     good, bad = append_all(log, [("t", 0, None, b"", []), ("nothing", 0, None, b"", [])])
     assert good.failure is None
     assert bad.failure is Failure.UNKNOWN_TOPIC
+
+
+def test_more_than_the_appender_holds_is_appended_in_turns() -> None:
+    class Narrow(MemoryLog):
+        def appender(self, *, wake: Event | None = None, **options: object) -> MemoryAppender:
+            return super().appender(wake=wake, bound=2)
+
+    log = Narrow(lambda: 0)
+    log.create(TopicSpec("t", 1, 1, {}))
+    deliveries = append_all(log, [("t", 0, None, b"%d" % number, []) for number in range(5)])
+    assert [delivery.offset for delivery in deliveries] == [0, 1, 2, 3, 4]

@@ -12,7 +12,7 @@ from orchestrator.cli.dead_letters import (
 )
 from orchestrator.config import Settings
 from orchestrator.log.base import Record
-from orchestrator.wire.dead_letters import dead_letter_headers
+from orchestrator.wire.dead_letters import SHORTENED, dead_letter_headers
 
 OWN = (("message-id", b"m-1"), ("binary", b"\xff\x00"))
 
@@ -48,6 +48,9 @@ def test_what_cannot_be_redriven_is_told() -> None:
     settings = Settings(development=True)
     assert _obstacle(read_letter(letter_record()), settings) == ""
     assert "counted" in _obstacle(read_letter(letter_record(topic="saga.internal")), settings)
+    shortened = _obstacle(read_letter(letter_record((SHORTENED,))), settings)
+    assert "too large" in shortened
+    assert "saga.inbox-3@17" in shortened
     foreign = read_letter(Record("saga.dead-letters", 0, 0, 0, None, None, OWN))
     assert "do not say" in _obstacle(foreign, settings)
     assert foreign.as_json()["value"] is None

@@ -66,3 +66,8 @@ def test_a_long_payload_is_cut_for_people() -> None:
     assert look.shown(b"x" * 1_000) == "x" * 99 + "…"
     assert look.shown(b" a\n b ") == "a b"
     assert look.plain(b"no json") == "no json"
+
+
+def test_what_is_nested_without_end_is_shown_as_text() -> None:
+    deep = b"[" * 100_000
+    assert look.plain(deep) == deep.decode()

@@ -132,3 +132,10 @@ def test_no_message_holds_a_value_that_may_be_secret() -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(SAGA_REPLY_TOKEN_KEYS="a:hunter2").token_keys()
     assert "hunter2" not in str(caught.value)
+
+
+def test_what_workers_wait_for_and_keep_can_be_set() -> None:
+    settings = load_settings({}, environ={"SAGA_CLAIM_WAIT_MS": "0", "SAGA_TRIM_LAG_MS": "3600000"})
+    assert (settings.claim_wait_ms, settings.trim_lag_ms) == (0, 3_600_000)
+    with pytest.raises(ConfigurationError, match="trim_lag_ms"):
+        load_settings({"trim_lag_ms": 1_000}, environ={})

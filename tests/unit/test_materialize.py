@@ -5,7 +5,9 @@ from __future__ import annotations
 from orchestrator.model import events as ev
 from orchestrator.model.evolve import evolve
 from orchestrator.model.state import SagaState
-from orchestrator.runtime.materialize import Timer, changes_of, load_state
+from orchestrator.runtime.materialize import Materializer, changes_of, load_state
+from orchestrator.runtime.progress import Progress
+from orchestrator.runtime.timers import Timer
 from orchestrator.store import keys
 from orchestrator.store.memory import MemoryStore, MemoryStores
 from orchestrator.wire.stored import write_run, write_step
@@ -25,7 +27,12 @@ class Kept:
         """Events of one decision; gives the keys that were written and the timers newly set."""
         for event in events:
             evolve(self.state, event, at_ms)
-        changes, timers = changes_of(self.state)
+        timers = [
+            (due_ms, self.state.saga_id, sequence)
+            for sequence in self.state.new_due
+            if (due_ms := self.state.due_of(sequence)) is not None
+        ]
+        changes = changes_of(self.state)
         self.store.write(changes)
         return [key for key, _ in changes], timers
 
@@ -67,7 +74,7 @@ def test_a_timer_that_moves_back_and_forth_in_one_decision_is_left_alone() -> No
     kept.apply(scheduled)
     assert kept.timers == [(5_000, "order-7", 1)]
     written, timers = kept.apply(ev.StepBackedOff(1, 1, 2_000, "Busy", ""), ev.StepAttempted(1, 2))
-    assert (written, timers) == ([keys.run("order-7"), keys.step("order-7", 1)], [])
+    assert (written, set(timers)) == ([keys.run("order-7"), keys.step("order-7", 1)], {(5_000, "order-7", 1)})
     _, timers = kept.apply(ev.StepBackedOff(1, 2, 2_000, "Busy", ""))
     assert timers == [(2_000, "order-7", 1)]
     assert kept.timers == [(2_000, "order-7", 1)]
@@ -120,7 +127,7 @@ def test_a_run_is_read_back_with_all_its_steps_in_their_order() -> None:
     assert [write_step(step) for step in loaded.steps.values()] == [
         write_step(step) for step in kept.state.steps.values()
     ]
-    assert changes_of(loaded) == ([(keys.run("order-7"), write_run(loaded))], [])
+    assert changes_of(loaded) == [(keys.run("order-7"), write_run(loaded))]
 
 
 def test_a_run_that_is_not_there_is_none() -> None:
@@ -136,3 +143,96 @@ def test_sagas_whose_ids_begin_alike_are_kept_apart() -> None:
     loaded = load_state(kept.store, "order")
     assert loaded is not None
     assert list(loaded.steps) == [1]
+
+
+# -- on the way to the store
+
+
+class Owner:
+    """An owner's store, and the progress it has confirmed."""
+
+    def __init__(self) -> None:
+        self.store: MemoryStore = MemoryStores().open(0)
+        self.progress = Progress(self.store)
+        self.changes = Materializer(self.store, self.progress)
+        self.state = SagaState("order-7", RUN.decode())
+        self.decide(0, ev.SagaStarted("Order", b"{}", "m"))
+
+    def decide(self, offset: int, *events: ev.Event) -> None:
+        for event in events:
+            evolve(self.state, event, 1_000)
+        self.changes.run(self.state)
+        self.changes.message("order-7", f"message-{offset}", offset)
+
+    def confirm(self, offset: int) -> None:
+        self.progress.at.offset = offset
+        self.changes.confirmed(offset)
+
+    def stored(self) -> SagaState | None:
+        return load_state(self.store, "order-7")
+
+
+def test_nothing_is_stored_before_its_cut_is_confirmed() -> None:
+    owner = Owner()
+    owner.confirm(0)
+    assert owner.stored() is None
+    owner.decide(1, sleep(1, 5_000))
+    owner.changes.cut(1)
+    assert owner.stored() is None
+    assert owner.changes.knows("order-7", "message-0")
+    owner.confirm(1)
+    assert Progress(owner.store).at.offset == 1
+    assert owner.store.get(keys.message("order-7", "message-0")) == keys.number(0)
+    stored = owner.stored()
+    assert stored is not None
+    assert write_run(stored) == write_run(owner.state)
+
+
+def test_a_cut_holds_what_was_decided_up_to_it_and_no_more() -> None:
+    owner = Owner()
+    owner.changes.cut(0)
+    owner.decide(1, sleep(1, 5_000))
+    owner.confirm(0)
+    stored = owner.stored()
+    assert stored is not None
+    assert (stored.steps, Progress(owner.store).at.offset) == ({}, 0)
+    assert owner.changes.holds("order-7")
+    owner.changes.cut(1)
+    owner.confirm(1)
+    stored = owner.stored()
+    assert stored is not None
+    assert list(stored.steps) == [1]
+    assert not owner.changes.holds("order-7")
+
+
+def test_a_second_cut_waits_for_the_first() -> None:
+    owner = Owner()
+    owner.changes.cut(0)
+    owner.decide(1, sleep(1, 5_000))
+    owner.changes.cut(1)
+    assert owner.changes.gathered == 2
+    owner.confirm(0)
+    owner.confirm(1)
+    assert Progress(owner.store).at.offset == 0
+    owner.changes.cut(1)
+    assert (Progress(owner.store).at.offset, owner.changes.gathered) == (1, 0)
+
+
+def test_an_input_is_known_from_its_decision_on() -> None:
+    owner = Owner()
+    for _ in range(2):
+        assert owner.changes.knows("order-7", "message-0")
+        assert not owner.changes.knows("order-7", "message-1")
+        assert not owner.changes.knows("order-8", "message-0")
+        owner.changes.cut(0)
+    owner.confirm(0)
+    assert owner.changes.knows("order-7", "message-0")
+
+
+def test_positions_alone_are_stored_too() -> None:
+    owner = Owner()
+    owner.changes.cut(0)
+    owner.confirm(0)
+    owner.progress.at.offset = 1
+    owner.changes.cut(1)
+    assert Progress(owner.store).at.offset == 1

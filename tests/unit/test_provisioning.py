@@ -57,6 +57,14 @@ def test_the_journal_is_kept_for_ever_under_the_brokers_time() -> None:
     assert journal["unclean.leader.election.enable"] == "false"
 
 
+def test_a_dead_letter_holds_what_anybody_may_send() -> None:
+    limits = {name: int(spec.settings["max.message.bytes"]) for name, spec in planned().items()}
+    foreign = {limits.pop(name) for name in ("saga.inbox", "saga.replies", "saga.operations")}
+    assert foreign == {4_194_304}
+    assert limits.pop("saga.dead-letters") == 5_242_880
+    assert set(limits.values()) == {1_048_588}
+
+
 def test_answers_are_kept_for_an_hour_and_the_ledger_for_a_month() -> None:
     specs = planned()
     assert specs["saga.answers"].settings["retention.ms"] == "3600000"
@@ -119,6 +127,7 @@ def test_a_journal_that_could_lose_records_is_refused(log: MemoryLog, setting: s
     ("topic", "setting", "value"),
     [
         ("p-saga.journal", "max.message.bytes", "5000000"),
+        ("p-saga.inbox", "max.message.bytes", "1048588"),
         ("p-saga.journal", "compression.type", "zstd"),
         ("p-saga.journal", "min.insync.replicas", "3"),
         ("p-payments.ledger", "retention.ms", "-1"),
@@ -139,6 +148,8 @@ def test_what_is_stricter_is_no_finding(log: MemoryLog, topic: str, setting: str
         ("p-payments.ledger", "cleanup.policy", "compact", True),
         ("p-payments.commands", "message.timestamp.type", "CreateTime", True),
         ("p-saga.inbox", "compression.type", "gzip", False),
+        ("p-saga.inbox", "max.message.bytes", "1000000", True),
+        ("p-saga.dead-letters", "max.message.bytes", "4194304", False),
         ("p-saga.lifecycle", "retention.ms", "1000", False),
         ("p-saga.answers", "segment.ms", "604800000", False),
     ],

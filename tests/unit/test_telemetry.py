@@ -16,8 +16,8 @@ from orchestrator.errors import SagaFailed
 from orchestrator.model import events as ev
 from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SagaState
-from orchestrator.runtime.engine import Phase
 from orchestrator.runtime.tally import BUCKETS_MS, MAX_OPEN, Durations, Tally
+from orchestrator.runtime.tenure import Phase
 from orchestrator.telemetry import (
     ParticipantMetrics,
     Pulse,

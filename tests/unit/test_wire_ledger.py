@@ -6,8 +6,8 @@ import pytest
 
 from orchestrator.model.messages import Outcome
 from orchestrator.topics import TopicNames
-from orchestrator.wire.avro import UnreadableRecord
-from orchestrator.wire.commands import ReplyMessage
+from orchestrator.wire.avro import DatumCodec, UnreadableRecord
+from orchestrator.wire.commands import Postponed, ReplyMessage
 from orchestrator.wire.dead_letters import dead_letter_headers
 from orchestrator.wire.ledger import Claim, Execution, Release, read_record, write_record
 
@@ -18,7 +18,9 @@ RECORDS = [
     Execution(7, "order-7", "1-2-3", 4, False, 1, ReplyMessage(Outcome.SUCCESS, b'{"a":1}')),
     Execution(7, "Zoë", "1-2-3", 4, True, 9, ReplyMessage(Outcome.RETRY, b"", "Busy", "später", 700)),
     Execution(7, "order-7", "1-2-3", 4, True, 9, ReplyMessage(Outcome.FAILURE, b"", "No", "")),
+    Execution(7, "order-7", "1-2-3", 4, False, 1, Postponed(b"k.00")),
 ]
+NUMBERS = [0, 1, -1, 63, 64, -64, -65, 1023, 1024, 8191, 8192, 2**31, -(2**31), 2**63 - 1, -(2**63)]
 
 
 @pytest.mark.parametrize("record", RECORDS)
@@ -26,6 +28,18 @@ def test_a_record_comes_back_as_it_was(record: Claim | Execution | Release) -> N
     value = write_record(record)
     assert value[:2] == b"\xc3\x01"
     assert read_record(value) == record
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_executions_are_written_as_the_schema_says(number: int) -> None:
+    codec = DatumCodec("LedgerRecord")
+    for size in (0, 1, 63, 64, 1024, 70_000):
+        payload, text = b"\xff" * size, "ü" * size
+        reply = ReplyMessage(Outcome.RETRY, payload, text, "because", number)
+        record = Execution(number, text, "1-2-3", number, number > 0, number, reply)
+        fields = {**record._asdict(), **reply._asdict(), "outcome": "retry"}
+        assert write_record(record)[10:] == codec.encode({"body": ("orchestrator.LedgerOutcome", fields)})
+        assert read_record(write_record(record)) == record
 
 
 def test_a_record_is_small() -> None:

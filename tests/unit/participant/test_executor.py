@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from threading import Event, current_thread
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ import pytest
 from orchestrator.errors import ConfigurationError, DefinitionError
 from orchestrator.log.memory import MemoryLog
 from orchestrator.model.messages import Outcome
-from orchestrator.participant import HandlerContext, Participant, ParticipantSettings
+from orchestrator.participant import HandlerContext, Participant, ParticipantSettings, executor
 from orchestrator.participant.executor import ThreadedExecutor
+from orchestrator.participant.rules import IGNORE, Answer, Ignore, Reject
 from orchestrator.participant.runner import EXIT_OVERDUE, Runner, load_participant, wall_ms
 from orchestrator.participant.work import Finished
-from orchestrator.wire.commands import CommandMessage, ReplyMessage
+from orchestrator.wire.commands import CommandMessage, Ending, ReplyMessage
 
 from .test_handlers import Charge, Payments, Receipt, work
 from .world import SUCCESS, World
@@ -33,9 +35,12 @@ class Bench:
         self.executor = ThreadedExecutor(participant, 4, limit_ms, lambda: self.now_ms, self.wake)
 
     def take(self, count: int) -> list[Finished]:
+        """The next that end, polling when the executor asks for it."""
         found: list[Finished] = []
+        deadline = monotonic() + 10
         while len(found) < count:
-            assert self.wake.wait(10)
+            assert monotonic() < deadline
+            self.wake.wait(self.executor.due_s or 10)
             self.wake.clear()
             found += self.executor.poll()
         return found
@@ -70,6 +75,50 @@ def test_plain_handlers_run_side_by_side_and_a_hanging_one_stops_nobody(particip
     assert hanging not in [finished.work for finished in done]
     let_go.set()
     assert bench.take(1) == [Finished(hanging, RECEIPT, True)]
+
+
+def quicken(bench: Bench) -> None:
+    """Lets the executor find out that `charge` is quick; a busy machine may make the first ones slow."""
+    while "charge" not in bench.executor._quick:
+        bench.executor.start(work())
+        bench.take(1)
+    deadline = monotonic() + 10
+    while bench.executor._awake:
+        assert monotonic() < deadline
+
+
+def test_quick_handlers_share_a_thread_until_one_keeps_it(participant: Participant, bench: Bench) -> None:
+    begun, let_go = Event(), Event()
+
+    @participant.handles(Payments.charge)
+    def charge(request: Charge) -> Receipt:
+        if request.cents == 0:
+            begun.set()
+            assert let_go.wait(10)
+        return Receipt(payment_id="p-1")
+
+    quicken(bench)
+    hanging = work(b'{"cents":0}')
+    bench.executor.start(hanging)
+    assert begun.wait(10)
+    for _ in range(10):
+        bench.executor.start(work())
+    assert bench.executor._awake == 1
+    assert bench.executor.due_s is not None
+    # Who polls when it is asked to finds that they wait, and wakes another.
+    assert hanging not in [finished.work for finished in bench.take(10)]
+    let_go.set()
+    assert [finished.work for finished in bench.take(1)] == [hanging]
+    # It was slow: the next one gets a thread to itself.
+    begun.clear()
+    let_go.clear()
+    bench.executor.start(hanging)
+    assert begun.wait(10)
+    other = work()
+    bench.executor.start(other)
+    assert bench.wake.wait(10)
+    let_go.set()
+    assert {finished.work for finished in bench.take(2)} == {hanging, other}
 
 
 def test_async_handlers_share_one_loop_and_one_that_blocks_no_thread_of_it_is_cancelled(
@@ -130,7 +179,7 @@ class Box:
     """An inbox that remembers in a dict; `breaks` raises, which no inbox may."""
 
     def __init__(self, *, breaks: bool = False) -> None:
-        self.known: dict[str, ReplyMessage] = {}
+        self.known: dict[str, Ending] = {}
         self.breaks = breaks
         self.log: list[str] = []
 
@@ -138,14 +187,20 @@ class Box:
         self.log.append("prepare")
 
     def process(
-        self, command: CommandMessage, appended_ms: int, perform: Callable[[Any, bool], ReplyMessage]
-    ) -> tuple[ReplyMessage, bool]:
+        self, command: CommandMessage, appended_ms: int, perform: Callable[[Any, bool], Ending]
+    ) -> tuple[Ending, bool]:
         if self.breaks:
             raise OSError("no database")
         if command.idempotency_key in self.known:
             return self.known[command.idempotency_key], False
         reply = self.known[command.idempotency_key] = perform("connection", False)
         return reply, True
+
+    def complete(self, command: CommandMessage) -> Answer | Ignore | Reject:
+        self.log.append("complete")
+        if self.breaks:
+            raise OSError("no database")
+        return IGNORE
 
     def close(self) -> None:
         self.log.append("close")
@@ -180,6 +235,19 @@ def test_an_inbox_that_raises_loses_no_command() -> None:
     bench.executor.close()
     assert reply is not None
     assert (reply.outcome, reply.error_type) == (Outcome.RETRY, "OSError")
+
+
+def test_a_completion_is_the_inbox_s_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "COMPLETE_AGAIN_S", 0.0)
+    for breaks, expected in ((False, IGNORE), (True, None)):
+        box = Box(breaks=breaks)
+        bench = Bench(Participant(Payments, inbox=box))
+        made = work()
+        made.command = made.command._replace(completion=RECEIPT)
+        bench.executor.start(made)
+        assert bench.take(1) == [Finished(made, expected, breaks)]
+        bench.executor.close()
+        assert box.log == ["complete"]
 
 
 def complete(participant: Participant, stop: Callable[[], None], after: int) -> list[int]:

@@ -38,21 +38,19 @@ class Other(Service):
 
 
 def work(payload: bytes = b'{"cents":5}', name: str = "charge", *, unsure: bool = False) -> Work:
-    message = make_command()
-    object.__setattr__(message, "payload", payload)
-    object.__setattr__(message, "command_type", name)
+    message = make_command()._replace(payload=payload, command_type=name)
     made = Work(None, None, message)  # type: ignore[arg-type]
     made.unsure = unsure
     return made
 
 
-def answer(function: Any, made: Work | None = None) -> ReplyMessage:
+def answer(function: Any, made: Work | None = None) -> Any:
     participant = Participant(Payments)
     participant.handles(Payments.charge)(function)
     return participant.perform(made or work())
 
 
-def answer_async(function: Any, limit_s: float = 5.0) -> ReplyMessage:
+def answer_async(function: Any, limit_s: float = 5.0) -> Any:
     participant = Participant(Payments)
     participant.handles(Payments.charge)(function)
     return asyncio.run(participant.perform_async(work(), limit_s))

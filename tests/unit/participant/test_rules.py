@@ -46,7 +46,6 @@ def command(direction: Direction = "do", attempt: int = 1, **fields: Any) -> Com
         b"",
         "saga.replies",
         0,
-        headers={},
         **values,
     )
 

@@ -14,8 +14,9 @@ from orchestrator.model.ids import Direction, idempotency_key
 from orchestrator.model.messages import Outcome
 from orchestrator.participant.engine import Engine
 from orchestrator.participant.settings import ParticipantSettings
-from orchestrator.participant.work import Executor, HeldExecutor, Work
+from orchestrator.participant.work import Ended, Executor, HeldExecutor, Work
 from orchestrator.wire.commands import ReplyMessage, command_headers
+from orchestrator.wire.completions import Address, completion_headers, read_token
 from orchestrator.wire.headers import read_headers
 from orchestrator.wire.ledger import Claim, Execution, Release, read_record
 
@@ -120,6 +121,19 @@ class World:
         )
         self._owner.append(COMMANDS, partition, payload, token=None, key=saga_id.encode(), headers=headers)
 
+    def complete(
+        self, token: str, outcome: Outcome = Outcome.SUCCESS, payload: bytes = b'{"payment_id":"p-9"}', why: str = ""
+    ) -> None:
+        """Somebody completes pending work, as the client does."""
+        self.send_completion(read_token(token), outcome, payload, why)
+
+    def send_completion(
+        self, address: Address, outcome: Outcome = Outcome.SUCCESS, payload: bytes = b"", why: str = ""
+    ) -> None:
+        """The same by what the token says."""
+        headers, key = completion_headers(address, outcome, why), address.saga_id.encode()
+        self._owner.append(COMMANDS, address.partition, payload, token=None, key=key, headers=headers)
+
     def send_raw(self, value: bytes | None, headers: Iterable[tuple[str, bytes]] = (), key: bytes = b"k") -> None:
         self._owner.append(COMMANDS, 0, value, token=None, key=key, headers=headers)
 
@@ -223,7 +237,7 @@ class Member:
         """(saga id, direction, attempt) of the handlers that run."""
         return [(work.command.saga_id, work.command.direction, work.command.attempt) for work in self.held]
 
-    def finish(self, reply: ReplyMessage | None = SUCCESS, index: int = 0) -> None:
+    def finish(self, reply: Ended = SUCCESS, index: int = 0) -> None:
         assert isinstance(self.executor, HeldExecutor)
         self.executor.finish(self.held[index], reply)
 

@@ -1,0 +1,71 @@
+"""One partition that the group granted to this worker, and where it stands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from enum import Enum
+
+from orchestrator.model.messages import Input
+from orchestrator.runtime.partition import Partition
+from orchestrator.runtime.takeover import Takeover
+from orchestrator.store.base import Store
+
+
+class Phase(Enum):
+    """Where a partition of this worker stands."""
+
+    WAITING = "waiting"
+    PROVING = "proving membership"
+    TAKING_OVER = "taking over"
+    OWNING = "owning"
+    LEAVING = "leaving"
+    HALTED = "halted"
+
+
+class Tenure:
+    """One granted partition, through as many epochs as it takes."""
+
+    __slots__ = (
+        "begin_at_ms",
+        "committed",
+        "granted",
+        "halted_because",
+        "leave_by_ms",
+        "number",
+        "partition",
+        "paused",
+        "phase",
+        "poison",
+        "read_failures",
+        "store",
+        "taken_over_ms",
+        "takeover",
+        "topic_ids",
+        "wipes",
+    )
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.phase = Phase.WAITING
+        self.granted = True
+        self.begin_at_ms = 0
+        self.leave_by_ms = 0
+        self.store: Store | None = None
+        self.takeover: Takeover | None = None
+        self.partition: Partition | None = None
+        self.poison: Counter[Input] = Counter()
+        self.paused = False
+        self.wipes = 0
+        self.read_failures = 0
+        self.halted_because = ""
+        self.taken_over_ms = 0
+        self.topic_ids: Mapping[str, str] = {}
+        """Of the topics that the journal was made for."""
+        self.committed = (0, "")
+        """What the group has for the inbox: its position and the witness."""
+
+    def __str__(self) -> str:
+        if self.takeover is not None:
+            return f"{self.phase.value}: {self.takeover}"
+        return self.phase.value

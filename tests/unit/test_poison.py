@@ -1,0 +1,146 @@
+"""An input that cannot be decided sets its saga aside, whatever kind of input it is; all others go on."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.log.memory_link import Link, Sent
+from orchestrator.model import messages as msg
+from orchestrator.model.decide import decide
+from orchestrator.model.events import Status
+from orchestrator.model.ids import partition_of
+from orchestrator.runtime import partition
+from orchestrator.runtime.tenure import Phase
+from orchestrator.saga import Saga
+from orchestrator.wire import headers as h
+from tests.shop_world import PARTITIONS, Inventory, Order, World
+
+BAD = "bad"
+GOOD = next(f"good-{n}" for n in range(100) if partition_of(f"good-{n}", PARTITIONS) == partition_of(BAD, PARTITIONS))
+
+
+def failing(kind: type) -> Callable[..., Any]:
+    """The engine with a bug: one kind of input of one saga cannot be decided."""
+
+    def broken(execution: Any, definition: Any, given: Any, moment: Any) -> Any:
+        if isinstance(given, kind) and given.saga_id == BAD:
+            raise RuntimeError("a bug")
+        return decide(execution, definition, given, moment)
+
+    return broken
+
+
+def start(world: World, saga_id: str, saga_type: str, value: bytes) -> None:
+    headers = h.write_headers({h.SAGA_TYPE: saga_type})
+    number = partition_of(saga_id, PARTITIONS)
+    world.log.appender().append(world.topics.inbox, number, value, key=saga_id.encode(), headers=headers, token=None)
+
+
+def work_on(world: World, times: int = 20) -> None:
+    for _ in range(times):
+        world.advance(2_000)
+
+
+def settled(world: World) -> None:
+    """The bad saga is set aside, the good one on the same partition goes on, and no epoch is lost any more."""
+    start(world, GOOD, "OrderFulfilment", Order(id=GOOD).model_dump_json().encode())
+    work_on(world)
+    assert world.status(GOOD) is Status.COMPLETED
+    assert world.status(BAD) is Status.PARKED
+    epochs = world.engine.epochs_lost
+    work_on(world)
+    assert world.engine.epochs_lost == epochs
+
+
+def test_a_record_that_cannot_be_decided_parks_its_saga(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    monkeypatch.setattr(partition, "decide", failing(msg.Reply))
+    start(world, BAD, "OrderFulfilment", Order(id=BAD).model_dump_json().encode())
+    settled(world)
+
+
+def test_a_timer_that_cannot_be_decided_parks_its_saga(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    start(world, BAD, "Greeting", b'"you"')
+    world.settle()
+    monkeypatch.setattr(partition, "decide", failing(msg.TimerDue))
+    world.advance(3_600_000)
+    settled(world)
+
+
+def test_a_refused_command_that_cannot_be_decided_parks_its_saga(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.log.delete(world.topics.commands("inventory"))
+    monkeypatch.setattr(partition, "decide", failing(msg.SendFailed))
+    start(world, BAD, "OrderFulfilment", Order(id=BAD).model_dump_json().encode())
+    work_on(world)
+    assert world.status(BAD) is Status.PARKED
+
+
+def test_code_that_arrives_and_cannot_be_decided_parks_its_saga(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.crash()
+    definitions = world.engine.config.definitions
+    world.engine.config = replace(world.engine.config, definitions={})
+    start(world, BAD, "Greeting", b'"you"')
+    work_on(world, 1)
+    assert world.status(BAD) is Status.WAITING_FOR_CODE
+    monkeypatch.setattr(partition, "decide", failing(msg.CodeArrived))
+    world.crash()
+    assert world.engine.config.definitions == definitions
+    settled(world)
+
+
+class Spread(Saga[str, str]):
+    """More steps at once than one decision holds."""
+
+    async def run(self, name: str) -> str:
+        await self.gather(*(self.step(Inventory.reserve(order_id=str(n))) for n in range(250)))
+        return name
+
+
+class Cut(Link):
+    """Lets one record through; what follows is lost with the process."""
+
+    def __init__(self) -> None:
+        self.left = 1
+
+    def append(self, sent: Sent) -> None:
+        if self.left:
+            self.left -= 1
+            super().append(sent)
+
+
+def test_a_continuation_that_cannot_be_decided_parks_its_saga(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    definitions = {**world.engine.config.definitions, "Spread": Spread.definition}
+
+    def crash() -> None:
+        world.crash()
+        world.engine.config = replace(world.engine.config, definitions=definitions)
+        world.settle()
+
+    crash()
+    owned = world.engine.tenures[partition_of(BAD, PARTITIONS)].partition
+    assert owned is not None
+    owned.writer._appender = world.log.appender(link=Cut())
+    start(world, BAD, "Spread", b'"you"')
+    world.settle()
+    monkeypatch.setattr(partition, "decide", failing(msg.Continue))
+    crash()
+    settled(world)
+
+
+def test_a_bug_in_one_partition_s_beginning_is_nobody_else_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.crash()
+    world.engine.config = replace(world.engine.config, definitions={})
+    start(world, BAD, "Greeting", b'"you"')
+    work_on(world, 1)
+    monkeypatch.setattr(partition, "decide", failing(msg.CodeArrived))
+    world.crash()
+    work_on(world, 1)
+    others = [tenure for number, tenure in world.engine.tenures.items() if number != partition_of(BAD, PARTITIONS)]
+    assert [tenure.phase for tenure in others] == [Phase.OWNING] * (PARTITIONS - 1)
