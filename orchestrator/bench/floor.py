@@ -120,11 +120,12 @@ def _check(error: Any) -> None:
 
 
 def run_owner(setup: Setup) -> None:
-    """An input, a journal record, and when that is acknowledged a command or the answer."""
+    """An input, a journal record, and when that is acknowledged a command or the answer, and what is told to others."""
     names, templates = setup.names, setup.templates
-    journal, outward = Out(setup.servers).produce, Out(setup.servers).produce
+    journal, outward, public = (Out(setup.servers).produce for _ in range(3))
     commands = [names.commands(service) for service in SERVICES]
     command, answer, decision = templates["command"], templates["answer"], templates["journal"].value
+    event = templates["lifecycle"]
     stages: dict[bytes, int] = {}
 
     def confirmed(key: bytes, number: int, stage: int, error: Any, message: Any) -> None:
@@ -133,6 +134,8 @@ def run_owner(setup: Setup) -> None:
             outward(commands[stage], command.value, key, number, headers=command.headers)
         else:
             outward(names.answers, answer.value, key, 0, headers=answer.headers)
+            public(names.lifecycle, event.value, key, number, headers=event.headers)
+        public(names.lifecycle, event.value, key, number, headers=event.headers)
 
     for chunk in read(setup, [names.inbox, names.replies]):
         for message in chunk:

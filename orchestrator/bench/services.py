@@ -11,7 +11,7 @@ import threading
 from orchestrator.bench.processes import when_abandoned
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.participant import Participant
-from orchestrator.participant.runner import Runner
+from orchestrator.participant.runner import Runner, settle_collector
 from orchestrator.sagas.order_fulfilment import (
     Charge,
     Inventory,
@@ -61,6 +61,7 @@ def main(servers: str, services: list[str]) -> None:
     threads = [threading.Thread(target=runner.run, name=name) for runner, name in zip(runners, services, strict=True)]
     end = threading.Event()
     when_abandoned(end)
+    settle_collector()
     for thread in threads:
         thread.start()
     end.wait()

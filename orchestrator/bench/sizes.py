@@ -34,6 +34,7 @@ def measure_sizes(log: Log, names: TopicNames, partitions: int, sagas: int) -> d
         "ledger": [names.ledger(service) for service in SERVICES],
         "reply": [names.replies],
         "answer": [names.answers],
+        "lifecycle": [names.lifecycle],
     }
     raw = dump_topics(log, [topic for topics in kinds.values() for topic in topics], partitions)
     found = {}

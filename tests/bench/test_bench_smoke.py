@@ -36,6 +36,7 @@ def test_a_tiny_run_has_every_figure_of_the_system_and_of_its_floor() -> None:
         "answer": 1,
     }
     assert per_saga["journal"] >= 4
+    assert 4 <= per_saga["lifecycle"] <= 6
     assert told
 
 

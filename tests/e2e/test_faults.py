@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,11 @@ from orchestrator.config import load_settings
 from orchestrator.demo.dump import dump_topics
 from orchestrator.model.ids import partition_of
 from orchestrator.wire.journal import read_envelope
-from tests.e2e.shop import PARTITIONS, Shop, freeze, thaw, wait_until
+from tests.e2e.shop import PARTITIONS, Shop, freeze, run_saga, thaw, wait_until
 
 pytestmark = [pytest.mark.timeout(150), pytest.mark.slow]
 SESSION_S = 6.0
+TWO_MIB = 2 << 20
 
 
 @pytest.fixture
@@ -69,15 +71,19 @@ def test_a_lost_store_changes_nothing(shop: Shop) -> None:
 def test_bad_input_becomes_dead_letters_and_stops_nobody(shop: Shop) -> None:
     assert shop.order(1, "o") == ["COMPENSATED"]
     run = next(iter(check_runs(shop)))
-    producer = Producer({"bootstrap.servers": shop.bootstrap_servers, "log_level": 0})
+    producer = Producer({"bootstrap.servers": shop.bootstrap_servers, "log_level": 0, "message.max.bytes": 8_000_000})
     home = partition_of("o-0", PARTITIONS)
     reply = {"saga-id": "o-0", "saga-run": run, "step": "1", "outcome": "failure", "attempt": "1"}
-    other_run = load_settings({"development": True}).token_keys().sign("o-0", "1-999-0", 1, "do", "inventory")
+    keys = load_settings({"development": True}).token_keys()
+    token, other_run = (keys.sign("o-0", each, 1, "do", "inventory") for each in (run, "1-999-0"))
     names = shop.names
     bad: list[tuple[str, bytes, dict[str, str]]] = [
         (names.inbox, b"\x00\xff\xfe", {}),
         (names.inbox, b'{"id": 5}', {"saga-id": "bad-schema", "saga-type": "OrderFulfilment"}),
         (names.inbox, b"x" * 900_000, {"saga-id": "too-large", "saga-type": "Unknown"}),
+        (names.inbox, b"y" * TWO_MIB, {"saga-id": "far-too-large", "saga-type": "Unknown"}),
+        (names.inbox, b"{}", {"saga-id": "wide", "saga-type": "OrderFulfilment", "filler": "z" * TWO_MIB}),
+        (names.replies, b"w" * TWO_MIB, {**reply, "reply-token": token}),
         (names.replies, b"null", {**reply, "step": "77"}),
         (names.replies, b"null", {**reply, "reply-token": "k.forged"}),
         (names.replies, b"null", {**reply, "saga-run": "1-999-0", "reply-token": other_run}),
@@ -101,17 +107,37 @@ def test_bad_input_becomes_dead_letters_and_stops_nobody(shop: Shop) -> None:
         partition=(partition_of("astray", PARTITIONS) + 1) % PARTITIONS,
         headers=[("saga-type", "OrderFulfilment")],
     )
-    producer.flush(10)
+    assert producer.flush(30) == 0
     assert shop.order(20, "good") == expected(20)
     assert wait_until(lambda: len(dead_letters(shop)) >= len(bad), 20), "\n".join(dead_letters(shop))
     reasons = dead_letters(shop)
     assert len(reasons) == len(bad)
-    for part in ("saga id", "does not fit", "at most", "no step 77", "forged", "1-999-0", "outcome", "dance"):
+    parts = ("saga id", "does not fit", "has 900000", "has 2097152", "the headers have 20", "carries 2097152")
+    for part in (*parts, "no step 77", "forged", "1-999-0", "outcome", "dance"):
         assert any(part in reason for reason in reasons), (part, reasons)
+    for words in ("has 2097152", "the headers have 20"):
+        show_and_redrive(shop, words)
+    assert wait_until(lambda: len(dead_letters(shop)) == len(bad) + 2, 20), "\n".join(dead_letters(shop))
     statuses = check(shop.evidence())
     assert statuses.violations == []
     assert statuses.statuses["WAITING_FOR_CODE"] == 1
     assert statuses.statuses["COMPLETED"] == 16 + 1
+
+
+def show_and_redrive(shop: Shop, words: str) -> None:
+    """What an operator does about the one dead letter whose reason has these words."""
+    there = ("-b", shop.bootstrap_servers, "--prefix", shop.names.prefix)
+    listed = run_saga("dead-letters", "list", "--json", *there)
+    assert listed.returncode == 0, listed.stderr
+    (letter,) = [each for each in json.loads(listed.stdout)["dead_letters"] if words in each["reason"]]
+    shown = run_saga("dead-letters", "show", letter["place"], *there)
+    assert shown.returncode == 0, shown.stderr
+    assert words in shown.stdout
+    assert "the first 4000 of 2097152 bytes" in shown.stdout
+    assert len(shown.stdout) < 10_000
+    redriven = run_saga("dead-letters", "redrive", letter["place"], *there)
+    assert redriven.returncode == 0, redriven.stderr
+    assert "is now" in redriven.stdout
 
 
 def dead_letters(shop: Shop) -> list[str]:

@@ -1,0 +1,172 @@
+"""How long a worker takes to go on where its partition's journal holds many decisions.
+
+    python -m tests.bench.recovery [--decisions 100000] [--json]
+
+Real orders run on one partition until its journal holds so many decisions, one order in five is undone, then the worker
+is killed (kill -9). Another takes over twice: with the store as the dead one left it, and with none. Told are the
+milliseconds from the opening of the store to the claim and to the first decision, by the broker's append times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from orchestrator.broker import SHORT_LIVED, provide
+from orchestrator.config import load_settings
+from orchestrator.log.kafka import KafkaLog
+from orchestrator.model.rule import Kind
+from orchestrator.runtime.partition import PartitionConfig
+from orchestrator.runtime.worker import Worker, WorkerIdentity
+from orchestrator.sagas.order_fulfilment import OrderFulfilment
+from orchestrator.store.base import Store
+from orchestrator.store.rocks import RocksStores
+from orchestrator.wire.journal import read_envelope
+from tests.e2e.shop import Shop
+from tests.e2e.takeover import accepted
+
+BATCH = 2_000
+"""Orders under way at once."""
+STORE = "worker-0"
+SLOWEST_PER_SECOND = 500
+"""Decisions that even a busy machine replays in a second: so long is waited for the order behind them."""
+
+
+class WatchedStores:
+    """The stores in a directory, and when the first of them was opened: a take-over begins with that."""
+
+    def __init__(self, path: Path) -> None:
+        self._stores = RocksStores(path)
+        self.opened_ms = 0
+
+    def open(self, partition: int) -> Store:
+        self.opened_ms = self.opened_ms or time.time_ns() // 1_000_000
+        return self._stores.open(partition)
+
+    def wipe(self, partition: int) -> None:
+        self._stores.wipe(partition)
+
+
+class Recovery:
+    """A shop of one worker and one partition, and what its journal's recovery costs."""
+
+    def __init__(self, shop: Shop, say: Callable[[str], None]) -> None:
+        self.shop = shop
+        self._say = say
+        self._orders = 0
+
+    def fill(self, decisions: int) -> None:
+        """Runs orders until the journal holds so many decisions, then kills the worker."""
+        self.shop.start()
+        began = time.monotonic()
+        while (held := self._held()) < decisions:
+            # An order takes at least four decisions.
+            self._order(min(BATCH, math.ceil((decisions - held) / 4)))
+            self._say(f"{self._orders} orders in {time.monotonic() - began:.0f} s")
+        self.shop.processes["worker-1"].kill()
+
+    def take_over(self, name: str) -> dict[str, Any]:
+        """Times of one take-over by a worker of this name, in this process; one order shows that it goes on."""
+        stores = WatchedStores(self.shop.folder / "stores" / STORE)
+        settings = load_settings({"development": True, "partitions": self.shop.partitions})
+        log = KafkaLog(self.shop.bootstrap_servers, consumer=settings.group_consumer)
+        definitions = {OrderFulfilment.definition.name: OrderFulfilment.definition}
+        config = PartitionConfig(self.shop.names, self.shop.partitions, settings.token_keys(), definitions)
+        gc.collect()
+        worker = Worker(log, config, stores, identity=WorkerIdentity(name))
+        thread = Thread(target=worker.run, name=name)
+        load, cpu_s = os.getloadavg()[0], time.process_time()
+        thread.start()
+        try:
+            self._order(1)
+            cpu_s = time.process_time() - cpu_s
+        finally:
+            worker.stop()
+            thread.join()
+        mine = [each for each in accepted(self.shop.journal()[0]) if each.owner == name]
+        claim_ms = next(each.at_ms for each in mine if each.is_claim)
+        decision_ms = next(each.at_ms for each in mine if not each.is_claim)
+        found = {
+            "claim_ms": claim_ms - stores.opened_ms,
+            "first_decision_ms": decision_ms - stores.opened_ms,
+            "effects_sent_again": worker.engine.counters["resent"],
+            "cpu_ms": round(cpu_s * 1000),
+            "load_average_1m": round(load, 2),
+        }
+        self._say(f"{name}: {found}")
+        return found
+
+    def lose_store(self) -> None:
+        """Deletes what the worker keeps on disk."""
+        shutil.rmtree(self.shop.folder / "stores")
+
+    def run(self, decisions: int) -> dict[str, Any]:
+        """All of it. Leaves the services running and no worker."""
+        self.shop.result_within_s += decisions / SLOWEST_PER_SECOND
+        self.fill(decisions)
+        records = self.shop.journal()[0]
+        held = sum(bool(envelope.body) for envelope in map(_envelope, records) if envelope.kind == Kind.DECISION)
+        size = sum(len(record.value or b"") for record in records)
+        del records
+        intact = self.take_over("intact-store")
+        self.lose_store()
+        lost = self.take_over("lost-store")
+        return {
+            "decisions": held,
+            "sagas": self._orders - 2,
+            "journal_mib": round(size / (1 << 20), 1),
+            "processors": os.cpu_count(),
+            "intact_store": intact,
+            "lost_store": {**lost, "decisions_per_second": round(held / max(lost["claim_ms"], 1) * 1000)},
+        }
+
+    def _order(self, count: int) -> None:
+        self.shop.order(count, f"batch-{self._orders}")
+        self._orders += count
+
+    def _held(self) -> int:
+        """Records of the journal without its genesis and its claim: decisions, save a mark now and then."""
+        journal = self.shop.names.journal
+        admin = self.shop.log.admin()
+        try:
+            return admin.ends([(journal, 0)])[journal, 0][1] - 2
+        finally:
+            admin.close()
+
+
+def _envelope(record: Any) -> Any:
+    return read_envelope(record.value)
+
+
+def main() -> None:
+    """One measurement with a broker of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--decisions", type=int, default=100_000)
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="saga-recovery-"))
+    try:
+        with provide(ephemeral=True, jvm=SHORT_LIVED) as broker:
+            shop = Shop(broker.bootstrap_servers, "recovery-", folder, partitions=1, workers=1)
+            try:
+                result = Recovery(shop, lambda line: print(line, file=sys.stderr, flush=True)).run(arguments.decisions)
+            finally:
+                shop.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(json.dumps(result) if arguments.json else json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
