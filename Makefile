@@ -20,7 +20,10 @@ check: venv ## formatting, lint, types, architecture and unit tests: before ever
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/unit tests/test_*.py
+	$(BIN)/pytest -q tests/unit tests/typing tests/test_*.py
+
+bench: venv ## throughput, latency and CPU of the whole system, beside a floor in the same run
+	$(BIN)/saga bench orders
 
 test: check ## everything that belongs to the gate, with its own broker
 	deploy/system-packages

@@ -55,6 +55,10 @@ class Settings(BaseModel):
     """3, in development 1."""
     session_timeout_ms: int = Field(default=0, ge=6_000, le=1_800_000, validate_default=True)
     """After which the group gives a dead worker's partitions to others. 10 s, in development 6 s."""
+    claim_wait_ms: int = Field(default=30_000, ge=0, le=3_600_000)
+    """How long a worker leaves a partition with runs whose code it lacks to one that has it, before it takes it."""
+    trim_lag_ms: int = Field(default=86_400_000, ge=60_000)
+    """How long consumed inputs are kept. At least as long as a mirror or a backup of the journal may be behind."""
     common: Block = Field(default_factory=dict, repr=False)
     producer: Block = Field(default_factory=dict, repr=False)
     consumer: Block = Field(default_factory=dict, repr=False)

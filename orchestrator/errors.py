@@ -6,12 +6,15 @@ SagaError
 ├── DefinitionError         a saga, a contract or a handler was declared wrongly
 ├── Failure                 raised by a handler: a business failure, there was no effect
 ├── RetryLater              raised by a handler: try this again
+├── Pending                 raised by a handler: the work goes on elsewhere and is completed later
 ├── StepFailed              raised in a saga's code: a step did not succeed
 ├── Abort                   raised by a saga's code: stop here and undo
 ├── InvalidRequest          a client's request that no worker could take; nothing was sent
 ├── NotAcknowledged         Kafka did not confirm a client's request in time; it may have been taken
 ├── Disconnected            the client is closed, or Kafka refuses it
 ├── SagaNotFound            there is no saga of this type under the id
+├── OtherSagaType           a SagaNotFound: the id belongs to a saga of another type
+├── StartRejected           a SagaNotFound: its start was rejected and stands among the dead letters
 ├── SagaFailed              the saga a client waits for ended without a result
 ├── ResultTimeout           the saga a client waits for has not ended in time
 └── VisibilityStopped       a journal cannot be followed into the visibility database
@@ -71,6 +74,16 @@ class RetryLater(SagaError):
         self.message = message
 
 
+class Pending(SagaError):
+    """Raised by a handler: the work goes on elsewhere. Whoever has the context's `token` completes the command.
+
+    Nothing is replied until then, and the command is not run again. An undo does not wait: its handler must stop the
+    work.
+    """
+
+    code = "pending"
+
+
 class StepFailed(SagaError):
     """A step did not succeed. Raised in the saga's code; leaving `run` it makes the saga undo what it did.
 
@@ -122,14 +135,26 @@ class Disconnected(SagaError):
 
 
 class SagaNotFound(SagaError):
-    """There is no saga of this type under the id: never started, of another type, or its start was a dead letter."""
+    """There is no saga of this type under the id, and this is why."""
 
     code = "saga-not-found"
 
     def __init__(self, saga_id: str, reason: str) -> None:
-        super().__init__(f"saga {saga_id!r}: {reason}; a start that was refused is among the dead letters")
+        super().__init__(f"saga {saga_id!r}: {reason}")
         self.saga_id = saga_id
         self.reason = reason
+
+
+class OtherSagaType(SagaNotFound):
+    """The id belongs to a saga of another type."""
+
+    code = "other-saga-type"
+
+
+class StartRejected(SagaNotFound):
+    """The saga's start was rejected: its input does not fit, or is too large. It stands among the dead letters."""
+
+    code = "start-rejected"
 
 
 class SagaFailed(SagaError):

@@ -10,25 +10,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.log.base import Admin, AdminFailed, Failure, TopicSpec, TopicState
+from orchestrator.log.base import Admin, TopicSpec, TopicState
 from orchestrator.topics import TopicNames
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 
 MAX_MESSAGE_BYTES = 1_048_588
-"""Kafka's default, stated because a cluster's may be lower. Producers stop at 1,000,000 bytes before compression."""
+"""Kafka's default, stated because a cluster's may be lower. Producers end a batch at 1,000,000 bytes."""
 LEAST_MESSAGE_BYTES = 1_000_512
-"""Below, a broker refuses what a producer took for small enough, and by then the next record has landed."""
+"""Below, a broker refuses a batch that a producer took for small enough, and by then the next record has landed."""
+MAX_FOREIGN_BYTES = 4 << 20
+"""Where anybody may write: what is far too large for a saga gets in, and becomes a dead letter that says why."""
+MAX_DEAD_LETTER_BYTES = 5 << 20
+"""The largest foreign record, whole, with where it stood and why it is there."""
 LEDGER_RETENTION_MS = 30 * _DAY_MS
-
-_CREATE_S = 3.0
-"""For the first try to create topics; the second takes as long as it takes."""
 
 _KEPT = {"retention.ms": "-1", "retention.bytes": "-1"}
 """Nothing is deleted by age: what is consumed is trimmed by the owners, the journal only below its archive."""
-_OUTSIDE = {"compression.type": "uncompressed"}
+_OUTSIDE = {"compression.type": "uncompressed", "max.message.bytes": str(MAX_FOREIGN_BYTES)}
 """Where anybody may write, a record is never larger unpacked than the limit: clients unpack without one."""
+_WHOLE = {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES)}
 _OWNERS = {"compression.type": "producer"}
 _ROLLED_DAILY = {"segment.ms": str(_DAY_MS)}
 """Only whole segments are freed when a topic is trimmed."""
@@ -89,7 +91,7 @@ def plan(
             {"retention.ms": str(_HOUR_MS), "retention.bytes": "-1", "segment.ms": str(_HOUR_MS // 6)},
             _OWNERS,
         ),
-        spec(names.dead_letters, for_days(30), _OUTSIDE),
+        spec(names.dead_letters, for_days(30), _OUTSIDE, _WHOLE),
     ]
     for service in sorted(set(services)):
         kept = {"retention.ms": str(ledger_retention_ms), "retention.bytes": "-1"}
@@ -103,17 +105,9 @@ def apply(admin: Admin, specs: Sequence[TopicSpec]) -> list[str]:
 
     Raises `AdminFailed`.
     """
-    names = [spec.name for spec in specs]
-    existing = admin.describe(names)
+    existing = admin.describe([spec.name for spec in specs])
     missing = [spec for spec in specs if spec.name not in existing]
-    try:
-        admin.create(missing, _CREATE_S)
-    except AdminFailed as error:
-        if error.failure not in (Failure.UNKNOWN_TOPIC, Failure.UNKNOWN_OUTCOME):
-            raise
-        # They may be there: a client that asked for topics before there were any believes so until it asks again.
-        admin.describe(names)
-        admin.create(missing)
+    admin.create(missing)
     return [spec.name for spec in missing]
 
 
@@ -169,6 +163,12 @@ def _same(found: str, wanted: str) -> bool:
     return found == wanted
 
 
+def _large_enough(found: str, wanted: str) -> bool:
+    """Inputs may be kept smaller: then whoever sends too much is told by Kafka."""
+    least = LEAST_MESSAGE_BYTES if int(wanted) < MAX_DEAD_LETTER_BYTES else int(wanted)
+    return bool(found) and int(found) >= least
+
+
 def _kept_as_long(found: str, wanted: str) -> bool:
     if not found:
         return False
@@ -183,9 +183,10 @@ _RULES: Mapping[str, tuple[Callable[[str, str], bool], bool, str]] = {
         "what anybody may send packed is unpacked by clients without a limit",
     ),
     "max.message.bytes": (
-        lambda found, wanted: bool(found) and int(found) >= LEAST_MESSAGE_BYTES,
+        _large_enough,
         True,
-        f"below {LEAST_MESSAGE_BYTES} a record may be refused after the next one has landed",
+        f"below {LEAST_MESSAGE_BYTES} a record may be refused after the next one has landed, and dead letters that "
+        "take less than the inputs lose what was too large",
     ),
     "message.timestamp.type": (_same, True, "timers and late commands are told by the brokers' time"),
     "min.insync.replicas": (

@@ -10,6 +10,7 @@ import click
 from orchestrator.errors import SagaError
 
 _VERBS: dict[str, tuple[str, str]] = {
+    "acls": ("acls", "List and give the permissions of a role on a secured cluster"),
     "bench": ("bench", "Measure throughput, latency and CPU beside a floor in the same run"),
     "cancel": ("operate", "Stop a saga and undo what it did"),
     "dead-letters": ("dead_letters", "List, show and redrive what could not be handled"),

@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ import click
 from orchestrator.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from orchestrator.client import Client
     from orchestrator.config import Settings
     from orchestrator.log.kafka import KafkaLog
     from orchestrator.model.definition import Definition
@@ -72,6 +74,20 @@ def log_of(settings: Settings) -> KafkaLog:
         common=settings.common,
         producer=settings.producer,
         consumer=settings.group_consumer,
+    )
+
+
+def client_of(settings: Settings) -> AbstractAsyncContextManager[Client]:
+    """A client of the cluster that the settings name, to be used as `async with`."""
+    from orchestrator.client import Client
+
+    return Client.connect(
+        settings.bootstrap_servers or "",
+        prefix=settings.prefix,
+        topic_overrides=settings.topics,
+        common=settings.common,
+        producer=settings.producer,
+        consumer=settings.consumer,
     )
 
 

@@ -82,23 +82,32 @@ def append_all(
 
     Raises `SagaError` where the outcome of some is not known in time.
     """
+    from orchestrator.log.base import LogFull
+
     wake = Event()
     appender = log.appender(wake=wake)
     done: dict[int, Delivery] = {}
     deadline = time.monotonic() + WITHIN_S
+
+    def gather() -> None:
+        deliveries = appender.poll()
+        done.update((delivery.token, delivery) for delivery in deliveries)
+        if not deliveries:
+            if time.monotonic() > deadline:
+                raise SagaError(f"{len(records) - len(done)} records were not acknowledged; they may have been taken")
+            wake.wait(0.2)
+            wake.clear()
+
     try:
         for token, (topic, partition, key, value, headers) in enumerate(records):
-            appender.append(topic, partition, value, token=token, key=key, headers=headers)
+            while True:
+                try:
+                    appender.append(topic, partition, value, token=token, key=key, headers=headers)
+                    break
+                except LogFull:
+                    gather()
         while len(done) < len(records):
-            for delivery in appender.poll():
-                done[delivery.token] = delivery
-            if len(done) < len(records):
-                if time.monotonic() > deadline:
-                    raise SagaError(
-                        f"{len(records) - len(done)} records were not acknowledged; they may have been taken"
-                    )
-                wake.wait(0.2)
-                wake.clear()
+            gather()
     finally:
         appender.close(2.0)
     return [done[token] for token in range(len(records))]

@@ -11,6 +11,7 @@ from orchestrator.cli.application import connection_options, log_of, settings_of
 from orchestrator.cli.cluster import append_all, bounds_of, partitions_of, read_between
 from orchestrator.cli.look import plain, shown, when
 from orchestrator.cli.output import give, json_option, say, table
+from orchestrator.wire.dead_letters import SHORTENED
 
 if TYPE_CHECKING:
     from orchestrator.config import Settings
@@ -124,16 +125,16 @@ def show_letter_command(place: str, as_json: bool, **options: Any) -> None:
         ("from", _origin(letter)),
         ("time", f"{when(letter.at_ms)} UTC"),
         ("redrives", str(letter.redrives)),
-        ("key", _text(letter.key) or ""),
+        ("key", _text((letter.key or b"")[:_MAX_VALUE]) or ""),
     ]
     for name, text in lines:
         click.echo(f"{name.ljust(8)} {text}".rstrip())
     click.echo("headers")
     for header, content in letter.headers:
-        click.echo(f"  {header}: {_text(content)}")
+        click.echo(f"  {header}{_length(content)}: {_text(content[:_MAX_VALUE])}")
     value = letter.value or b""
-    click.echo("value" if len(value) <= _MAX_VALUE else f"value, the first {_MAX_VALUE} of {len(value)} bytes")
-    click.echo(value[:_MAX_VALUE].decode(errors="replace"))
+    click.echo(f"value{_length(value)}")
+    click.echo(_text(value[:_MAX_VALUE]))
     say(f"once its cause is gone: `saga dead-letters redrive {place}`")
 
 
@@ -185,6 +186,8 @@ def redrive_command(
 def _obstacle(letter: Letter, settings: Settings) -> str:
     if letter.topic is None or letter.partition is None:
         return "its headers do not say where it came from"
+    if SHORTENED in letter.headers:
+        return f"it was too large for the dead letters; until it is trimmed the record stands at {_origin(letter)}"
     if letter.topic == settings.topic_names.internal:
         return "what owners send each other is counted, and would be dropped as a repeat"
     return ""
@@ -225,6 +228,10 @@ def _at(settings: Settings, places: tuple[str, ...] | list[str]) -> list[Letter]
 
 def _origin(letter: Letter) -> str:
     return "?" if letter.topic is None else f"{letter.topic}-{letter.partition}@{letter.offset}"
+
+
+def _length(content: bytes) -> str:
+    return f", the first {_MAX_VALUE} of {len(content)} bytes" if len(content) > _MAX_VALUE else ""
 
 
 def _number(text: str | None) -> int | None:

@@ -144,8 +144,9 @@ def _processes(
         "SAGA_METRICS_PORT": "0",
         **({"SAGA_CONFIG": str(config.absolute())} if config else {}),
     }
-    commands = {"worker": ["worker", *modules, "--child"]}  # it leaves when this process is gone
-    commands |= {service: ["participant", place] for service, place in participants.items()}
+    # Each leaves when this process is gone.
+    commands = {"worker": ["worker", *modules, "--child"]}
+    commands |= {service: ["participant", place, "--child"] for service, place in participants.items()}
     return [Process(name, command, folder, environment) for name, command in commands.items()]
 
 

@@ -107,7 +107,7 @@ def plain(payload: bytes) -> Any:
     """A payload for programs: what its JSON says or, where it is none, its text."""
     try:
         return json.loads(payload) if payload else None
-    except ValueError:
+    except (ValueError, RecursionError):  # what was refused may be nested as deep as somebody liked
         return payload.decode(errors="replace")
 
 

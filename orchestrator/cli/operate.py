@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.application import connection_options, settings_of
+from orchestrator.cli.application import client_of, connection_options, settings_of
 from orchestrator.cli.output import give, json_option
 
 if TYPE_CHECKING:
@@ -17,19 +17,8 @@ if TYPE_CHECKING:
 
 
 def _send(options: dict[str, Any], act: Callable[[Client], Awaitable[None]]) -> None:
-    from orchestrator.client import Client
-
-    settings = settings_of(options)
-
     async def run() -> None:
-        async with Client.connect(
-            settings.bootstrap_servers or "",
-            prefix=settings.prefix,
-            topic_overrides=settings.topics,
-            common=settings.common,
-            producer=settings.producer,
-            consumer=settings.consumer,
-        ) as client:
+        async with client_of(settings_of(options)) as client:
             await act(client)
 
     asyncio.run(run())

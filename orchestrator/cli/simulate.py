@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import click
 
 from orchestrator.cli.output import give, json_option, say
@@ -21,7 +19,6 @@ def simulate_command(seeds: int, first: int, jobs: int, as_json: bool) -> None:
     """
     from orchestrator.simulation.run import simulate
 
-    logging.disable(logging.CRITICAL)
     report = simulate(first, seeds, jobs, lambda done: say(f"{done} seeds") if done % 500 == 0 else None)
     result = report.as_json()
     for violation in result["violation_list"]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.application import connection_options, load_definitions, settings_of
+from orchestrator.cli.application import client_of, connection_options, load_definitions, settings_of
 from orchestrator.cli.output import give, json_option, say
 
 if TYPE_CHECKING:
@@ -95,18 +95,10 @@ def untyped_saga(saga_type: str) -> type[Saga[bytes, bytes]]:
 async def _start(
     settings: Settings, saga_type: str, saga_id: str, payload: bytes, wait: float | None
 ) -> dict[str, Any]:
-    from orchestrator.client import Client
     from orchestrator.errors import ResultTimeout, SagaFailed
 
     outcome: dict[str, Any] = {"saga_id": saga_id, "saga_type": saga_type}
-    async with Client.connect(
-        settings.bootstrap_servers or "",
-        prefix=settings.prefix,
-        topic_overrides=settings.topics,
-        common=settings.common,
-        producer=settings.producer,
-        consumer=settings.consumer,
-    ) as client:
+    async with client_of(settings) as client:
         handle = await client.start(untyped_saga(saga_type), payload, id=saga_id)
         if wait is None:
             return outcome

@@ -43,7 +43,9 @@ def worker_command(
 def run_worker(modules: tuple[str, ...], options: dict[str, Any], *, child: bool) -> None:
     """One worker in this process."""
     from orchestrator.log.kafka import KafkaLog
+    from orchestrator.participant.runner import settle_collector
     from orchestrator.provisioning import audit
+    from orchestrator.runtime.identity import pinned_topics
     from orchestrator.runtime.partition import PartitionConfig
     from orchestrator.runtime.worker import Worker
     from orchestrator.store.rocks import RocksStores
@@ -55,14 +57,22 @@ def run_worker(modules: tuple[str, ...], options: dict[str, Any], *, child: bool
     names = settings.topic_names
     with closing(log.admin()) as admin:
         audit(admin, names, partitions=settings.partitions, replication=settings.replication)
-        topic_ids = {topic: state.topic_id for topic, state in admin.describe([names.journal, names.inbox]).items()}
+        topic_ids = {topic: state.topic_id for topic, state in admin.describe(pinned_topics(names)).items()}
     slot, lock = _claim_slot(settings.state_directory / "stores")
     config = PartitionConfig(names, settings.partitions, settings.token_keys(), definitions)
-    worker = Worker(log, config, RocksStores(slot), topic_ids=topic_ids)
+    worker = Worker(
+        log,
+        config,
+        RocksStores(slot),
+        topic_ids=topic_ids,
+        claim_wait_ms=settings.claim_wait_ms,
+        trim_lag_ms=settings.trim_lag_ms,
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     if child:
         stop_with_parent(worker.stop)
+    settle_collector()
     pulse = Pulse()
     telemetry = Telemetry(WorkerMetrics(worker.engine), lambda age_s: worker_readiness(worker.engine, age_s), pulse)
     try:

@@ -10,15 +10,19 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
+from pydantic import TypeAdapter
+
 from orchestrator.client.connection import Answer, Connection, Expected
 from orchestrator.client.handle import Handle
 from orchestrator.client.requests import Request, Requests
-from orchestrator.errors import ConfigurationError, Disconnected, ResultTimeout
+from orchestrator.errors import ConfigurationError, Disconnected, InvalidRequest, ResultTimeout
 from orchestrator.log.base import AdminFailed, Failure, Log
 from orchestrator.model.ids import partition_of
-from orchestrator.model.messages import Override, ReplyAddress
+from orchestrator.model.messages import Outcome, Override, ReplyAddress
 from orchestrator.saga import Saga
 from orchestrator.topics import TopicNames
+
+_RESULT: TypeAdapter[Any] = TypeAdapter(Any)
 
 I = TypeVar("I")  # noqa: E741 - input, as in `Saga`
 O = TypeVar("O")  # noqa: E741
@@ -148,7 +152,7 @@ class Client:
         Raises `InvalidRequest`, `NotAcknowledged`, `Disconnected`.
         """
         reply = self._reply_address()
-        request = self._requests.attach(id, self._message_id(), reply)
+        request = self._requests.attach(saga.definition.name, id, self._message_id(), reply)
         await self._connection.listen(self._timeout_s)
         expected = self._connection.expect(reply.correlation_id)
         await self._send(request, id)
@@ -187,7 +191,28 @@ class Client:
         )
         await self._send(request, id)
 
-    async def answer(self, id: str, correlation_id: str, expected: Expected, timeout: float | None) -> Answer:
+    async def complete(self, token: str, result: Any = None) -> None:
+        """Completes the command whose handler raised `Pending`: `token` is its context's, `result` what it replies.
+
+        This and `fail` return when Kafka has it; the service's participant records it and answers the saga. The first
+        one counts. Behind the step's undo it is only recorded. Raise as `cancel` does.
+        """
+        try:
+            payload = _RESULT.dump_json(result)
+        except ValueError as error:
+            raise InvalidRequest(f"the result cannot be written as JSON: {error}") from None
+        await self._complete(self._requests.complete(token, Outcome.SUCCESS, payload))
+
+    async def fail(self, token: str, error_type: str, message: str = "") -> None:
+        """Ends such a command as refused: it had no effect, and the saga undoes what it did before."""
+        await self._complete(self._requests.complete(token, Outcome.FAILURE, b"", error_type or "Failure", message))
+
+    async def _complete(self, request: Request) -> None:
+        await self._send(request, request.key.decode())
+
+    async def answer(
+        self, saga_type: str, id: str, correlation_id: str, expected: Expected, timeout: float | None
+    ) -> Answer:
         """Waits for an answer and asks for it again from time to time: it may have been lost, or gone to another.
 
         Raises `ResultTimeout`, `Disconnected`.
@@ -201,7 +226,7 @@ class Client:
                         raise Disconnected("the client is closed: use it inside `async with`")
                     if not await _came(expected, pause * random.uniform(0.8, 1.2)):
                         await self._connection.listen(None)
-                        self._connection.post(self._requests.attach(id, self._message_id(), reply))
+                        self._connection.post(self._requests.attach(saga_type, id, self._message_id(), reply))
                         pause = min(2 * pause, ATTACH_MAX_S)
         except TimeoutError:
             raise ResultTimeout(id, timeout or 0.0) from None

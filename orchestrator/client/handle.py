@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from orchestrator.errors import SagaFailed, SagaNotFound
-from orchestrator.model.events import Status
+from orchestrator.errors import OtherSagaType, SagaFailed, SagaNotFound, StartRejected
+from orchestrator.model.events import Refusal, Status
 
 if TYPE_CHECKING:
     from orchestrator.client.client import Client
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 O = TypeVar("O")  # noqa: E741 - output, as in `Saga`
 
 REFUSED = "REFUSED"
+_REFUSALS: dict[str, type[SagaNotFound]] = {Refusal.OTHER_TYPE: OtherSagaType, Refusal.REJECTED: StartRejected}
 
 
 class Handle(Generic[O]):
@@ -42,9 +43,11 @@ class Handle(Generic[O]):
     async def result(self, timeout: float | None = 30.0) -> O:
         """The saga's result, waiting up to `timeout` seconds (None: as long as it takes). May be called again.
 
-        Raises `SagaFailed` if it ended in another way, `SagaNotFound`, `ResultTimeout`, `Disconnected`.
+        Raises `SagaFailed` if it ended in another way, `SagaNotFound` (`OtherSagaType`, `StartRejected`),
+        `ResultTimeout`, `Disconnected`.
         """
-        answer = await self._client.answer(self.id, self.correlation_id, self._expected, timeout)
+        name = self._saga.definition.name
+        answer = await self._client.answer(name, self.id, self.correlation_id, self._expected, timeout)
         return self._open(answer)
 
     async def cancel(self, *, reason: str = "") -> None:
@@ -55,5 +58,5 @@ class Handle(Generic[O]):
         if answer.status == Status.COMPLETED:
             return self._saga.decode_result(answer.payload)
         if answer.status == REFUSED:
-            raise SagaNotFound(self.id, answer.error_message)
+            raise _REFUSALS.get(answer.error_type, SagaNotFound)(self.id, answer.error_message)
         raise SagaFailed(self.id, answer.run, answer.status, answer.undone, answer.error_type, answer.error_message)

@@ -1,4 +1,6 @@
-"""What a client writes: starts, attaches and cancels for the inbox, a person's decisions for the operations.
+"""What a client writes: starts, attaches and cancels for the inbox, a person's decisions for the operations, and
+
+completions of pending work for the services' commands.
 
 Checked before it is sent: what no worker could take would come back only as a dead letter.
 """
@@ -10,11 +12,12 @@ from dataclasses import dataclass
 
 from orchestrator.errors import InvalidRequest
 from orchestrator.model.ids import partition_of
-from orchestrator.model.messages import Override, ReplyAddress
+from orchestrator.model.messages import Outcome, Override, ReplyAddress
 from orchestrator.model.turn import MAX_BYTES
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
 from orchestrator.wire import inputs as wi
+from orchestrator.wire.completions import completion_headers, read_token
 
 _JSON = "application/json"
 _MAX_BY_BYTES = 256
@@ -37,6 +40,7 @@ class Requests:
     """Makes requests for `partitions` partitions. Every method raises `InvalidRequest`."""
 
     def __init__(self, topics: TopicNames, partitions: int) -> None:
+        self._topics = topics
         self._inbox = topics.inbox
         self._operations = topics.operations
         self._partitions = partitions
@@ -63,9 +67,10 @@ class Requests:
         }
         return self._request(self._inbox, saga_id, headers, payload)
 
-    def attach(self, saga_id: str, message_id: str, reply: ReplyAddress) -> Request:
+    def attach(self, saga_type: str, saga_id: str, message_id: str, reply: ReplyAddress) -> Request:
         headers: HeaderValues = {
             h.INPUT_TYPE: "attach",
+            h.SAGA_TYPE: saga_type,
             h.MESSAGE_ID: message_id,
             h.REPLY_TO: reply.topic,
             h.REPLY_PARTITION: reply.partition,
@@ -98,6 +103,19 @@ class Requests:
         _check_size(payload or b"", f"the result for saga {saga_id!r}")
         headers = _act(action, message_id, run, reason, by) | {h.STEP: step or None}
         return self._request(self._operations, saga_id, headers, payload)
+
+    def complete(
+        self, token: str, outcome: Outcome, payload: bytes, error_type: str = "", error_message: str = ""
+    ) -> Request:
+        """Ends pending work; `payload` is the command's reply as JSON, at most 256 KiB."""
+        try:
+            address = read_token(token)
+            headers = tuple(completion_headers(address, outcome, error_type, error_message))
+            key = address.saga_id.encode()
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from None
+        _check_size(payload, f"the result for saga {address.saga_id!r}")
+        return Request(self._topics.commands(address.service), address.partition, key, payload, headers)
 
     def _request(self, topic: str, saga_id: str, headers: HeaderValues, value: bytes | None = None) -> Request:
         key = _check_id(saga_id, "a saga id", wi.MAX_SAGA_ID_BYTES)

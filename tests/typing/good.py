@@ -4,8 +4,6 @@ from datetime import datetime, timedelta
 from typing import assert_type
 from uuid import UUID
 
-from contracts import Charge, Inventory, Order, Payments, Receipt, Refund, Reservation, Reserve, Ship, Shipping
-
 from orchestrator import (
     Abort,
     Canceled,
@@ -24,6 +22,18 @@ from orchestrator import (
     outcome,
     step,
     takes,
+)
+from orchestrator.sagas.order_fulfilment import (
+    Charge,
+    Inventory,
+    Order,
+    Payments,
+    Receipt,
+    Refund,
+    Reservation,
+    Reserve,
+    Ship,
+    Shipping,
 )
 from orchestrator.testing import End, SagaTest
 

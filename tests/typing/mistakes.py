@@ -1,8 +1,17 @@
 """Mistakes that type checkers must find, each on the line that names it. Nothing here is ever run."""
 
-from contracts import Charge, Inventory, Order, Payments, Receipt, Refund, Reservation, Reserve, Shipping
-
 from orchestrator import Client, HandlerContext, Participant, Retry, Saga, outcome, step, takes
+from orchestrator.sagas.order_fulfilment import (
+    Charge,
+    Inventory,
+    Order,
+    Payments,
+    Receipt,
+    Refund,
+    Reservation,
+    Reserve,
+    Shipping,
+)
 from orchestrator.testing import SagaTest
 
 ORDER = Order(id="o-1", sku="tea", cents=900)
