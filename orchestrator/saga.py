@@ -10,6 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, Literal, TypeVar, overload
 from uuid import UUID
 
@@ -65,6 +66,7 @@ class Retry:
     non_retryable_error_types: tuple[str, ...] = ()
     exhausted: Literal["fail", "park"] = "fail"
 
+    @lru_cache(maxsize=256)  # noqa: B019 - they are few, small and alike
     def policy(self) -> RetryPolicy:
         """As the engine records it with the step. Raises `DefinitionError`."""
         if not 1 <= self.backoff_coefficient < float("inf") or self.maximum_attempts < 0:
@@ -322,7 +324,9 @@ def compile_undo(command: Command[..., Any, Any], undo: Any) -> tuple[str | None
     check_service(command, unknown.command)
 
     def payload_of(reply: bytes | None) -> bytes:
-        call: Call[Any, Any] = undo(None if reply is None else command.decode(reply))
+        if reply is None:
+            return unknown.payload()
+        call: Call[Any, Any] = undo(command.decode(reply))
         if call.command is not unknown.command:
             raise DefinitionError(
                 f"the undo of {command!r} is sometimes {unknown.command!r}, sometimes {call.command!r}"

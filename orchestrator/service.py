@@ -59,8 +59,9 @@ class Command(Named[M, R], Generic[P, M, R]):
         self.name = name
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Call[M, R]:
-        if any(isinstance(value, Template) for value in kwargs.values()):
-            return Call(self, Fields(self.request, kwargs))
+        for value in kwargs.values():
+            if isinstance(value, Template):
+                return Call(self, Fields(self.request, kwargs))
         return Call(self, self.request(*args, **kwargs))
 
     def decode(self, payload: bytes) -> R:

@@ -1,8 +1,9 @@
 """The SQL inbox: what a handler does and what is remembered of it are one transaction.
 
-Every outcome stands in the table under its idempotency key, a failure or retry with its attempt. An `undo` also leaves
-the row of its `do`, so that a `do` which comes later finds it. Whoever finds a row, or meets another transaction at it,
-rolls back and answers what is recorded. Nothing else is needed: no lease, no fence, no order.
+Every outcome stands in the table under its idempotency key, a failure or retry with its attempt; so does work that is
+pending, until it is completed. An `undo` also leaves the row of its `do`, so that a `do` which comes later finds it.
+Whoever finds a row, or meets another transaction at it, rolls back and answers what is recorded. Nothing else is
+needed: no lease, no fence, no order.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ from orchestrator.model.ids import Direction, idempotency_key
 from orchestrator.model.messages import Outcome
 from orchestrator.participant import rules
 from orchestrator.participant.handlers import reply_to
-from orchestrator.wire.commands import CommandMessage, ReplyMessage
+from orchestrator.wire.commands import CommandMessage, Ending, Postponed, ReplyMessage
 
 LOGGER = logging.getLogger("orchestrator.connectors.sql")
 TRIES = 3
 """For what failed before a handler ran: a stale connection, a lock, a transaction that could not be serialized."""
 _SAVEPOINT = "saga_inbox"
 
-Perform = Callable[[Any, bool], ReplyMessage]
+Perform = Callable[[Any, bool], Ending]
+_PENDING = "pending"
 
 
 class TransactionEnded(Exception):
@@ -103,7 +105,7 @@ class SqlInbox:
             self._commit(connection)
         return count
 
-    def process(self, command: CommandMessage, appended_ms: int, perform: Perform) -> tuple[ReplyMessage, bool]:
+    def process(self, command: CommandMessage, appended_ms: int, perform: Perform) -> tuple[Ending, bool]:
         """Answers from the table, or runs the handler in a transaction; never raises. Whether the handler ran."""
         error: Exception | None = None
         for _ in range(TRIES):
@@ -124,7 +126,38 @@ class SqlInbox:
             return reply_to(error or _Meanwhile()), False
         return (reply if recorded else self._record_apart(command, reply)), True
 
-    def _take_or_answer(self, connection: Connection, command: CommandMessage, appended_ms: int) -> ReplyMessage | None:
+    def complete(self, command: CommandMessage) -> rules.Answer | rules.Ignore | rules.Reject:
+        """Records how pending work ended, and says whether that is to be told. Raises what the database raises."""
+        error: Exception | None = None
+        for _ in range(TRIES):
+            try:
+                with self._connection() as connection:
+                    return self._complete(connection, command)
+            except _Meanwhile:
+                continue
+            except Exception as failure:
+                error = failure
+                self.close()
+        raise error or _Meanwhile()
+
+    def _complete(self, connection: Connection, command: CommandMessage) -> rules.Answer | rules.Ignore | rules.Reject:
+        self._begin(connection)
+        decision = rules.decide(command, self._read(connection, command))
+        if isinstance(decision, rules.Keep) and isinstance(decision.reply, ReplyMessage):
+            reply = decision.reply
+            texts = reply.error_type.replace("\0", ""), reply.error_message.replace("\0", "")
+            where = _key(command, command.direction), decision.attempt
+            if run(connection, self._sql.complete, (reply.outcome.value, reply.payload, *texts, *where)) != 1:
+                roll_back(connection)
+                raise _Meanwhile
+            self._commit(connection)
+            return rules.Answer(reply, decision.attempt) if decision.told else rules.IGNORE
+        roll_back(connection)
+        if isinstance(decision, rules.Answer | rules.Ignore):
+            return decision
+        return rules.REJECT
+
+    def _take_or_answer(self, connection: Connection, command: CommandMessage, appended_ms: int) -> Ending | None:
         """Takes the command's row and returns None with the transaction open, or what is to be answered."""
         self._begin(connection)
         now_ms, retention_ms = self._now_ms(), self._retention_ms
@@ -133,20 +166,27 @@ class SqlInbox:
         if not old and not late and self._take(connection, command, now_ms):
             return None
         entry = self._read(connection, command)
-        roll_back(connection)
         decision = rules.decide(command, entry, appended_ms=appended_ms, now_ms=now_ms, retention_ms=retention_ms)
+        if isinstance(decision, rules.Keep):
+            # Pending answers this attempt too, by silence; its completion will answer it.
+            run(connection, self._sql.ask_again, (decision.attempt, _key(command, command.direction)))
+            self._commit(connection)
+            return decision.reply
+        roll_back(connection)
         if isinstance(decision, rules.Answer | rules.Refuse):
             return decision.reply
+        if isinstance(decision, rules.Ignore):
+            return Postponed(command.reply_token)
         # The row that was in the way is gone, or belongs to a transaction that was rolled back since.
         raise _Meanwhile
 
-    def _run(self, connection: Connection, command: CommandMessage, perform: Perform) -> tuple[ReplyMessage, bool]:
+    def _run(self, connection: Connection, command: CommandMessage, perform: Perform) -> tuple[Ending, bool]:
         """Runs the handler and commits; whether the outcome is recorded. What raises here has no effect left."""
         key = _key(command, command.direction)
         unsure = command.attempt > 1 and bool(fetch(connection, self._sql.unsure, (key,))[0][0])
         run(connection, f"SAVEPOINT {_SAVEPOINT}")
         reply = perform(connection, unsure)
-        if reply.outcome is not Outcome.SUCCESS:
+        if isinstance(reply, ReplyMessage) and reply.outcome is not Outcome.SUCCESS:
             roll_back(connection)
             return reply, False
         try:
@@ -163,8 +203,9 @@ class SqlInbox:
             return reply_to(error), False
         return reply, True
 
-    def _record_apart(self, command: CommandMessage, reply: ReplyMessage) -> ReplyMessage:
+    def _record_apart(self, command: CommandMessage, reply: Ending) -> Ending:
         """Records how a handler ended whose own transaction is rolled back, unless somebody else's outcome stands."""
+        assert isinstance(reply, ReplyMessage)
         error: Exception | None = None
         for _ in range(TRIES):
             try:
@@ -191,16 +232,13 @@ class SqlInbox:
             run(connection, self._sql.mark_undone, _row(command, "do", 0, now_ms))
         return run(connection, self._sql.take, _row(command, command.direction, command.attempt, now_ms)) == 1
 
-    def _keep(self, connection: Connection, key: str, reply: ReplyMessage) -> None:
-        values = (
-            reply.outcome.value,
-            reply.payload,
+    def _keep(self, connection: Connection, key: str, reply: Ending) -> None:
+        if isinstance(reply, Postponed):
+            values: tuple[Any, ...] = (_PENDING, reply.token, "", "", None, key)
+        else:
             # PostgreSQL takes no NUL in a text.
-            reply.error_type.replace("\0", ""),
-            reply.error_message.replace("\0", ""),
-            reply.retry_after_ms,
-            key,
-        )
+            texts = reply.error_type.replace("\0", ""), reply.error_message.replace("\0", "")
+            values = (reply.outcome.value, reply.payload, *texts, reply.retry_after_ms, key)
         if run(connection, self._sql.keep, values) != 1:
             raise TransactionEnded(f"the row of {key} is gone")
 
@@ -211,8 +249,10 @@ class SqlInbox:
             direction, attempt, outcome, payload, error_type, error_message, retry_after_ms, is_undone = row
             undone = undone or bool(is_undone)
             if attempt:
-                reply = ReplyMessage(Outcome(outcome), bytes(payload), error_type, error_message, retry_after_ms)
-                recorded[direction] = rules.Recorded(attempt, reply)
+                ending: Ending = Postponed(bytes(payload))
+                if outcome != _PENDING:
+                    ending = ReplyMessage(Outcome(outcome), bytes(payload), error_type, error_message, retry_after_ms)
+                recorded[direction] = rules.Recorded(attempt, ending)
         return rules.Entry(recorded.get("do"), recorded.get("undo"), undone)
 
     def _make_table(self, connection: Connection, dialect: Dialect, statements: Statements) -> None:

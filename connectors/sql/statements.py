@@ -3,7 +3,7 @@
 One row for each idempotency key. Who wants to run a command first *takes* its row: by inserting it, or by raising the
 attempt of one that ended without success. Both lock the row until the transaction ends, so a second taker waits, and
 then finds it taken. A taken row already says `retry`, "Interrupted": if a handler commits on its own and dies, that is
-what was known of it.
+what was known of it. A row that says `pending` is not taken again: it is completed.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ class Statements:
     unsure: str
     read: str
     keep: str
+    ask_again: str
+    complete: str
     purge: str
 
 
@@ -80,7 +82,8 @@ def write_statements(table: str, *, placeholder: str, bytes_type: str) -> Statem
             "attempt = excluded.attempt, payload = excluded.payload, created_at = excluded.created_at, "
             "unsure = (known.unsure OR known.outcome = 'retry'), "
             "outcome = 'retry', error_type = 'Interrupted', error_message = '', retry_after_ms = NULL "
-            "WHERE known.outcome <> 'success' AND known.attempt < excluded.attempt AND NOT known.undone"
+            "WHERE known.outcome NOT IN ('success', 'pending') AND known.attempt < excluded.attempt "
+            "AND NOT known.undone"
         ),
         mark_undone=(
             f"{insert}, 'retry', 'Undone', '', NULL, FALSE, TRUE) "
@@ -94,6 +97,14 @@ def write_statements(table: str, *, placeholder: str, bytes_type: str) -> Statem
         keep=(
             f"UPDATE {table} SET outcome = {placeholder}, payload = {placeholder}, error_type = {placeholder}, "
             f"error_message = {placeholder}, retry_after_ms = {placeholder} WHERE idempotency_key = {placeholder}"
+        ),
+        ask_again=(
+            f"UPDATE {table} SET attempt = {placeholder} WHERE idempotency_key = {placeholder} AND outcome = 'pending'"
+        ),
+        complete=(
+            f"UPDATE {table} SET outcome = {placeholder}, payload = {placeholder}, error_type = {placeholder}, "
+            f"error_message = {placeholder} "
+            f"WHERE idempotency_key = {placeholder} AND outcome = 'pending' AND attempt = {placeholder}"
         ),
         purge=f"DELETE FROM {table} WHERE created_at < {placeholder}",
     )

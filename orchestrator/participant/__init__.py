@@ -8,8 +8,8 @@
 `saga participant shop:payments` runs it. `engine` is the same without threads and clock, for simulation.
 """
 
-from orchestrator.errors import Failure, RetryLater
+from orchestrator.errors import Failure, Pending, RetryLater
 from orchestrator.participant.handlers import HandlerContext, Inbox, Participant
 from orchestrator.participant.settings import ParticipantSettings
 
-__all__ = ["Failure", "HandlerContext", "Inbox", "Participant", "ParticipantSettings", "RetryLater"]
+__all__ = ["Failure", "HandlerContext", "Inbox", "Participant", "ParticipantSettings", "Pending", "RetryLater"]

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from orchestrator.log.base import Committed, Reader
-from orchestrator.participant.partition import Partition
+from orchestrator.participant.partition import ANSWER_TIMEOUT_MS, Partition
 from orchestrator.participant.settings import ParticipantSettings
-
-ANSWER_TIMEOUT_MS = 5_000
-"""A commit, or a question for what is committed, that was not answered so long is sent again."""
 
 
 class Commits:

@@ -11,7 +11,7 @@ class Counters:
 
     commands: int = 0
     """Commands read, repeats included."""
-    outcomes: dict[str, int] = field(default_factory=lambda: {"success": 0, "failure": 0, "retry": 0})
+    outcomes: dict[str, int] = field(default_factory=lambda: {"success": 0, "failure": 0, "retry": 0, "pending": 0})
     """What handlers that ran ended with."""
     duplicates: int = 0
     """Commands answered from memory."""

@@ -3,10 +3,11 @@
 One command's way, in order:
 
 1. Read. What is no command becomes a dead letter.
-2. Judged by `rules.decide` when its unit is free: answered from memory, refused, or to be run.
+2. Judged by `rules.decide` when its unit is free: answered from memory, refused, to be run, or (a completion) to be
+   recorded.
 3. The handler starts when there is room and, with a ledger, while the lease holds; it ends.
 4. With a ledger: the outcome is appended and confirmed. An inbox did this in the handler's own transaction.
-5. The reply is appended and acknowledged, and the unit is free for the next command.
+5. The unit is free for the next command; the reply is appended and acknowledged. What is pending has none yet.
 6. The offset commits when all before it are through.
 
 A crash between any two leaves the command uncommitted, and whoever reads it next starts at 1.
@@ -14,22 +15,21 @@ A crash between any two leaves the command uncommitted, and whoever reads it nex
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Mapping
 
 from orchestrator.log import base as log
 from orchestrator.log.base import Appender, Happening, Reader, Record
 from orchestrator.participant import rules
-from orchestrator.participant.commits import ANSWER_TIMEOUT_MS, Commits
+from orchestrator.participant.commits import Commits
 from orchestrator.participant.counters import Counters
 from orchestrator.participant.outbound import EngineFailed, Outbound, too_large
 from orchestrator.participant.partition import Partition
 from orchestrator.participant.settings import ParticipantSettings
-from orchestrator.participant.tenure import LOCATE_INTERVAL_MS, Desk, LogStart, Tenure
-from orchestrator.participant.work import Executor, Unit, Work
+from orchestrator.participant.tenure import Desk, LogStart, Tenure
+from orchestrator.participant.work import Ended, Executor, Unit, Work, read_work
 from orchestrator.topics import TopicNames
-from orchestrator.wire.commands import CommandMessage, ReplyMessage, read_command
+from orchestrator.wire.commands import ReplyMessage
 from orchestrator.wire.headers import MalformedMessage
 
 
@@ -83,6 +83,8 @@ class Engine:
         """The partition whose handler was started last."""
         self._commits = Commits(reader, self._commands_topic, self.settings, lambda: self._wall_ms)
         self._wound_up = False
+        self._due_ms: int | None = None
+        """When to step again if nothing happens; None: to be found out."""
         self._out = Outbound(
             appender, self.settings, names.dead_letters, self.counters, lambda: self._now_ms, self._answered
         )
@@ -108,15 +110,19 @@ class Engine:
 
     def step(self, limit: int = 500) -> bool:
         """Does what can be done now; whether anything happened. Raises `EngineFailed`."""
-        self._now_ms = self._clock()
-        self._wall_ms = self._wall()
+        now_ms = self._now_ms = self._clock()
         happened = self._out.poll()
-        for work, reply, ran in self._executor.poll():
-            happened = True
-            self._finish(work, reply, ran)
-        self._out.flush()
+        finished = self._executor.poll()
         news = self._reader.poll(limit)
-        self._now_ms = self._clock()
+        if not (happened or finished or news) and self._due_ms is not None and now_ms < self._due_ms:
+            return False
+        self._due_ms = None
+        self._wall_ms = self._wall()
+        for ended in finished:
+            self._finish(*ended)
+        self._out.flush()
+        if self._desk is not None:
+            self._desk.flush()
         for happening in news:
             if type(happening) is Record:
                 self._read(happening)
@@ -125,18 +131,25 @@ class Engine:
         for partition in self._partitions.values():
             self._advance(partition)
         self._start_ready()
-        for number in [number for number, closing in self._closing.items() if closing.quiet]:
-            self._close(number)
+        if self._desk is not None:
+            self._desk.flush()
+        if self._closing:
+            for number in [number for number, closing in self._closing.items() if closing.quiet]:
+                self._close(number)
         self._watch()
         if self.stopping:
             self._wind_up()
         self._commits.send_due(self._partitions.values(), self._now_ms)
         self._throttle()
-        return happened or bool(news)
+        if happened or finished or news:
+            return True
+        self._due_ms = self._find_due_ms()
+        return False
 
     def stop(self) -> None:
         """Takes no more commands. Step on until `stopped`, then close reader and appender."""
         self.stopping = True
+        self._due_ms = None
         self._granted_again.clear()
         for partition in self._partitions.values():
             self._reader.unassign(self._commands_topic, partition.number)
@@ -160,6 +173,11 @@ class Engine:
     @property
     def due_ms(self) -> int:
         """When to step again if nothing happens until then."""
+        if self._due_ms is None:
+            self._due_ms = self._find_due_ms()
+        return max(self._now_ms + 1, self._due_ms)
+
+    def _find_due_ms(self) -> int:
         settings = self.settings
         moments = [self._now_ms + settings.renew_interval_ms]
         if self._out.due_ms is not None:
@@ -172,20 +190,8 @@ class Engine:
         if self._wound_up:
             moments.append(commit_ms)
         for partition in self._partitions.values():
-            tenure = partition.tenure
-            if partition.position is None:
-                asked_ms = self._now_ms if partition.asked_ms is None else partition.asked_ms
-                answer_ms = asked_ms + ANSWER_TIMEOUT_MS
-                moments.append(self._now_ms + LOCATE_INTERVAL_MS if partition.from_start else answer_ms)
-            elif partition.position != partition.committed:
-                moments.append(commit_ms)
-            elif tenure is not None:
-                moments.append(max(commit_ms, tenure.renewal_ms()))
-            if not partition.assigned and partition.position is not None and partition.exact:
-                moments.append(partition.retry_ms)
-            if tenure is not None and (due_ms := tenure.due_ms()) is not None:
-                moments.append(due_ms)
-        return max(self._now_ms + 1, min(moments))
+            moments += partition.due_ms(self._now_ms, commit_ms)
+        return min(moments)
 
     # -- partitions come and go
 
@@ -235,7 +241,7 @@ class Engine:
         if tenure is not None and not tenure.clear:
             tenure.advance(self._now_ms)
         if partition.position is None:
-            self._locate(partition)
+            partition.locate(self._reader, self._commands_topic, self._log_start, self._now_ms)
         elif not partition.assigned and partition.exact and self._now_ms >= partition.retry_ms:
             # What the window holds was read already.
             window = partition.window
@@ -243,20 +249,6 @@ class Engine:
             self._reader.assign(self._commands_topic, partition.number, offset)
             partition.assigned = True
             partition.paused = False
-
-    def _locate(self, partition: Partition) -> None:
-        """Begins at the committed offset; without one at the log's start, which is then committed."""
-        key = (self._commands_topic, partition.number)
-        if partition.from_start:
-            partition.position = self._log_start(*key)
-        elif partition.asked_ms is None or self._now_ms >= partition.asked_ms + ANSWER_TIMEOUT_MS:
-            partition.asked_ms = self._now_ms
-            self._reader.ask_committed([key], (self._located, partition))
-
-    def _located(self, partition: Partition, ends: log.Ends) -> None:
-        if partition.position is None and ends.failure is None:
-            partition.position = ends.offsets.get((self._commands_topic, partition.number))
-            partition.from_start = partition.position is None
 
     def _read_failed(self, failed: log.ReadFailed) -> None:
         if failed.partition < 0:
@@ -284,13 +276,16 @@ class Engine:
         assert tenure is not None
         unrecorded, tenure.unrecorded = tenure.unrecorded, deque()
         for work in unrecorded:
-            # Its handler ran; only what the ledger says by now can stand against its outcome.
+            # It ended; only what the ledger says by now can stand against its outcome.
             decision = rules.decide(work.command, tenure.view.memory.get(work.unit))
             if isinstance(decision, rules.Answer | rules.Refuse):
-                self._out.reply(work, decision.reply)
-                self._next(partition, work.unit)
-            else:
+                self._answer(work, decision)
+            elif work.command.completion is None:
                 tenure.record(work)
+                continue
+            elif self._settle(partition, work, decision):
+                continue
+            self._next(partition, work.unit)
         # What was judged to run is judged again: the memory may know better now.
         ready, partition.ready = partition.ready, deque()
         for work in ready:
@@ -314,7 +309,7 @@ class Engine:
             return
         self.counters.commands += 1
         try:
-            work = Work(partition, record, _checked(read_command(record.headers, record.value)))
+            work = read_work(partition, record)
         except MalformedMessage as error:
             work = Work(partition, record, None)
             partition.window.append(work)
@@ -332,13 +327,13 @@ class Engine:
             waiting.append(work)
         elif self._decide(partition, work):
             partition.units[work.unit] = deque()
-            partition.ready.append(work)
 
     def _decide(self, partition: Partition, work: Work) -> bool:
-        """Whether the handler is to run; otherwise the reply is on its way."""
+        """Whether the unit is busy with it from now on; otherwise it is through but for its reply."""
         tenure = partition.tenure
         if tenure is None:
             # The inbox judges, by its own rows; here only turns are kept.
+            partition.ready.append(work)
             return True
         command = work.command
         decision = rules.decide(
@@ -348,22 +343,43 @@ class Engine:
             now_ms=self._wall_ms,
             retention_ms=self.settings.retention_ms,
         )
+        if isinstance(decision, rules.Run):
+            work.unsure = decision.unsure
+            partition.ready.append(work)
+            return True
+        return self._settle(partition, work, decision)
+
+    def _settle(self, partition: Partition, work: Work, decision: rules.Decision) -> bool:
+        """Does what was decided where no handler runs. Whether the unit is busy with it until the memory has it."""
+        if isinstance(decision, rules.Keep):
+            assert partition.tenure is not None
+            work.command = work.command.at_attempt(decision.attempt)
+            work.reply = decision.reply
+            work.mute = not decision.told
+            partition.tenure.record(work)
+            return True
         if isinstance(decision, rules.Answer):
             self.counters.duplicates += 1
+            self._answer(work, decision)
         elif isinstance(decision, rules.Refuse):
             kind = decision.reply.error_type
             self.counters.refused[kind] = self.counters.refused.get(kind, 0) + 1
+            self._answer(work, decision)
+        elif isinstance(decision, rules.Ignore):
+            self.counters.duplicates += 1
+            self._out.settle(work)
         else:
-            work.unsure = decision is rules.RUN_UNSURE
-            return True
-        self._out.reply(work, decision.reply)
+            self._out.bury(work, "it completes what is not pending here, or its token is another", "NotPending")
         return False
+
+    def _answer(self, work: Work, decision: rules.Answer | rules.Refuse) -> None:
+        if isinstance(decision, rules.Answer) and decision.attempt:
+            work.command = work.command.at_attempt(decision.attempt)
+        self._out.reply(work, decision.reply)
 
     def _judge(self, partition: Partition, work: Work) -> None:
         """Judges the first of a busy unit again."""
-        if self._decide(partition, work):
-            partition.ready.append(work)
-        else:
+        if not self._decide(partition, work):
             self._next(partition, work.unit)
 
     def _next(self, partition: Partition, unit: Unit) -> None:
@@ -372,7 +388,6 @@ class Engine:
         while waiting:
             work = waiting.popleft()
             if self._decide(partition, work):
-                partition.ready.append(work)
                 return
         del partition.units[unit]
 
@@ -380,6 +395,8 @@ class Engine:
         if self._out.blocked:
             return
         waiting = [partition for partition in self._partitions.values() if partition.ready]
+        if not waiting:
+            return
         # By turns, beginning after who was served last, so that a full partition cannot take all places.
         waiting.sort(key=lambda partition: (partition.number <= self._served, partition.number))
         while waiting and (room := self.settings.concurrency - len(self._running)) > 0:
@@ -404,7 +421,7 @@ class Engine:
         self._executor.start(work)
         return bool(partition.ready)
 
-    def _finish(self, work: Work, reply: ReplyMessage | None, ran: bool) -> None:
+    def _finish(self, work: Work, reply: Ended, ran: bool) -> None:
         partition: Partition = work.partition
         del self._running[work]
         partition.running -= 1
@@ -412,12 +429,18 @@ class Engine:
             if not partition.closing:
                 partition.ready.appendleft(work)
             return
+        if isinstance(reply, rules.Answer | rules.Ignore | rules.Reject):
+            self._settle(partition, work, reply)
+            self._next(partition, work.unit)
+            return
         if ran:
-            self.counters.outcomes[reply.outcome.value] += 1
+            self.counters.outcomes[reply.outcome or "pending"] += 1
             self.counters.handler_ms += self._now_ms - work.started_ms
         else:
             self.counters.duplicates += 1
-        if len(reply.payload) > self.settings.max_reply_bytes:
+        if not isinstance(reply, ReplyMessage):
+            work.mute = True
+        elif len(reply.payload) > self.settings.max_reply_bytes:
             reply = too_large(len(reply.payload))
         work.reply = reply
         if partition.tenure is not None:
@@ -427,8 +450,11 @@ class Engine:
 
     def _accepted(self, work: Work) -> None:
         """The memory has it: now it may be told."""
-        assert work.reply is not None
-        self._out.reply(work, work.reply)
+        if work.mute:
+            self._out.settle(work)
+        else:
+            assert isinstance(work.reply, ReplyMessage)
+            self._out.reply(work, work.reply)
         self._next(work.partition, work.unit)
 
     def _answered(self, work: Work) -> None:
@@ -472,16 +498,3 @@ class Engine:
             self._commits.send_all(self._partitions.values(), self._now_ms)
         elif not self._commits.open or self._now_ms >= self._commits.due_ms:
             self._partitions.clear()
-
-
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_MAX_PARTITIONS = 1_000_000
-
-
-def _checked(command: CommandMessage) -> CommandMessage:
-    """The command, if its numbers and its reply address can be real. Raises `MalformedMessage`."""
-    if not _TOPIC.fullmatch(command.reply_to) or not 0 <= command.reply_partition < _MAX_PARTITIONS:
-        raise MalformedMessage(f"no reply can be sent to {command.reply_to[:40]!r}-{command.reply_partition}")
-    if command.attempt < 1 or command.sequence < 0:
-        raise MalformedMessage(f"attempt {command.attempt} of step {command.sequence} cannot be")
-    return command

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.errors import DefinitionError, Failure, RetryLater
+from orchestrator.errors import DefinitionError, Failure, Pending, RetryLater
 from orchestrator.model.ids import Direction
 from orchestrator.model.messages import Outcome
-from orchestrator.participant.rules import soften
+from orchestrator.participant.rules import Answer, Ignore, Reject, soften
 from orchestrator.participant.work import Work
 from orchestrator.service import Command, Service
 from orchestrator.wire import headers as h
-from orchestrator.wire.commands import CommandMessage, ReplyMessage
+from orchestrator.wire.commands import CommandMessage, Ending, Postponed, ReplyMessage
+from orchestrator.wire.completions import write_token
 
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
@@ -44,6 +45,15 @@ class HandlerContext:
     deadline_ms: int | None
     traceparent: str | None
     connection: Any = None
+    make_token: Callable[[], str] = field(default=str, repr=False, compare=False)
+
+    @property
+    def token(self) -> str:
+        """Completes this command later, by `Client.complete` or `Client.fail`, once the handler raised `Pending`.
+
+        That of any attempt will do. A secret: whoever has it decides how the step ends.
+        """
+        return self.make_token()
 
 
 class Inbox(Protocol):
@@ -53,12 +63,15 @@ class Inbox(Protocol):
         """Called before the first command. Raises if commands could not be processed."""
 
     def process(
-        self, command: CommandMessage, appended_ms: int, perform: Callable[[Any, bool], ReplyMessage]
-    ) -> tuple[ReplyMessage, bool]:
+        self, command: CommandMessage, appended_ms: int, perform: Callable[[Any, bool], Ending]
+    ) -> tuple[Ending, bool]:
         """Answers from memory, or calls `perform(connection, unsure)` in a transaction; never raises.
 
-        Returns the reply and whether the handler ran. Called from several threads at once.
+        Returns the reply, or that none is due yet, and whether the handler ran. Called from several threads at once.
         """
+
+    def complete(self, command: CommandMessage) -> Answer | Ignore | Reject:
+        """Records how pending work ended, and says what is to be told of it. May raise: it is called again."""
 
     def close(self) -> None:
         """Called after the last command."""
@@ -140,8 +153,8 @@ class Participant:
         handler = self.handlers.get(work.command.command_type)
         return handler is not None and handler.is_async
 
-    def perform(self, work: Work, connection: Any = None, unsure: bool | None = None) -> ReplyMessage:
-        """Runs the handler to its end and says what to answer; never raises.
+    def perform(self, work: Work, connection: Any = None, unsure: bool | None = None) -> Ending:
+        """Runs the handler to its end and says what to answer, or that its work goes on; never raises.
 
         An async handler must get by without an event loop, as in a simulation; `perform_async` is for all others.
         """
@@ -153,11 +166,13 @@ class Participant:
             result = call()
             if inspect.iscoroutine(result):
                 result = _drive(result)
+        except Pending:
+            return Postponed(work.command.reply_token)
         except BaseException as error:  # also SystemExit: a handler decides about its command, not about the process
             return reply_to(error)
         return _success(handler, result)
 
-    async def perform_async(self, work: Work, limit_s: float) -> ReplyMessage:
+    async def perform_async(self, work: Work, limit_s: float) -> Ending:
         """Likewise for an async handler, which is cancelled after `limit_s` seconds."""
         prepared = self._prepare(work, None, work.unsure)
         if isinstance(prepared, ReplyMessage):
@@ -166,6 +181,8 @@ class Participant:
         try:
             async with asyncio.timeout(limit_s) as limit:
                 result = await call()
+        except Pending:
+            return Postponed(work.command.reply_token)
         except BaseException as error:
             if limit.expired():
                 return _retry("HandlerTimeout", f"cancelled after {limit_s:g} s")
@@ -192,8 +209,24 @@ class Participant:
             reply = ReplyMessage(Outcome.FAILURE, error_type="BadRequest", error_message=_complaint(error))
             return soften(reply) if unsure else reply
         if handler.takes_context:
-            return handler, partial(handler.function, request, _context(command, connection))
+            return handler, partial(handler.function, request, self._context(work, connection))
         return handler, partial(handler.function, request)
+
+    def _context(self, work: Work, connection: Any) -> HandlerContext:
+        command = work.command
+        return HandlerContext(
+            command.saga_id,
+            command.run,
+            command.sequence,
+            command.saga_type,
+            command.attempt,
+            command.direction,
+            command.idempotency_key,
+            command.deadline_ms,
+            command.traceparent,
+            connection,
+            lambda: write_token(self.service.name, work.record.partition, command),
+        )
 
 
 def reply_to(error: BaseException) -> ReplyMessage:
@@ -235,21 +268,6 @@ def _complaint(error: ValidationError) -> str:
 def _clean(text: object) -> str:
     """Text that fits into a header: valid UTF-8 (an error may quote a file name that is not), at most 4 KiB."""
     return h.shorten(str(text).encode(errors="replace").decode())
-
-
-def _context(command: CommandMessage, connection: Any) -> HandlerContext:
-    return HandlerContext(
-        command.saga_id,
-        command.run,
-        command.sequence,
-        command.saga_type,
-        command.attempt,
-        command.direction,
-        command.idempotency_key,
-        command.deadline_ms,
-        command.headers.get(h.TRACEPARENT),
-        connection,
-    )
 
 
 def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from orchestrator.log.base import Record
 from orchestrator.participant.rules import Entry, record
 from orchestrator.participant.work import Unit
-from orchestrator.wire.commands import ReplyMessage
+from orchestrator.wire.commands import Ending
 from orchestrator.wire.ledger import Claim, Execution, read_record
 
 
@@ -31,7 +31,7 @@ class Memory:
         found = self._entries.get(unit)
         return None if found is None else found[1]
 
-    def note(self, unit: Unit, undo: bool, attempt: int, reply: ReplyMessage, stamp_ms: int) -> None:
+    def note(self, unit: Unit, undo: bool, attempt: int, reply: Ending, stamp_ms: int) -> None:
         """One more outcome, accepted by the broker at `stamp_ms`."""
         found = self._entries.pop(unit, None)
         self._entries[unit] = (stamp_ms, record(None if found is None else found[1], undo, attempt, reply))

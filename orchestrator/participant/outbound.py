@@ -116,9 +116,14 @@ class Outbound:
         self.unanswered += 1
         self._send_reply(work)
 
+    def settle(self, work: Work) -> None:
+        """There is nothing to be told of it, or not yet."""
+        work.done = True
+        self._tell(work)
+
     def _send_reply(self, work: Work) -> None:
         command, reply = work.command, work.reply
-        assert reply is not None
+        assert isinstance(reply, ReplyMessage)
         self.append(
             command.reply_to,
             command.reply_partition,
@@ -133,7 +138,7 @@ class Outbound:
             self._answered(work)
             return
         self._counters.resent += 1
-        assert work.reply is not None
+        assert isinstance(work.reply, ReplyMessage)
         if delivery.failure is Failure.TOO_LARGE and work.reply.payload:
             work.reply = too_large(len(work.reply.payload))
             self._send_reply(work)

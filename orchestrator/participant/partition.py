@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 
-from orchestrator.participant.tenure import Tenure
+from orchestrator.log.base import Ends, Reader
+from orchestrator.participant.tenure import LOCATE_INTERVAL_MS, LogStart, Tenure
 from orchestrator.participant.work import Unit, Work
+
+ANSWER_TIMEOUT_MS = 5_000
+"""A commit, or a question for what is committed, that was not answered so long is sent again."""
 
 
 class Partition:
     """`window` holds what was taken and is not committed, by offset; `units` the busy units and who waits for them."""
 
     __slots__ = (
-        "asked_ms",
+        "ask_again_ms",
         "assigned",
         "closing",
         "committed",
@@ -42,7 +46,8 @@ class Partition:
         """All commands below it are answered; None: not known yet."""
         self.committed = -1
         self.assigned = False
-        self.asked_ms: int | None = None
+        self.ask_again_ms = 0
+        """When the group's position is to be asked for, if it is not known by then."""
         self.from_start = False
         """Nothing is committed: begins at the log's start."""
         self.retry_ms = 0
@@ -59,6 +64,35 @@ class Partition:
     def quiet(self) -> bool:
         """No handler runs and no outcome is on its way to the ledger."""
         return not self.running and (self.tenure is None or not self.tenure.unconfirmed)
+
+    def locate(self, reader: Reader, topic: str, log_start: LogStart, now_ms: int) -> None:
+        """Finds where it begins: at the committed offset; without one at the log's start, which is then committed."""
+        if self.from_start:
+            self.position = log_start(topic, self.number)
+        elif now_ms >= self.ask_again_ms:
+            self.ask_again_ms = now_ms + ANSWER_TIMEOUT_MS
+            reader.ask_committed([(topic, self.number)], (self._located, topic))
+
+    def _located(self, topic: str, ends: Ends) -> None:
+        if self.position is None and ends.failure is None:
+            self.position = ends.offsets.get((topic, self.number))
+            self.from_start = self.position is None
+
+    def due_ms(self, now_ms: int, commit_ms: int) -> list[int]:
+        """When it has something to do that no news announces; `commit_ms` is when positions may be committed."""
+        moments = []
+        tenure = self.tenure
+        if self.position is None:
+            moments.append(now_ms + LOCATE_INTERVAL_MS if self.from_start else self.ask_again_ms)
+        elif self.position != self.committed:
+            moments.append(commit_ms)
+        elif tenure is not None:
+            moments.append(max(commit_ms, tenure.renewal_ms()))
+        if not self.assigned and self.position is not None and self.exact:
+            moments.append(self.retry_ms)
+        if tenure is not None and (due_ms := tenure.due_ms()) is not None:
+            moments.append(due_ms)
+        return moments
 
     def advance(self) -> None:
         """Moves the position over all that is answered, without gaps."""

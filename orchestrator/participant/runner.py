@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import importlib
 import logging
 import os
@@ -46,6 +47,17 @@ def steady_ms() -> int:
 
 def wall_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def settle_collector() -> None:
+    """For a process that runs a worker or participants and nothing else, once, when all is imported.
+
+    What is there stays there, so it is never looked at again. What a command leaves behind is freed by counting;
+    looking for cycles at every 700 objects cost a sixth of the engine's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 class LogStarts:
@@ -182,7 +194,9 @@ class Runner:
             if engine.stopping and steady_ms() >= give_up_ms:
                 LOGGER.error("stopped without having told everything; whoever goes on asks the memory")
                 return
-            wake.wait(min(MAX_WAIT_S, max(0, engine.due_ms - steady_ms()) / 1000))
+            wait_s = min(MAX_WAIT_S, max(0, engine.due_ms - steady_ms()) / 1000)
+            stall_s = self._executor.due_s
+            wake.wait(wait_s if stall_s is None else min(wait_s, stall_s))
 
     def _overdue(self, work: Work) -> None:
         command = work.command

@@ -8,7 +8,8 @@
 4. If a claim came in between, wait for its release or L + H once more. Then handlers may start, under the lease.
 5. Each outcome is appended and counts only when it is *confirmed*: all before it are, and its offset is
    claim + 1 + its number. Anything else (an error, no offset, a gap) ends the epoch, and all begins again at 1;
-   outcomes that were not confirmed are kept and judged by what the ledger says then.
+   outcomes that were not confirmed are kept and judged by what the ledger says then. Outcomes that come up while groups
+   of them are under way wait, and leave together when one is confirmed.
 6. At the end, when no handler runs any more, append a release.
 
 Waiting comes before claiming, so that handlers which run while a partition moves still get their outcomes recorded.
@@ -31,6 +32,11 @@ from orchestrator.wire.ledger import Claim, Execution, Release, write_record
 
 ENDS_TIMEOUT_MS = 5_000
 """A question for the ledger's end that was not answered so long is asked again."""
+
+GROUP = 400
+"""Outcomes in one group."""
+GROUPS_UNDER_WAY = 2
+"""One being written by the broker, one on its way. More would only make the groups smaller."""
 
 LOCATE_INTERVAL_MS = 10
 """Between two looks whether the log's start is known."""
@@ -75,6 +81,14 @@ class Desk:
     now: Callable[[], int]
     nonces: set[bytes] = field(default_factory=set)
     """Those of all own claims: their handlers are known and need not be waited for."""
+    waiting: list[Tenure] = field(default_factory=list)
+    """Those that have outcomes to be sent."""
+
+    def flush(self) -> None:
+        """Sends what waits, as far as groups may be under way."""
+        waiting, self.waiting = self.waiting, []
+        for tenure in waiting:
+            tenure.flush()
 
 
 class Tenure:
@@ -97,7 +111,10 @@ class Tenure:
         """The highest claim made here under which `clear` was reached."""
         self._nonce = b""
         self._next = 0
+        self._queued: deque[tuple[int, Work]] = deque()
         self._sent: deque[tuple[int, Work]] = deque()
+        self._groups: deque[int] = deque()
+        """The last offset of each group under way."""
         self._target: int | None = None
         self._asked_ms = -ENDS_TIMEOUT_MS
         self._retry_ms = 0
@@ -106,7 +123,7 @@ class Tenure:
     @property
     def unconfirmed(self) -> int:
         """Outcomes on their way to the ledger."""
-        return len(self._sent)
+        return len(self._queued) + len(self._sent)
 
     @property
     def exact(self) -> bool:
@@ -257,29 +274,26 @@ class Tenure:
         self._retry_ms = self.desk.now() + self.desk.settings.retry_interval_ms
 
     def record(self, work: Work) -> None:
-        """The outcome of a handler that ran: it counts when `accepted` is called."""
-        reply = work.reply
-        assert reply is not None
+        """The outcome of a work: it leaves with the next flush, and counts when `accepted` is called."""
         if self.phase is not Phase.HOLDING:
             if not self.closing:
                 self.unrecorded.append(work)
             return
-        command = work.command
-        value = write_record(
-            Execution(
-                self._claim,
-                command.saga_id,
-                command.run,
-                command.sequence,
-                command.direction == "undo",
-                command.attempt,
-                reply,
-            )
-        )
-        offset = self._next
-        self._next = offset + 1
-        self._sent.append((offset, work))
-        self.desk.append(self.desk.ledger_topic, self.number, value, None, [], (self._confirm, (self._claim, offset)))
+        if not self._queued:
+            self.desk.waiting.append(self)
+        self._queued.append((self._next, work))
+        self._next += 1
+
+    def flush(self) -> None:
+        """Sends the waiting outcomes as groups, as far as groups may be under way."""
+        queued, append, topic = self._queued, self.desk.append, self.desk.ledger_topic
+        while queued and len(self._groups) < GROUPS_UNDER_WAY:
+            for _ in range(min(GROUP, len(queued))):
+                offset, work = sent = queued.popleft()
+                self._sent.append(sent)
+                token = (self._confirm, (self._claim, offset))
+                append(topic, self.number, _outcome(self._claim, work), None, [], token)
+            self._groups.append(self._sent[-1][0])
 
     def _confirm(self, expected: tuple[int, int], delivery: Delivery) -> None:
         claim, offset = expected
@@ -289,17 +303,27 @@ class Tenure:
             self._lose(f"offset {offset}: {delivery.failure} {delivery.offset} {delivery.detail}")
             return
         work = self._sent.popleft()[1]
+        self._make_room(offset)
         command = work.command
         reply = work.reply
         assert reply is not None
         self.view.memory.note(work.unit, command.direction == "undo", command.attempt, reply, delivery.timestamp_ms)
         self.desk.accepted(work)
 
+    def _make_room(self, offset: int) -> None:
+        """What stands at `offset` is confirmed: if it ends a group, the next one may leave."""
+        if self._groups[0] == offset:
+            self._groups.popleft()
+            if self._queued:
+                self.desk.waiting.append(self)
+
     def _lose(self, why: str) -> None:
         """The epoch is over; all begins again, unless the partition is given up anyway."""
         if not self.closing:
-            self.unrecorded.extend(work for _, work in self._sent)
+            self.unrecorded.extend(work for _, work in (*self._sent, *self._queued))
         self._sent.clear()
+        self._queued.clear()
+        self._groups.clear()
         self._claim = -1
         self._since_ms = self.desk.now()
         self.clear = False
@@ -326,3 +350,11 @@ class Tenure:
 
     def _released(self, _: None, delivery: Delivery) -> None:
         """Whatever became of it: without it, the next owner waits."""
+
+
+def _outcome(claim: int, work: Work) -> bytes:
+    """The ledger record of a work that has ended."""
+    command, reply = work.command, work.reply
+    assert reply is not None
+    unit = command.saga_id, command.run, command.sequence
+    return write_record(Execution(claim, *unit, command.direction == "undo", command.attempt, reply))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from orchestrator.log.base import Record
-from orchestrator.wire.commands import CommandMessage, ReplyMessage
+from orchestrator.participant.rules import Answer, Ignore, Reject
+from orchestrator.wire.commands import CommandMessage, Ending, read_command
+from orchestrator.wire.headers import MalformedMessage
 
 Unit = tuple[str, str, int]
 """The unit of order: saga id, run, sequence."""
 
 
 class Work:
-    """A command from its record to the acknowledged reply.
+    """A command, or a completion, from its record to the acknowledged reply.
 
     For executors: `command`, `appended_ms`, `unsure` (an earlier execution may have had an effect) and `start_by_ms`,
     from when on the handler must not be started any more (None: whenever). The rest is the engine's.
@@ -23,6 +27,7 @@ class Work:
     __slots__ = (
         "command",
         "done",
+        "mute",
         "overdue_told",
         "partition",
         "record",
@@ -39,7 +44,9 @@ class Work:
         self.record = record
         self.command: CommandMessage = command  # type: ignore[assignment]  # None only for what becomes a dead letter
         self.unit: Unit = ("", "", 0) if command is None else command.unit
-        self.reply: ReplyMessage | None = None
+        self.reply: Ending | None = None
+        self.mute = False
+        """Its outcome is recorded and told to nobody."""
         self.done = False
         self.unsure = False
         self.start_by_ms: int | None = None
@@ -53,11 +60,34 @@ class Work:
         return self.record.timestamp_ms
 
 
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+_MAX_PARTITIONS = 1_000_000
+
+
+def read_work(partition: Any, record: Record) -> Work:
+    """The work of a record, if its numbers and its reply address can be real. Raises `MalformedMessage`."""
+    command = read_command(record.headers, record.value)
+    if not _is_topic(command.reply_to) or not 0 <= command.reply_partition < _MAX_PARTITIONS:
+        raise MalformedMessage(f"no reply can be sent to {command.reply_to[:40]!r}-{command.reply_partition}")
+    if command.attempt < 1 or command.sequence < 0:
+        raise MalformedMessage(f"attempt {command.attempt} of step {command.sequence} cannot be")
+    return Work(partition, record, command)
+
+
+@lru_cache(256)
+def _is_topic(name: str) -> bool:
+    return _TOPIC.fullmatch(name) is not None
+
+
+Ended = Ending | Answer | Ignore | Reject | None
+"""A handler's end, or what an inbox decided about a completion; None: nothing was started."""
+
+
 class Finished(NamedTuple):
-    """A started work's end. `reply` None: its handler was never started. `ran` False: a memory answered it."""
+    """A started work's end. `ran` False: a memory answered it."""
 
     work: Work
-    reply: ReplyMessage | None
+    reply: Ended
     ran: bool = True
 
 
@@ -69,7 +99,7 @@ class Executor(Protocol):
     def poll(self) -> Sequence[Finished]: ...
 
 
-Perform = Callable[[Work], ReplyMessage]
+Perform = Callable[[Work], Ending]
 """Runs a command's handler to its end and says what to answer; never raises."""
 
 
@@ -100,7 +130,7 @@ class HeldExecutor:
     def start(self, work: Work) -> None:
         self.held.append(work)
 
-    def finish(self, work: Work, reply: ReplyMessage | None) -> None:
+    def finish(self, work: Work, reply: Ended) -> None:
         """The handler of a held work ends now."""
         self.held.remove(work)
         self._finished.append(Finished(work, reply))

@@ -1,6 +1,7 @@
 """The keys of a partition's store. Numbers are 8 bytes big-endian, so that keys sort as they count.
 
 p                                   the partition: positions, rule R, marks
+g                                   the journal's genesis, as it stands there
 n <nonce>                           a claim's nonce seen, with its offset
 r <saga>                            a run, but for its steps
 s <saga> 00 <sequence>              a step
@@ -12,6 +13,7 @@ w <saga>                            a run that waits for code
 from __future__ import annotations
 
 PARTITION = b"p"
+GENESIS = b"g"
 NONCES = b"n"
 RUNS = b"r"
 STEPS = b"s"

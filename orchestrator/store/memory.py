@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from weakref import WeakSet
+from weakref import ref
 
 from orchestrator.store.base import Change, StoreBroken, StoreBusy, after_prefix
 
@@ -42,6 +42,16 @@ class MemoryStores:
         for table in self._tables.values():
             if table.user is not None:
                 table.user.close()
+
+    def peek(self, partition: int) -> MemoryStore:
+        """The partition's store to be looked at only, whoever has it open, and also if it is damaged."""
+        table = self._tables.get(partition) or _Table()
+        if table.user is not None and not table.damaged:
+            return table.user
+        view = _Table()
+        view.values = table.values
+        view.changed.update(table.values)
+        return MemoryStore(view)
 
     def damage(self, partition: int) -> None:
         """Makes every call on the partition's store raise `StoreBroken` until it is closed and wiped."""
@@ -88,30 +98,31 @@ class MemoryStore:
     def __init__(self, table: _Table) -> None:
         self._table = table
         self.values = table.values
-        self._scans: WeakSet[_Scan] = WeakSet()
+        self._scans: list[ref[_Scan]] = []
+        """Of those that may still be walking; who has gone is struck off at the next write."""
         self._closed = False
 
     def get(self, key: bytes) -> bytes | None:
-        self.check()
+        if self._closed or self._table.damaged:
+            self.check()
         return self.values.get(key)
 
     def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         self.check()
-        keys = self._table.sorted_keys(shared=len(self._scans) > 0)
+        keys = self._table.sorted_keys(shared=bool(self._scans))
         low = bisect_left(keys, prefix if start is None or start < prefix else start)
         bound = after_prefix(prefix)
         high = len(keys) if bound is None else bisect_left(keys, bound)
         scan = _Scan(self, keys, low, high)
-        self._scans.add(scan)
+        self._scans.append(ref(scan))
         return scan
 
     def write(self, changes: Iterable[Change]) -> None:
         self.check()
         batch = dict(changes)
         values, changed = self.values, self._table.changed
-        if len(self._scans):
-            for scan in self._scans:
-                scan.keep(batch)
+        if self._scans:
+            self._scans = [walking for walking in self._scans if (scan := walking()) is not None and scan.keep(batch)]
         for key, value in batch.items():
             if value is None:
                 if values.pop(key, None) is not None:
@@ -158,8 +169,10 @@ class _Scan:
         value = self._kept.get(key)
         return key, self._store.values[key] if value is None else value
 
-    def keep(self, keys: Iterable[bytes]) -> None:
+    def keep(self, keys: Iterable[bytes]) -> bool:
+        """Remembers what is about to be replaced; whether it is still on its way."""
         for key in keys:
             value = self._store.values.get(key)
             if value is not None:
                 self._kept.setdefault(key, value)
+        return self._at < self._end

@@ -19,7 +19,7 @@ from orchestrator.model.state import SagaState, StepStatus
 from orchestrator.participant import engine as participant
 from orchestrator.participant import ledger, rules, tenure
 from orchestrator.runtime import journal_writer, partition, takeover
-from orchestrator.simulation import world
+from orchestrator.simulation import processes
 from orchestrator.wire import commands, journal
 from orchestrator.wire.ledger import Execution, read_record
 
@@ -47,8 +47,9 @@ class Mutant:
 
 def _claimed_without_reading(self: Any, what: Any, delivery: Any, mono_ms: int) -> None:
     if what == self.nonce and not self.closed and delivery.failure is None and delivery.offset is not None:
-        claim = journal.claim_record(self.nonce, self._owner.claim)
-        self.replica.feed(delivery.offset, delivery.timestamp_ms, claim)
+        if delivery.offset >= self.replica.next_offset:
+            claim = journal.claim_record(self.nonce, self._owner.claim)
+            self.replica.feed(delivery.offset, delivery.timestamp_ms, claim)
         self.replica.flush()
         self.done = True
     else:
@@ -79,7 +80,7 @@ def _confirm_last_plus_one(self: Any, pending: Any, delivery: Any) -> Any:
     if delivery.failure is not None:
         # It expired here and is taken as never sent.
         object.__setattr__(self, "last", last)
-        pending.rest = partition._Rest(None, [], [], None)
+        pending.rest = partition._Rest(None, [], None)
         raise _Skipped
     if delivery.offset != last + 1:
         raise journal_writer.EpochLost("not the next offset")
@@ -105,16 +106,12 @@ _accept = Rule.accept
 def _settle_unchecked(self: Any) -> None:
     """Confirms without asking rule R whether the record counts."""
     settled, self._settling = self._settling, []
-    changes: list[Any] = []
     for pending in settled:
-        envelope = pending.envelope
+        mine = pending.envelope
         rule = self.progress.rule
-        _accept(rule, envelope.kind, envelope.nonce, rule.expected_seq, rule.chain, pending.offset, pending.value)
-        self.progress.step(pending.offset, self._clock[0], pending.value, envelope, pending.rest.decision)
-        changes.extend(pending.rest.changes)
-    if settled:
-        changes.extend(self.progress.changes())
-        self.store.write(changes)
+        _accept(rule, mine.kind, mine.nonce, rule.expected_seq, rule.chain, pending.offset, pending.value)
+        self.progress.step(pending.offset, self._clock[0], pending.value, mine, pending.rest.decision)
+        self._changes.confirmed(pending.offset)
     for pending in settled:
         self._release(pending.offset, pending.rest)
 
@@ -124,8 +121,8 @@ _submit = partition.Partition._submit
 
 def _store_at_once(self: Any, decision: Any, execution: Any) -> None:
     _submit(self, decision, execution)
-    pending = self.writer._queued[-1]
-    self.store.write(pending.rest.changes)
+    self._changes.cut(self.writer.next_offset - 1)
+    self._changes.confirmed(self.writer.next_offset - 1)
 
 
 def _send_at_once(self: Any, decision: Any, execution: Any) -> None:
@@ -143,7 +140,9 @@ def _owner_with_one_nonce(claim: Any, nonce: Any, genesis: Any) -> takeover.Owne
 
 
 def _forward(self: SagaState) -> list[int]:
-    return sorted((s for s, step in self.steps.items() if self.must_undo(step)), reverse=True)
+    if self.undo_stack is None:
+        self.undo_stack = sorted((s for s, step in self.steps.items() if self.must_undo(step)), reverse=True)
+    return self.undo_stack
 
 
 def _must_undo_done_only(self: SagaState, step: Any) -> bool:
@@ -181,7 +180,8 @@ def _apply_without_claims(self: Any, entry: Any) -> None:
 def _confirm_without_claims(self: Any, expected: Any, delivery: Any) -> None:
     if not self._sent or self.phase is not tenure.Phase.HOLDING or delivery.failure is not None:
         return
-    work = self._sent.popleft()[1]
+    offset, work = self._sent.popleft()
+    self._make_room(offset)
     command = work.command
     self.view.memory.note(command.unit, command.direction == "undo", command.attempt, work.reply, delivery.timestamp_ms)
     self.desk.accepted(work)
@@ -228,7 +228,7 @@ MUTANTS = (
     ),
     _mutant("store before ack", (partition.Partition, "_submit", _store_at_once)),
     _mutant("effects before ack", (partition.Partition, "_submit", _send_at_once)),
-    _mutant("nonce reused", (world, "Owner", _owner_with_one_nonce)),
+    _mutant("nonce reused", (processes, "Owner", _owner_with_one_nonce)),
     _mutant("undo in forward order", (SagaState, "to_undo", _forward)),
     _mutant("unknown outcome not undone", (SagaState, "must_undo", _must_undo_done_only)),
     _mutant("key without the run", (commands, "idempotency_key", _key_without_run)),
