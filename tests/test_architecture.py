@@ -23,7 +23,7 @@ LAYERS: list[tuple[str, set[str]]] = [
     ("the pure core", {"model"}),
     ("authoring and wire", {"service", "saga", "plan", "config", "wire"}),
     ("edges", {"log", "store"}),
-    ("runtime", {"runtime", "provisioning"}),
+    ("runtime", {"runtime", "provisioning", "acls"}),
     ("surfaces", {"client", "participant", "visibility", "http", "testing", "broker", "checker"}),
     ("around them", {"telemetry", "connectors", "sagas", "simulation", "demo", "bench"}),
     ("command line", {"cli"}),

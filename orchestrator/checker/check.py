@@ -7,8 +7,7 @@ from collections import Counter
 from orchestrator.checker.evidence import Evidence, Verdict
 from orchestrator.checker.journal import Accepted, History, check_histories, read_journal
 from orchestrator.model import events as ev
-from orchestrator.wire.commands import read_command
-from orchestrator.wire.headers import MalformedMessage
+from orchestrator.wire import headers as h
 
 
 def check(evidence: Evidence) -> Verdict:
@@ -53,34 +52,29 @@ def _key(history: History, sequence: int, direction: str) -> str:
 def _check_commands(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
     """C9: every command on a service's topic was asked for by an accepted event. C8: and none of them is missing."""
     issued: set[tuple[str, int]] = set()
-    scheduled: set[str] = set()
-    for history in accepted.histories.values():
-        for _, _, event in history.events:
-            if isinstance(event, ev.StepScheduled | ev.StepAttempted):
-                key = _key(history, event.sequence, "do")
-            elif isinstance(event, ev.UndoScheduled | ev.UndoAttempted):
-                key = _key(history, event.sequence, "undo")
-            elif isinstance(event, ev.StepSucceeded | ev.StepRefused) and not getattr(event, "by", ""):
-                scheduled.add(_key(history, event.sequence, "do"))
-                continue
-            elif isinstance(event, ev.UndoSucceeded) and not event.by:
-                scheduled.add(_key(history, event.sequence, "undo"))
-                continue
-            else:
-                continue
-            issued.add((key, getattr(event, "attempt", 1)))
+    answered: set[str] = set()
+    for history, event in accepted.of_runs(ev.StepScheduled, ev.StepAttempted):
+        issued.add((_key(history, event.sequence, "do"), getattr(event, "attempt", 1)))
+    for history, event in accepted.of_runs(ev.UndoScheduled, ev.UndoAttempted):
+        issued.add((_key(history, event.sequence, "undo"), getattr(event, "attempt", 1)))
+    for history, event in accepted.of_runs(ev.StepSucceeded, ev.StepRefused):
+        if not getattr(event, "by", ""):
+            answered.add(_key(history, event.sequence, "do"))
+    for history, event in accepted.of_runs(ev.UndoSucceeded):
+        if not event.by:
+            answered.add(_key(history, event.sequence, "undo"))
     seen: set[str] = set()
     for service, partitions in evidence.commands.items():
         for records in partitions.values():
             for record in records:
-                try:
-                    command = read_command(record.headers, record.value)
-                except MalformedMessage:
-                    continue
-                seen.add(command.idempotency_key)
-                if (command.idempotency_key, command.attempt) not in issued:
-                    verdict.blame("C9", f"{service}: {command.idempotency_key} #{command.attempt} was never decided")
-    for key in scheduled - seen:
+                headers = dict(record.headers)
+                if h.IDEMPOTENCY_KEY not in headers or h.ATTEMPT not in headers:
+                    continue  # no command
+                key, attempt = headers[h.IDEMPOTENCY_KEY].decode(), int(headers[h.ATTEMPT])
+                seen.add(key)
+                if (key, attempt) not in issued:
+                    verdict.blame("C9", f"{service}: {key} #{attempt} was never decided")
+    for key in answered - seen:
         verdict.blame("C8", f"{key} has an outcome, but its command is on no topic")
 
 
@@ -104,16 +98,17 @@ def _check_effects(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> 
                 verdict.blame("C5", f"{effect.key}: done after it was undone")
         if (effect.saga_id, effect.run) not in accepted.histories:
             verdict.blame("C9", f"{effect.key} had an effect, but its run is not in the journal")
-    for (saga_id, run), history in accepted.histories.items():
+    for history, event in accepted.of_runs(ev.StepRefused, ev.StepSucceeded, ev.UndoSucceeded):
         if not history.state.ended:
             continue
-        for _, _, event in history.events:
-            unit = (saga_id, run, getattr(event, "sequence", 0))
-            if isinstance(event, ev.StepRefused) and unit in done_at and unit not in undone_at:
+        saga_id, kind = history.saga_id, type(event)
+        unit = (saga_id, history.run, event.sequence)
+        if kind is ev.StepRefused:
+            if unit in done_at and unit not in undone_at:
                 verdict.blame("C4", f"{saga_id}: step {event.sequence} was refused and has an effect")
-            if isinstance(event, ev.StepSucceeded) and not event.by and evidence.effects and unit not in done_at:
-                verdict.blame("C9", f"{saga_id}: step {event.sequence} succeeded without an effect")
-            if isinstance(event, ev.UndoSucceeded) and not event.by and evidence.effects and unit not in undone_at:
-                verdict.blame(
-                    "C4", f"{saga_id}: step {event.sequence} is recorded as undone, the service knows nothing"
-                )
+        elif event.by or not evidence.effects:
+            continue
+        elif kind is ev.StepSucceeded and unit not in done_at:
+            verdict.blame("C9", f"{saga_id}: step {event.sequence} succeeded without an effect")
+        elif kind is ev.UndoSucceeded and unit not in undone_at:
+            verdict.blame("C4", f"{saga_id}: step {event.sequence} is recorded as undone, the service knows nothing")

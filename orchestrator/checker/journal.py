@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, get_args
 
 from orchestrator.checker.evidence import Evidence, Verdict
 from orchestrator.model import events as ev
@@ -15,14 +18,13 @@ from orchestrator.wire.journal import Envelope, read_decision, read_envelope
 
 @dataclass(slots=True)
 class History:
-    """One run as the accepted journal tells it: (offset, time, event) in order."""
+    """One run as the accepted journal tells it."""
 
     saga_id: str
     run: str
     partition: int
     state: SagaState
-    events: list[tuple[int, int, ev.Event]] = field(default_factory=list)
-    terminal: int = 0
+    events: list[ev.Event] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -30,9 +32,16 @@ class Accepted:
     """All accepted decisions of all partitions."""
 
     histories: dict[tuple[str, str], History] = field(default_factory=dict)
-    refused: set[str] = field(default_factory=set)
     messages: set[tuple[str, str]] = field(default_factory=set)
-    forwarded: int = 0
+    events: dict[type, list[tuple[History | None, Any]]] = field(default_factory=lambda: defaultdict(list))
+    """By kind, each with its run if it has one."""
+
+    def of_runs(self, *kinds: type) -> Iterator[tuple[History, Any]]:
+        """The events of these kinds that belong to a run."""
+        for kind in kinds:
+            for history, event in self.events[kind]:
+                if history is not None:
+                    yield history, event
 
 
 def read_journal(evidence: Evidence, verdict: Verdict) -> Accepted:
@@ -59,6 +68,7 @@ def read_journal(evidence: Evidence, verdict: Verdict) -> Accepted:
             if decision is not None:
                 verdict.decisions += 1
                 _apply(partition, record.offset, decision, accepted, verdict)
+    verdict.absorbed = len(accepted.events[ev.InputAbsorbed])
     return accepted
 
 
@@ -84,53 +94,58 @@ def _check_positions(
         positions[role] = position
 
 
+_ABOUT_STEPS = {kind for kind in get_args(ev.Event) if any(field.name == "sequence" for field in fields(kind))} - {
+    ev.InputAbsorbed
+}
+_TIMED = {ev.SleepEnded, ev.StepAttempted, ev.UndoAttempted}
+"""What waits for a time."""
+
+
 def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepted, verdict: Verdict) -> None:
-    for event in decision.events:
-        if isinstance(event, ev.InputForwarded):
-            accepted.forwarded += 1
-        elif isinstance(event, ev.InputAbsorbed):
-            verdict.absorbed += 1
-        elif isinstance(event, ev.AttachRefused):
-            accepted.refused.add(event.reply_to.correlation_id)
     if decision.message_id:
         message = (decision.saga_id, decision.message_id)
         if message in accepted.messages:
             verdict.blame("C10", f"journal {partition} at {offset}: message {message} was taken before")
         accepted.messages.add(message)
-    if not decision.run:
-        return
+    history = _history(partition, decision, accepted) if decision.run else None
+    for event in decision.events:
+        kind = type(event)
+        accepted.events[kind].append((history, event))
+        if history is None:
+            continue
+        _note_transition(history.state, event, verdict)
+        if kind in _TIMED:
+            _check_time(history, event, decision.at_ms, verdict)
+        try:
+            evolve(history.state, event, decision.at_ms)
+        except BrokenHistory as broken:
+            verdict.blame("C2", f"journal {partition} at {offset}: {broken}")
+            return
+        history.events.append(event)
+
+
+def _history(partition: int, decision: ev.Decision, accepted: Accepted) -> History:
     key = (decision.saga_id, decision.run)
     history = accepted.histories.get(key)
     if history is None:
         history = accepted.histories[key] = History(
             decision.saga_id, decision.run, partition, SagaState(decision.saga_id, decision.run)
         )
-    for event in decision.events:
-        _note_transition(history.state, event, verdict)
-        _check_time(history, event, decision.at_ms, verdict)
-        try:
-            evolve(history.state, event, decision.at_ms)
-        except BrokenHistory as broken:
-            verdict.blame("C2", f"journal {partition} at {offset}: {broken}")
-            return
-        history.events.append((offset, decision.at_ms, event))
-        history.terminal += isinstance(event, ev.SagaEnded)
+    return history
 
 
 def _note_transition(state: SagaState, event: ev.Event, verdict: Verdict) -> None:
-    name = transition_of(event)
-    sequence = getattr(event, "sequence", None)
-    if sequence is None or isinstance(event, ev.InputAbsorbed):
-        verdict.transitions.add((str(state.phase), name))
+    if type(event) in _ABOUT_STEPS:
+        step = state.steps.get(event.sequence)  # type: ignore[union-attr]
+        before = "None" if step is None else str(step.status)
     else:
-        step = state.steps.get(sequence)
-        verdict.transitions.add((str(step.status) if step is not None else "None", name))
+        before = str(state.phase)
+    verdict.transitions.add((before, transition_of(event)))
 
 
 def _check_time(history: History, event: ev.Event, at_ms: int, verdict: Verdict) -> None:
     """C12: nothing that waits for a time happens before it."""
-    early = isinstance(event, ev.SleepEnded | ev.StepAttempted | ev.UndoAttempted)
-    if early and not getattr(event, "by", ""):
+    if not getattr(event, "by", ""):
         due = history.state.due_of(event.sequence)  # type: ignore[union-attr]
         if due is None or at_ms < due:
             verdict.blame("C12", f"{history.saga_id}: {event} at {at_ms}, due {due}")
@@ -138,13 +153,14 @@ def _check_time(history: History, event: ev.Event, at_ms: int, verdict: Verdict)
 
 def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
     """C2 and C4 on every run."""
-    for history in accepted.histories.values():
+    ends = Counter((history.saga_id, history.run) for history, _ in accepted.of_runs(ev.SagaEnded))
+    for key, history in accepted.histories.items():
         state = history.state
         verdict.sagas += 1
         status = str(state.status)
         verdict.statuses[status] = verdict.statuses.get(status, 0) + 1
-        if history.terminal > 1:
-            verdict.blame("C2", f"{history.saga_id} ended {history.terminal} times")
+        if ends[key] > 1:
+            verdict.blame("C2", f"{history.saga_id} ended {ends[key]} times")
         waits = state.parked or state.phase is ev.Status.WAITING_FOR_CODE
         if evidence.settled and state.phase not in FINAL and not waits:
             verdict.blame("C2", f"{history.saga_id} is {status} after all is quiet")
@@ -168,7 +184,7 @@ def _check_undone(history: History, verdict: Verdict) -> None:
     undone: dict[int, int] = {}
     outcomes = 0
     compensating_from = len(history.events)
-    for place, (_, _, event) in enumerate(history.events):
+    for place, event in enumerate(history.events):
         if isinstance(event, ev.StepScheduled):
             after[event.sequence] = event.after
             if event.undo_command is not None:

@@ -65,6 +65,7 @@ class Engine:
         self.counters = Counters()
         self.stopping = False
         self._commands_topic = names.commands(service)
+        self._replies_topic = names.replies
         self._reader = reader
         self._executor = executor
         self._clock = now_ms
@@ -309,7 +310,7 @@ class Engine:
             return
         self.counters.commands += 1
         try:
-            work = read_work(partition, record)
+            work = read_work(partition, record, self._replies_topic)
         except MalformedMessage as error:
             work = Work(partition, record, None)
             partition.window.append(work)

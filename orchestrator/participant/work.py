@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from orchestrator.log.base import Record
@@ -60,23 +58,22 @@ class Work:
         return self.record.timestamp_ms
 
 
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
 _MAX_PARTITIONS = 1_000_000
 
 
-def read_work(partition: Any, record: Record) -> Work:
-    """The work of a record, if its numbers and its reply address can be real. Raises `MalformedMessage`."""
+def read_work(partition: Any, record: Record, replies: str) -> Work:
+    """The work of a record, if its numbers and its reply address can be real. Raises `MalformedMessage`.
+
+    Replies go to the topic `replies` and nowhere else: a service may write where who sends it commands may not, such as
+    into its own ledger.
+    """
     command = read_command(record.headers, record.value)
-    if not _is_topic(command.reply_to) or not 0 <= command.reply_partition < _MAX_PARTITIONS:
-        raise MalformedMessage(f"no reply can be sent to {command.reply_to[:40]!r}-{command.reply_partition}")
+    if command.reply_to != replies or not 0 <= command.reply_partition < _MAX_PARTITIONS:
+        place = f"{command.reply_to[:40]!r}-{command.reply_partition}"
+        raise MalformedMessage(f"no reply is sent to {place}: replies go to {replies}")
     if command.attempt < 1 or command.sequence < 0:
         raise MalformedMessage(f"attempt {command.attempt} of step {command.sequence} cannot be")
     return Work(partition, record, command)
-
-
-@lru_cache(256)
-def _is_topic(name: str) -> bool:
-    return _TOPIC.fullmatch(name) is not None
 
 
 Ended = Ending | Answer | Ignore | Reject | None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.simulation.network import FAULTS, NetworkLink
+from orchestrator.simulation.processes import TOPICS, Worker
 from orchestrator.simulation.sagas import SERVICES
-from orchestrator.simulation.world import TOPICS, Worker, World
+from orchestrator.simulation.world import World
 from orchestrator.wire import headers as h
 
 
@@ -19,7 +20,7 @@ def freeze_worker(world: World) -> None:
     worker = _worker(world)
     if worker.engine is None or worker.frozen:
         return
-    worker.frozen = True
+    worker.freeze()
     for link in worker.links:
         link.hold_group = True
     world.log.expire(worker.inputs)
@@ -27,8 +28,7 @@ def freeze_worker(world: World) -> None:
 
 
 def _thaw_worker(worker: Worker) -> None:
-    worker.frozen = False
-    worker.wake.set()
+    worker.thaw()
     world = worker.world
 
     def hear() -> None:
@@ -93,7 +93,7 @@ def freeze_service(world: World) -> None:
     process = world.random.choice(world.services)
     if process.engine is None or process.frozen:
         return
-    process.frozen = True
+    process.freeze()
     engine = process.engine
     world.log.expire(process.reader)
     world.later(world.random.choice((300, 4_000, 15_000)), lambda: process.thaw() if process.engine is engine else None)
@@ -161,13 +161,15 @@ def terminate_saga(world: World) -> None:
 
 
 def operate_saga(world: World) -> None:
-    """A person decides about whatever is parked."""
-    kind = world.random.choice(("retry", "skip", "set-result"))
-    headers: dict[str, str | int | None] = {h.INPUT_TYPE: kind, h.MESSAGE_ID: f"person-{world.random.random()}"}
-    for number in range(world.to_start):
-        if world.random.random() < 0.3:
-            headers[h.MESSAGE_ID] = f"person-{world.random.random()}"
-            world.send(TOPICS.operations, f"saga-{number}", b'"by hand"', headers)
+    """A person decides about what is parked, and about a saga that may not be."""
+    random = world.random
+    chosen = [state.saga_id for state in world.unfinished() if state.parked and random.random() < 0.7]
+    for saga_id in (*chosen, _saga(world)):
+        headers: dict[str, str | int | None] = {
+            h.INPUT_TYPE: random.choice(("retry", "skip", "set-result")),
+            h.MESSAGE_ID: f"person-{random.random()}",
+        }
+        world.send(TOPICS.operations, saga_id, b'"by hand"', headers)
 
 
 def attach_saga(world: World) -> None:
@@ -187,6 +189,10 @@ def _worker(world: World) -> Worker:
 
 
 def _saga(world: World) -> str:
+    """Mostly one that has not ended."""
+    unfinished = world.unfinished()
+    if unfinished and world.random.random() < 0.7:
+        return world.random.choice(unfinished).saga_id
     return f"saga-{world.random.randrange(world.to_start + 1)}"
 
 
@@ -220,8 +226,11 @@ KINDS: dict[str, tuple[int, Callable[[World], None]]] = {
     "bad input": (2, bad_input),
     "reply forged": (1, forge_reply),
     "saga cancelled": (3, cancel_saga),
-    "saga terminated": (1, terminate_saga),
+    "saga terminated": (2, terminate_saga),
     "person decides": (3, operate_saga),
     "client attaches": (1, attach_saga),
 }
 """Each fault with its weight."""
+
+PEOPLE = ("saga cancelled", "saga terminated", "person decides", "person decides")
+"""What people do when the faults are over."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from statistics import median
 from typing import Any
@@ -19,14 +21,25 @@ from orchestrator.model.events import StepRefused
 from orchestrator.model.ids import idempotency_key
 from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SAGA_TRANSITIONS, STEP_TRANSITIONS
+from orchestrator.runtime.progress import Progress
 from orchestrator.runtime.replica import Replica
-from orchestrator.simulation.nemesis import KINDS
-from orchestrator.simulation.world import TOPICS, World
+from orchestrator.simulation.nemesis import KINDS, PEOPLE
+from orchestrator.simulation.processes import TOPICS
+from orchestrator.simulation.world import START_MS, World
 from orchestrator.store.memory import MemoryStores
 
-MAX_ROUNDS = 6_000
+MOST_EVENTS = 12_000
+MOST_MS = 300_000
+"""A world that has not come to rest by then never will: it takes 2,500 events and 20 s, at most 4,000 and 60 s."""
+LAST_START_MS = 4_000
 CALM_AFTER_MS = 8_000
 """Faults come in the first so many milliseconds of virtual time."""
+PEOPLE_UNTIL_MS = 14_000
+"""After the faults people decide about what has been left behind."""
+
+SEEDS_BETWEEN_COLLECTIONS = 10
+CHUNK = 20
+"""Seeds that a process takes at once."""
 
 ALL_TRANSITIONS = {(str(status), event) for status, event in STEP_TRANSITIONS} | {
     (str(status), event) for status, event in SAGA_TRANSITIONS
@@ -43,7 +56,6 @@ class SeedResult:
     faults: Counter[str]
     transitions: set[tuple[str, str]]
     statuses: dict[str, int]
-    rounds: int = 0
 
 
 @dataclass(slots=True)
@@ -94,48 +106,38 @@ class Report:
 def run_seed(seed: int, make_world: Callable[[int], World] = World) -> SeedResult:
     """One world, from its first start to quiet, and the verdict. Deterministic: the same seed gives the same result."""
     world = make_world(seed)
-    random = world.random
-    faults = sorted(random.randint(300, CALM_AFTER_MS) for _ in range(random.randint(3, 12)))
-    starts = sorted(random.randint(0, 4_000) for _ in range(world.to_start))
-    kinds = list(KINDS)
-    weights = [weight for weight, _ in KINDS.values()]
-    drawn: Counter[str] = Counter()
-    begin_ms, started, rounds, settled = world.now_ms, 0, 0, False
+    drawn = _put_on_agenda(world)
     try:
-        while rounds < MAX_ROUNDS:
-            rounds += 1
-            passed = world.now_ms - begin_ms
-            while started < len(starts) and starts[started] <= passed:
-                world.start_saga(started)
-                started += 1
-            while faults and faults[0] <= passed:
-                faults.pop(0)
-                kind = random.choices(kinds, weights)[0]
-                drawn[kind] += 1
-                KINDS[kind][1](world)
-            world.run_due()
-            busy = world.step()
-            if busy:
-                world.now_ms += random.choice((0, 1, 1, 2, 5))
-            else:
-                if not faults and started == len(starts) and not world.agenda and world.settled():
-                    settled = True
-                    break
-                upcoming = [*faults[:1], *starts[started : started + 1]]
-                waits = [world.next_due_ms(), *(at - passed for at in upcoming), *world.agenda_waits()]
-                world.now_ms += max(1, min(waits))
-        violations = _judge(world, settled)
+        settled = world.run(MOST_EVENTS, MOST_MS)
+        verdict = _judge(world, settled)
     except Exception as error:
         logging.getLogger(__name__).debug("seed %d", seed, exc_info=True)
         verdict = Verdict()
         verdict.blame("engine", f"{type(error).__name__}: {error}")
-        violations = verdict
     for name, count in world.counters.items():
         if name.startswith("fault: "):
             drawn[name.removeprefix("fault: ")] += count
-    return SeedResult(
-        seed, violations.violations, violations.decisions, drawn, violations.transitions, violations.statuses, rounds
-    )
+    return SeedResult(seed, verdict.violations, verdict.decisions, drawn, verdict.transitions, verdict.statuses)
+
+
+def _put_on_agenda(world: World) -> Counter[str]:
+    """Starts, faults, and what people do about what is left after those. Returns where faults are counted."""
+    random = world.random
+    drawn: Counter[str] = Counter()
+
+    def strike(kinds: list[str], weights: list[int]) -> None:
+        kind = random.choices(kinds, weights)[0]
+        drawn[kind] += 1
+        KINDS[kind][1](world)
+
+    for number, at_ms in enumerate(sorted(random.randint(0, LAST_START_MS) for _ in range(world.to_start))):
+        world.later(at_ms, partial(world.start_saga, number))
+    weights = [weight for weight, _ in KINDS.values()]
+    for _ in range(random.randint(3, 12)):
+        world.later(random.randint(300, CALM_AFTER_MS), partial(strike, list(KINDS), weights))
+    for _ in range(random.randint(0, 3)):
+        world.later(random.randint(CALM_AFTER_MS, PEOPLE_UNTIL_MS), partial(strike, list(PEOPLE), [1] * len(PEOPLE)))
+    return drawn
 
 
 def _judge(world: World, settled: bool) -> Verdict:
@@ -146,7 +148,7 @@ def _judge(world: World, settled: bool) -> Verdict:
         if worker.engine is not None:
             world.collect(worker.engine)
     if not settled:
-        verdict.blame("C14", f"not quiet after {MAX_ROUNDS} rounds, {world.now_ms} ms")
+        verdict.blame("C14", f"not at rest after {MOST_EVENTS} events or {MOST_MS} ms, at {world.now_ms - START_MS} ms")
     for halt in world.halts:
         verdict.blame("C8", f"a partition halted: {halt}")
     if world.unasked_wipes and not world.damaged:
@@ -166,40 +168,66 @@ def _compare_stores(world: World, verdict: Verdict) -> None:
         for number, tenure in worker.engine.tenures.items():
             if number != drawn or tenure.partition is None or tenure.store is None:
                 continue
-            at = tenure.partition.progress.at.offset
-            replay = Replica(MemoryStores().open(0))
+            at = Progress(worker.stores.peek(number)).at.offset
+            rebuilt = MemoryStores().open(0)
+            replay = Replica(rebuilt)
             for record in world.log.records(TOPICS.journal, number)[: at + 1]:
                 replay.feed(record.offset, record.timestamp_ms, record.value)
             replay.flush()
-            if list(tenure.store.scan(b"")) != list(replay.store.scan(b"")):
+            if worker.stores.peek(number).values != rebuilt.values:
                 verdict.blame("C7", f"the store of partition {number} differs from a replay up to offset {at}")
 
 
 def _check_outcomes(world: World, accepted: Accepted, verdict: Verdict) -> None:
     """C3: a step is refused only by an execution of the very attempt that was issued last."""
     executions = set().union(*(database.executions for database in world.databases.values()))
-    for history in accepted.histories.values():
-        for _, _, event in history.events:
-            if isinstance(event, StepRefused):
-                key = idempotency_key(history.saga_id, history.run, event.sequence, "do")
-                if (key, event.attempt, Outcome.FAILURE) not in executions:
-                    verdict.blame("C3", f"{key} was refused at attempt {event.attempt}, which no handler refused")
+    for history, event in accepted.of_runs(StepRefused):
+        key = idempotency_key(history.saga_id, history.run, event.sequence, "do")
+        if (key, event.attempt, Outcome.FAILURE) not in executions:
+            verdict.blame("C3", f"{key} was refused at attempt {event.attempt}, which no handler refused")
+
+
+def run_seeds(seeds: Iterable[int]) -> Iterator[SeedResult]:
+    """One after the other. Nothing is logged, and garbage is collected between seeds, not within."""
+    collects, quiet_below = gc.isenabled(), logging.root.manager.disable
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    logging.disable(logging.CRITICAL)
+    try:
+        for number, seed in enumerate(seeds, 1):
+            yield run_seed(seed)
+            if number % SEEDS_BETWEEN_COLLECTIONS == 0:
+                gc.collect()
+    finally:
+        logging.disable(quiet_below)
+        gc.unfreeze()
+        if collects:
+            gc.enable()
+
+
+def _run_chunk(seeds: range) -> list[SeedResult]:
+    return list(run_seeds(seeds))
 
 
 def simulate(first: int, count: int, jobs: int, progress: Callable[[int], None] | None = None) -> Report:
     """Seeds `first` to `first + count - 1` on `jobs` processes."""
     report = Report()
     began = time.monotonic()
-    if jobs <= 1:
-        for seed in range(first, first + count):
-            report.add(run_seed(seed))
+
+    def add(results: Iterable[SeedResult]) -> None:
+        for result in results:
+            report.add(result)
             if progress is not None:
                 progress(report.seeds)
+
+    if jobs <= 1:
+        add(run_seeds(range(first, first + count)))
     else:
+        end = first + count
+        chunks = [range(at, min(at + CHUNK, end)) for at in range(first, end, CHUNK)]
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            for result in pool.map(run_seed, range(first, first + count), chunksize=20):
-                report.add(result)
-                if progress is not None:
-                    progress(report.seeds)
+            for results in pool.map(_run_chunk, chunks):
+                add(results)
     report.seconds = time.monotonic() - began
     return report

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 
 from orchestrator.checker.evidence import ServiceEffect
@@ -11,7 +10,10 @@ from orchestrator.participant import rules
 from orchestrator.participant.work import Finished, Work
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
 
-HANG_MS = 8_000
+RUN_MS = (0, 1, 5, 30)
+HANG_MS = (1_200, 8_000, 8_000)
+"""A little longer than the shortest timeout, or longer than any."""
+NEVER_MS = 1 << 60
 
 
 class Database:
@@ -26,26 +28,32 @@ class Database:
 
 
 class ScriptedExecutor:
-    """Runs handlers over virtual time: an effect happens when its handler ends, never if the process died before."""
+    """Runs handlers over virtual time: an effect happens when its handler ends, never if the process died before.
+
+    `delay_ms` says how long one takes, told whether it hangs.
+    """
 
     def __init__(
-        self, database: Database, effects: list[ServiceEffect], now_ms: Callable[[], int], delay_ms: Callable[[], int]
+        self,
+        database: Database,
+        effects: list[ServiceEffect],
+        now_ms: Callable[[], int],
+        delay_ms: Callable[[bool], int],
     ) -> None:
         self._database = database
         self._effects = effects
         self._now_ms = now_ms
         self._delay_ms = delay_ms
         self._running: list[tuple[int, Work]] = []
+        self.due_ms = NEVER_MS
+        """When the next handler ends."""
         self.duplicates = 0
 
     def start(self, work: Work) -> None:
         outcome = _scripted(work.command)
-        self._running.append((self._now_ms() + (HANG_MS if outcome in "hg" else self._delay_ms()), work))
-
-    @property
-    def due_ms(self) -> int | None:
-        """When the next handler ends."""
-        return min((at for at, _ in self._running), default=None)
+        ends_ms = self._now_ms() + self._delay_ms(outcome in "hg")
+        self._running.append((ends_ms, work))
+        self.due_ms = min(self.due_ms, ends_ms)
 
     @property
     def longest_ms(self) -> int:
@@ -54,10 +62,11 @@ class ScriptedExecutor:
 
     def poll(self) -> Sequence[Finished]:
         now_ms = self._now_ms()
-        if not self._running or min(at for at, _ in self._running) > now_ms:
+        if self.due_ms > now_ms:
             return ()
         ended = [work for at, work in self._running if at <= now_ms]
         self._running = [(at, work) for at, work in self._running if at > now_ms]
+        self.due_ms = min((at for at, _ in self._running), default=NEVER_MS)
         return [self._perform(work) for work in ended]
 
     def _perform(self, work: Work) -> Finished:
@@ -104,5 +113,6 @@ class ScriptedExecutor:
 
 
 def _scripted(command: CommandMessage) -> str:
-    script: list[str] = json.loads(command.payload)[command.direction]
+    do, undo = command.payload.decode().split("/")
+    script = undo if command.direction == "undo" else do
     return script[min(command.attempt, len(script)) - 1]

@@ -41,7 +41,7 @@ def test_a_scan_on_its_way_keeps_what_later_writes_replace() -> None:
     first, second = store.scan(b""), store.scan(b"")
     assert next(first) == (b"a", b"1")
     list(second)
-    store.write([(b"b", b"new"), (b"c", None)])
-    store.write([(b"b", b"newer")])
+    store.write([(b"b", b"new")])
+    store.write([(b"b", b"newer"), (b"c", None)])
     assert list(first) == [(b"b", b"2"), (b"c", b"3")]
     assert list(store.scan(b"")) == [(b"a", b"1"), (b"b", b"newer")]

@@ -282,7 +282,7 @@ def test_a_dead_letter_is_acknowledged_before_the_offset_commits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply_to", "attempt", "sequence"), [("no topic!", 1, 1), ("x" * 250, 1, 1), (REPLIES, 0, 1), (REPLIES, 1, -1)]
+    ("reply_to", "attempt", "sequence"), [("elsewhere", 1, 1), (LETTERS, 1, 1), (REPLIES, 0, 1), (REPLIES, 1, -1)]
 )
 def test_impossible_numbers_and_addresses_are_dead_letters(reply_to: str, attempt: int, sequence: int) -> None:
     world = World()
@@ -296,13 +296,15 @@ def test_impossible_numbers_and_addresses_are_dead_letters(reply_to: str, attemp
 def test_a_reply_topic_that_never_appears_makes_a_dead_letter_after_the_outcome_is_recorded() -> None:
     world = World(reply_tries=3)
     member = world.member()
-    world.send(reply_to="nowhere")
+    world.log.delete(REPLIES)
+    world.send()
     world.run()
     member.finish()
     world.pass_time(5_000)
     assert world.ledger_kinds() == ["Claim", "Execution"]
     assert len(world.log.records(LETTERS, 0)) == 1
     assert world.committed() == 1
+    world.log.create(TopicSpec(REPLIES, 1, 1, {}))
     world.send()
     world.run()
     assert world.outcomes() == [("do", 1, "success")]

@@ -1,0 +1,75 @@
+"""Whether a world has come to rest: everything that came is consumed, and every saga ended or waits for somebody."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.model.events import Status
+from orchestrator.runtime.materialize import load_state
+from orchestrator.runtime.partition import Partition
+from orchestrator.runtime.tenure import Phase
+from orchestrator.simulation.processes import TOPICS
+from orchestrator.store import keys
+from orchestrator.store.memory import MemoryStores
+
+if TYPE_CHECKING:
+    from orchestrator.simulation.world import World
+
+_INPUTS = {
+    "inbox": TOPICS.inbox,
+    "replies": TOPICS.replies,
+    "internal": TOPICS.internal,
+    "operations": TOPICS.operations,
+}
+
+
+class Rest:
+    """Asked often and mostly in vain, so it begins with what it waited for last time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._restless: tuple[int, str] | None = None
+
+    def reached(self) -> bool:
+        world = self._world
+        owned: dict[int, tuple[Partition, MemoryStores]] = {}
+        halted = False
+        for worker in world.workers:
+            if worker.engine is None or worker.frozen:
+                return False
+            for number, tenure in worker.engine.tenures.items():
+                if tenure.phase is Phase.HALTED:
+                    halted = True
+                elif tenure.phase is not Phase.OWNING or tenure.partition is None or not tenure.partition.quiet:
+                    return False
+                else:
+                    owned[number] = (tenure.partition, worker.stores)
+        if self._restless is not None:
+            number, saga_id = self._restless
+            if number in owned and not _is_at_rest(*owned[number], saga_id):
+                return False
+        if len(owned) < world.partitions and not halted:
+            return False
+        for number, (partition, _) in owned.items():
+            for role, topic in _INPUTS.items():
+                if partition.intake.consumed(role) < len(world.log.records(topic, number)):
+                    return False
+        return all(self._all_at_rest(*place) for place in owned.values())
+
+    def _all_at_rest(self, partition: Partition, stores: MemoryStores) -> bool:
+        """Of the runs in hand, and of those that are in the store only."""
+        stored = [key[1:].decode() for key, _ in stores.peek(partition.number).scan(keys.RUNS)]
+        for saga_id in dict.fromkeys([*partition.executions, *stored]):
+            if not _is_at_rest(partition, stores, saga_id):
+                self._restless = (partition.number, saga_id)
+                return False
+        return True
+
+
+def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> bool:
+    """Ended, or waiting for a person or for code, and nothing that was sent is unanswered."""
+    execution = partition.executions.get(saga_id)
+    state = load_state(stores.peek(partition.number), saga_id) if execution is None else execution.state
+    if state is None or state.ended or state.phase is Status.WAITING_FOR_CODE:
+        return True
+    return bool(state.parked) and all(sequence in state.parked for sequence in (*state.open, *state.undo_open))
