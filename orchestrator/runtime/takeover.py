@@ -175,6 +175,8 @@ class Takeover:
         """One journal record. Raises what `Replica.feed` raises."""
         if self.done or self.closed or (self._stage is _Stage.UP_TO_CLAIM and offset >= self._target):
             return
+        if self._stage is _Stage.CLAIM and self.replica.progress.rule.nonce == self.nonce:
+            return  # our claim is read and its report still to come: what follows it is not for the take-over
         counted = self.replica.feed(offset, timestamp_ms, value)
         if counted is not None and counted[0].kind == Kind.CLAIM:
             self._last_claim = read_claim(counted[0])
@@ -305,6 +307,9 @@ class Takeover:
         self._append(genesis_record(self._owner.genesis()), "genesis", mono_ms)
 
     def _claim(self, mono_ms: int) -> None:
+        if self._stage is _Stage.CLAIM:
+            # What was passed over after a claim of unknown fate is read after all.
+            self._reader.assign(self._topic, self.number, self.replica.next_offset)
         self._stage = _Stage.CLAIM
         self.nonce = self._owner.nonce()
         self._append(claim_record(self.nonce, self._owner.claim), self.nonce, mono_ms)
