@@ -87,6 +87,11 @@ class EffectSender:
         return self._open
 
     @property
+    def restless(self) -> bool:
+        """Whether `tick` may have something to do."""
+        return bool(self._waiting or self._later) or any(lane.broken for lane in self._lanes.values())
+
+    @property
     def stuck(self) -> int:
         """Effects whose destination keeps failing, listed beside the mark."""
         return len(self._stuck)

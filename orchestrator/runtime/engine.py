@@ -276,8 +276,9 @@ class Engine:
     def _advance(self, tenure: Tenure, mono_ms: int) -> None:
         if tenure.phase is Phase.OWNING:
             assert tenure.partition is not None
-            self._guarded(tenure.number, tenure.partition.step, mono_ms)
-            self._after_step(tenure)
+            if not tenure.partition.rests(mono_ms):
+                self._guarded(tenure.number, tenure.partition.step, mono_ms)
+                self._after_step(tenure)
         elif tenure.phase is Phase.WAITING and mono_ms >= tenure.begin_at_ms:
             self._begin(tenure, mono_ms)
         elif tenure.phase is Phase.TAKING_OVER:

@@ -117,6 +117,11 @@ class Intake:
         return None
 
     @property
+    def restless(self) -> bool:
+        """Whether `tick` may have something to do."""
+        return bool(self._unsent)
+
+    @property
     def ready(self) -> bool:
         """Whether `next` may have something now."""
         return self.waiting > 0 and any(queue and role not in self._blocked for role, queue in self._queues.items())

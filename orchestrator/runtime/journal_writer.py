@@ -67,6 +67,11 @@ class JournalWriter:
         """Decisions that are not confirmed."""
         return len(self._queued) + len(self._sent)
 
+    @property
+    def queued(self) -> bool:
+        """Whether decisions wait to be sent."""
+        return bool(self._queued)
+
     def submit(
         self,
         body: bytes,

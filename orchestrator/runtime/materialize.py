@@ -71,6 +71,11 @@ class Materializer:
         """Runs and message ids that no cut has taken yet."""
         return len(self._runs) + len(self._messages)
 
+    @property
+    def behind(self) -> bool:
+        """Whether the store is not at the last confirmed decision."""
+        return bool(self._runs or self._messages) or self._stored_at != self._progress.at.offset
+
     def run(self, state: SagaState) -> None:
         """A run has changed. Until it is cut, its live state must not be dropped: `holds` tells."""
         self._runs[state.saga_id] = state

@@ -42,6 +42,7 @@ MAX_PENDING = 4_000
 """Unconfirmed decisions or unacknowledged effects beyond which no start is taken: some 4 MiB a partition."""
 MAX_WAITING_BYTES = 16 << 20
 """Bytes of inputs that wait, beyond which no start is read: large ones are few, but may come one after the other."""
+FAR_MS = 3_600_000
 MAX_FAILURES = 2
 """Failures to decide an input after which its saga is set aside; each of them ended the partition's epoch."""
 STORE_EVERY_MS = 500
@@ -124,6 +125,7 @@ class Partition:
         self._journaled: tuple[dict[str, int], int] = (dict(at.input_positions), at.effects_sent)
         stored = (keys.read_timer(key) for key, _ in self.store.scan(keys.TIMERS))
         self.timers = Timers(stored, self._is_set)
+        self._step_at_mono = 0
         self.closed = False
         self.feed: Feed | None = None
         """Where confirmed decisions go that have something public, if anybody publishes."""
@@ -151,6 +153,10 @@ class Partition:
         """Nothing is unconfirmed, unacknowledged or waiting."""
         return not (self.writer.pending or self.sender.pending or self.intake.waiting or self._refusals)
 
+    def rests(self, mono_ms: int) -> bool:
+        """Whether a step would find nothing to do."""
+        return mono_ms < self._step_at_mono and not self.intake.waiting
+
     def step(self, mono_ms: int) -> None:
         """Decides what has come, fires what is due, sends. Raises `EpochLost`."""
         now_ms = self.now_ms(mono_ms)
@@ -172,11 +178,28 @@ class Partition:
             self._changes.cut(self.writer.next_offset - 1)
         self.writer.flush()
         self.sender.tick(now_ms)
+        self._step_at_mono = self._find_next_step(mono_ms)
+
+    def _find_next_step(self, mono_ms: int) -> int:
+        """When to step again if nothing comes and nothing is reported."""
+        if self.writer.queued or self.sender.restless or self.intake.restless or self.timers.restless:
+            return mono_ms
+        at = mono_ms + FAR_MS
+        due_ms = self.timers.next_due_ms()
+        if due_ms is not None:
+            at = min(at, mono_ms + due_ms - self._now_ms)
+        if self._changes.behind:
+            at = min(at, self._cut_mono + STORE_EVERY_MS)
+        sent, _ = self.sender.mark(self.progress.at.offset)
+        if self.intake.positions != self._journaled[0] or self._mark_moved(sent):
+            at = min(at, self._last_input_mono + MARK_AFTER_MS)
+        return at
 
     def delivered(self, what: Any, delivery: Delivery, mono_ms: int) -> None:
         """A report of the journal's, the effects' or the dead letters' appender. Raises `EpochLost`."""
         if self.closed:
             return
+        self._step_at_mono = 0
         if isinstance(what, Pending):
             self._settling.append(self.writer.delivered(what, delivery))
             self._clock = (max(self._clock[0], delivery.timestamp_ms), mono_ms)

@@ -39,6 +39,11 @@ class Timers:
         """One of those that were due when they were made (a decision's next part), if there is any."""
         return heappop(self._heap) if self._heap and self._heap[0][0] == 0 else None
 
+    @property
+    def restless(self) -> bool:
+        """Whether some are due and wait for what must be consumed before."""
+        return self._until_ms is not None
+
     def next_due_ms(self) -> int | None:
         """When the earliest is due; it may be stale."""
         return self._heap[0][0] if self._heap else None
