@@ -478,14 +478,9 @@ class Engine:
         blocked = self._out.blocked
         bound = self.settings.window
         for partition in self._partitions.values():
-            size = len(partition.window)
-            if not partition.paused:
-                if partition.assigned and (blocked or size >= bound):
-                    partition.paused = True
-                    self._reader.pause(self._commands_topic, partition.number)
-            elif not blocked and size <= bound // 2:
-                partition.paused = False
-                self._reader.resume(self._commands_topic, partition.number)
+            change = partition.throttle(blocked, bound)
+            if change is not None:
+                (self._reader.pause if change else self._reader.resume)(self._commands_topic, partition.number)
 
     def _wind_up(self) -> None:
         """Ends when nothing runs and nothing is unanswered: release, commit a last time, forget."""

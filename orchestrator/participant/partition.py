@@ -65,6 +65,17 @@ class Partition:
         """No handler runs and no outcome is on its way to the ledger."""
         return not self.running and (self.tenure is None or not self.tenure.unconfirmed)
 
+    def throttle(self, blocked: bool, bound: int) -> bool | None:
+        """Whether to pause (True) or resume (False) reading for it now: it holds `bound` commands at most."""
+        size = len(self.window)
+        if not self.paused and self.assigned and (blocked or size >= bound):
+            self.paused = True
+        elif self.paused and not blocked and size <= bound // 2:
+            self.paused = False
+        else:
+            return None
+        return self.paused
+
     def locate(self, reader: Reader, topic: str, log_start: LogStart, now_ms: int) -> None:
         """Finds where it begins: at the committed offset; without one at the log's start, which is then committed."""
         if self.from_start:
