@@ -141,6 +141,7 @@ class Engine:
         if self.stopping:
             self._wind_up()
         self._commits.send_due(self._partitions.values(), self._now_ms)
+        self._out.flush()
         self._throttle()
         if happened or finished or news:
             return True

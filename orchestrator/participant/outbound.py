@@ -42,6 +42,8 @@ class Outbound:
         answered: Callable[[Work], None],
     ) -> None:
         self._appender = appender
+        self.blocked = False
+        """Whether something waits for room in the appender."""
         self._settings = settings
         self._dead_letters_topic = dead_letters_topic
         self._counters = counters
@@ -52,11 +54,6 @@ class Outbound:
         self._order = count()
         self.unanswered = 0
         """Replies and dead letters that are not acknowledged."""
-
-    @property
-    def blocked(self) -> bool:
-        """Whether something waits for room in the appender."""
-        return bool(self._queue)
 
     @property
     def busy(self) -> bool:
@@ -76,13 +73,7 @@ class Outbound:
         headers: list[tuple[str, bytes]],
         token: tuple[Callable[[Any, Delivery], None], Any],
     ) -> None:
-        """Sends a record, after all that waits; `token` is a function and its first argument, before the delivery."""
-        if not self._queue:
-            try:
-                self._appender.append(topic, partition, value, token=token, key=key, headers=headers)
-                return
-            except LogFull:
-                pass
+        """A record for the next `flush`; `token` is a function and its first argument, before the delivery."""
         self._queue.append((topic, partition, value, key, headers, token))
 
     def poll(self) -> bool:
@@ -96,7 +87,7 @@ class Outbound:
         return bool(deliveries)
 
     def flush(self) -> None:
-        """Sends again what is due, and what there is room for by now."""
+        """Sends what there is room for, together; again what is due."""
         now_ms = self._now()
         while self._later and self._later[0][0] <= now_ms:
             _, _, send, work = heapq.heappop(self._later)
@@ -107,8 +98,10 @@ class Outbound:
             try:
                 self._appender.append(topic, partition, value, token=token, key=key, headers=headers)
             except LogFull:
+                self.blocked = True
                 return
             queue.popleft()
+        self.blocked = False
 
     def reply(self, work: Work, reply: ReplyMessage) -> None:
         """Answers a command, where it asks for the answer."""
