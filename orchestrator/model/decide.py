@@ -137,7 +137,7 @@ def _other_type(state: SagaState) -> str:
 def _attach(turn: Turn, input: msg.Attach) -> None:
     if input.saga_type not in (None, turn.state.saga_type):
         turn.emit(ev.AttachRefused(input.reply_to, ev.Refusal.OTHER_TYPE, _other_type(turn.state)))
-    else:
+    elif turn.state.ended or input.reply_to not in turn.state.waiters:
         turn.emit(ev.WaiterAdded(input.reply_to))
 
 

@@ -153,5 +153,5 @@ class Unpark:
 
 
 Input = Start | Attach | Cancel | Reply | TimerDue | Continue | CodeArrived | SendFailed | Terminate | Unpark
-EXTERNAL = (Start, Attach, Cancel, Terminate, Unpark)
-"""Inputs that come from outside with a `message_id` and are remembered by it."""
+EXTERNAL = (Start, Cancel, Terminate, Unpark)
+"""Inputs that come from outside and are remembered by their `message_id`. To attach twice is to attach."""

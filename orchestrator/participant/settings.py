@@ -44,4 +44,4 @@ class ParticipantSettings:
     @property
     def renew_interval_ms(self) -> int:
         """Three tries to renew a lease fit into it."""
-        return max(1, self.lease_ms // 3)
+        return self.lease_ms // 3 or 1

@@ -251,7 +251,10 @@ def _size(data: bytes, at: int) -> tuple[int, int]:
 
 def _count(data: bytes, at: int) -> tuple[int, int]:
     """The number of items in a block of an array or a map, 0 at its end."""
-    value, at = _rest(data, at)
+    value = data[at]
+    at += 1
+    if value & 128:
+        value, at = _rest(data, at - 1)
     if value & 1:  # negative: the block's size in bytes follows
         _, at = _rest(data, at)
         return (value + 1) >> 1, at
@@ -274,11 +277,16 @@ def _read_map(data: bytes, at: int) -> tuple[dict[str, int], int]:
     count, at = _count(data, at)
     while count:
         for _ in range(count):
-            size, at = _size(data, at)
+            size = data[at]
+            at += 1
+            if size & 129:
+                size, at = _size(data, at - 1)
             end = at + (size >> 1)
-            value, at_end = _rest(data, end)
+            value, after = data[end], end + 1
+            if value & 128:
+                value, after = _rest(data, end)
             values[data[at:end].decode()] = value >> 1 ^ -(value & 1)
-            at = at_end
+            at = after
         count, at = _count(data, at)
     return values, at
 

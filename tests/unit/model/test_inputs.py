@@ -112,6 +112,15 @@ def test_a_start_of_another_type_on_the_same_id_is_refused() -> None:
     assert play.take(quiet) == [ev.InputAbsorbed("Start", "the id belongs to a saga of type Plain")]
 
 
+def test_who_waits_already_is_not_recorded_again() -> None:
+    """A client asks again every few seconds: that must not fill the journal."""
+    play = Play(Plain)
+    play.start("tea")
+    assert play.take(msg.Attach(SAGA_ID, "m", INBOX)) == [ev.WaiterAdded(INBOX)]
+    assert play.take(msg.Attach(SAGA_ID, "m2", INBOX)) == []
+    assert play.take(msg.Attach(SAGA_ID, "m", INBOX)) == []
+
+
 def test_who_attaches_is_answered_at_the_end_or_told_that_there_is_none() -> None:
     play = Play(Plain)
     refused = ev.AttachRefused(INBOX, ev.Refusal.NOT_FOUND, "there is no such saga")
