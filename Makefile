@@ -2,6 +2,7 @@
 .PHONY: help venv demo test check bench clean
 PYTHON ?= python3
 BIN := .venv/bin
+LINT = $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,15 +18,14 @@ demo: venv ## a thousand orders over a real broker while a worker and a service 
 	$(BIN)/saga demo
 
 check: venv ## formatting, lint, types, architecture and unit tests: before every commit
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+	$(LINT)
 	$(BIN)/pytest -q tests/unit tests/typing tests/test_*.py
 
 bench: venv ## throughput, latency and CPU of the whole system, beside a floor in the same run
 	$(BIN)/saga bench orders
 
-test: check ## everything that belongs to the gate, with its own broker
+test: venv ## everything that belongs to the gate, with its own broker
+	$(LINT)
 	deploy/system-packages
 	$(BIN)/python -m orchestrator.broker --warm-up
 	$(BIN)/pytest -q tests
