@@ -137,7 +137,7 @@ def _compare(spec: TopicSpec, state: TopicState | None, strict: bool) -> list[Fi
         return [Finding(spec.name, "it does not exist", "create it with `saga topics apply`", True)]
     findings = []
     if state.partitions != spec.partitions:
-        remedy = f"set partitions to {state.partitions}, if all saga topics have as many; else restore the topic"
+        remedy = f"set partitions to {state.partitions}, if the topics were made with as many; else restore the topic"
         if state.partitions > spec.partitions:
             remedy += ": partitions cannot be taken away, and keys have moved"
         findings.append(

@@ -87,7 +87,7 @@ def write_statements(table: str, *, placeholder: str, bytes_type: str) -> Statem
         ),
         mark_undone=(
             f"{insert}, 'retry', 'Undone', '', NULL, FALSE, TRUE) "
-            "ON CONFLICT (idempotency_key) DO UPDATE SET undone = TRUE"
+            "ON CONFLICT (idempotency_key) DO UPDATE SET undone = TRUE, created_at = excluded.created_at"
         ),
         unsure=f"SELECT unsure FROM {table} WHERE idempotency_key = {placeholder}",
         read=(

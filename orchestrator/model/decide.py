@@ -14,6 +14,9 @@ from orchestrator.model.messages import Outcome, Override
 from orchestrator.model.state import SagaState, Step, StepStatus
 from orchestrator.model.turn import MAX_BYTES, Execution, Moment, Turn
 
+MAX_WAITERS = 100
+"""Addresses that one run answers when it ends: all in one decision, whose effects are bounded."""
+
 
 class InputRejected(Exception):
     """An input that no honest sender sends: it belongs among the dead letters. The message is the reason.
@@ -124,7 +127,7 @@ def _start(turn: Turn, input: msg.Start) -> None:
             turn.absorb(input, reason)
         else:
             turn.emit(ev.AttachRefused(input.reply_to, ev.Refusal.OTHER_TYPE, reason))
-    elif input.reply_to is not None:
+    elif input.reply_to is not None and _may_wait(state, input.reply_to):
         turn.emit(ev.WaiterAdded(input.reply_to))
     else:
         turn.absorb(input, "the id exists already")
@@ -137,8 +140,13 @@ def _other_type(state: SagaState) -> str:
 def _attach(turn: Turn, input: msg.Attach) -> None:
     if input.saga_type not in (None, turn.state.saga_type):
         turn.emit(ev.AttachRefused(input.reply_to, ev.Refusal.OTHER_TYPE, _other_type(turn.state)))
-    elif turn.state.ended or input.reply_to not in turn.state.waiters:
+    elif _may_wait(turn.state, input.reply_to):
         turn.emit(ev.WaiterAdded(input.reply_to))
+
+
+def _may_wait(state: SagaState, reply_to: msg.ReplyAddress) -> bool:
+    """Who waits already is not noted again; who is one too many asks again later, and is answered after the end."""
+    return state.ended or (len(state.waiters) < MAX_WAITERS and reply_to not in state.waiters)
 
 
 def _cancel(turn: Turn, input: msg.Cancel) -> None:

@@ -48,8 +48,7 @@ class Outgoing:
 class EffectSender:
     """The effects of one partition in one epoch.
 
-    Delivery tokens are (`owner`, the effect). `refused` is called with a command that Kafka will not take (its topic is
-    missing, or may not be written), and why; `still_open` says whether an effect of unknown fate must be sent again.
+    Delivery tokens are (`owner`, the effect). `still_open` says whether an effect of unknown fate must be sent again.
     """
 
     def __init__(
@@ -60,7 +59,6 @@ class EffectSender:
         epoch: int,
         keys: TokenKeys,
         owner: Any,
-        refused: Callable[[Command, str], None],
         still_open: Callable[[Effect], bool],
         counters: Counter[str] | None = None,
     ) -> None:
@@ -70,7 +68,11 @@ class EffectSender:
         self._epoch = epoch
         self._keys = keys
         self._owner = owner
-        self._refused = refused
+        self.refusals: deque[tuple[Outgoing, str]] = deque()
+        """Commands that Kafka will not take (their topic is missing, or may not be written), and why.
+
+        Each holds the mark back until `settle`: its step is over only once that is journaled.
+        """
         self._still_open = still_open
         self._offsets: deque[int] = deque()
         self._counts: dict[int, int] = {}
@@ -130,13 +132,17 @@ class EffectSender:
         elif delivery.failure is None:
             self._done(out)
         elif delivery.failure in _FINAL:
-            self._done(out)
             if isinstance(out.effect, Command):
-                self._refused(out.effect, f"{delivery.failure.value}: {delivery.detail}".rstrip(": "))
+                self.refusals.append((out, f"{delivery.failure.value}: {delivery.detail}".rstrip(": ")))
             else:
+                self._done(out)
                 self.counters["answers_dropped"] += 1
         else:
             self._failed(out, now_ms)
+
+    def settle(self, out: Outgoing) -> None:
+        """The refusal of a command is decided: it holds the mark back no longer."""
+        self._done(out)
 
     def tick(self, now_ms: int) -> None:
         """Sends what had to wait for room or for a destination."""

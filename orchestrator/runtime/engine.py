@@ -357,15 +357,17 @@ class Engine:
         if partition is None:
             return
         self._guarded(tenure.number, partition.step, mono_ms)
-        if tenure.partition is None:
-            return
-        if mono_ms < tenure.leave_by_ms:
+        if tenure.partition is not None and mono_ms < tenure.leave_by_ms:
             if not partition.quiet:
                 return
-            partition.mark()
-            if partition.writer.pending:
-                partition.writer.flush()
-                return
+            self._guarded(tenure.number, partition.mark)
+        if tenure.partition is None:
+            if self.tenures.get(tenure.number) is tenure and not (tenure.granted and not self._leaving):
+                del self.tenures[tenure.number]
+            return
+        if mono_ms < tenure.leave_by_ms and partition.writer.pending:
+            partition.writer.flush()
+            return
         self._close(tenure)
         if tenure.granted and not self._leaving:
             tenure.phase, tenure.begin_at_ms = Phase.WAITING, mono_ms
@@ -401,7 +403,7 @@ class Engine:
         log.warning("partition %d: epoch ended: %s", tenure.number, reason)
         leaving = tenure.phase is Phase.LEAVING
         self._close(tenure)
-        if leaving:
+        if leaving and (self._leaving or not tenure.granted):
             self.tenures.pop(tenure.number, None)
             return
         tenure.phase = Phase.PROVING

@@ -65,6 +65,7 @@ class Materializer:
         self._cut_at: int | None = None
         self._cut: list[Change] = []
         self._cut_messages: dict[tuple[str, str], int] = {}
+        self._cut_runs: dict[str, SagaState] = {}
 
     @property
     def gathered(self) -> int:
@@ -85,7 +86,7 @@ class Materializer:
         self._messages[saga_id, message_id] = offset
 
     def holds(self, saga_id: str) -> bool:
-        return saga_id in self._runs
+        return saga_id in self._runs or saga_id in self._cut_runs
 
     def knows(self, saga_id: str, message_id: str) -> bool:
         """Whether an external input was taken, confirmed or not. Raises `StoreBroken`."""
@@ -102,7 +103,7 @@ class Materializer:
             self._cut.extend(changes_of(state))
         for (saga_id, message_id), taken_at in self._messages.items():
             self._cut.append((keys.message(saga_id, message_id), keys.number(taken_at)))
-        self._runs = {}
+        self._cut_runs, self._runs = self._runs, {}
         self._cut_messages, self._messages = self._messages, {}
         self._cut_at = offset
         if offset == self._progress.at.offset:
@@ -114,4 +115,4 @@ class Materializer:
             return
         self._store.write([*self._cut, *self._progress.changes()])
         self._stored_at, self._cut_at, self._cut = offset, None, []
-        self._cut_messages = {}
+        self._cut_messages, self._cut_runs = {}, {}

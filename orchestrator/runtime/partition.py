@@ -6,8 +6,9 @@ the epoch drops this object with all it had pending; the next one begins from th
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from orchestrator.log.base import Appender, Delivery, Record
@@ -108,7 +109,6 @@ class Partition:
             epoch,
             config.keys,
             self,
-            self._command_refused,
             self._still_open,
             self.counters,
         )
@@ -117,7 +117,6 @@ class Partition:
         self._internal_sent = dict(at.internal_sent)
         self._changes = Materializer(self.store, self.progress)
         self._cut_mono = mono_ms
-        self._refusals: deque[msg.SendFailed] = deque()
         self._settling: list[Pending] = []
         self._clock = (at.clock_ms, mono_ms)
         self._now_ms = at.clock_ms
@@ -151,7 +150,7 @@ class Partition:
     @property
     def quiet(self) -> bool:
         """Nothing is unconfirmed, unacknowledged or waiting."""
-        return not (self.writer.pending or self.sender.pending or self.intake.waiting or self._refusals)
+        return not (self.writer.pending or self.sender.pending or self.intake.waiting)
 
     def rests(self, mono_ms: int) -> bool:
         """Whether a step would find nothing to do."""
@@ -168,8 +167,8 @@ class Partition:
                 break
             self._last_input_mono = mono_ms
             self._take(taken)
-        while self._refusals:
-            self._attempt(self._refusals.popleft())
+        while self.sender.refusals:
+            self._refuse(*self.sender.refusals.popleft())
         self._fire(now_ms)
         if mono_ms - self._last_input_mono >= MARK_AFTER_MS:
             self.mark()
@@ -178,6 +177,7 @@ class Partition:
             self._changes.cut(self.writer.next_offset - 1)
         self.writer.flush()
         self.sender.tick(now_ms)
+        self._evict()
         self._step_at_mono = self._find_next_step(mono_ms)
 
     def _find_next_step(self, mono_ms: int) -> int:
@@ -302,7 +302,7 @@ class Partition:
         """Lets go of the runs that were loaded or started first and have nothing unconfirmed."""
         if len(self.executions) <= self.config.warm:
             return
-        for saga_id in list(self.executions)[: self.config.warm // 10 + 1]:
+        for saga_id in list(self.executions)[: len(self.executions) - self.config.warm + self.config.warm // 10]:
             if not self.executions[saga_id].unconfirmed and not self._changes.holds(saga_id):
                 self.executions.pop(saga_id).detach()
 
@@ -439,11 +439,13 @@ class Partition:
                 self.feed.offer(offset, decision, state)
         self.counters["confirmed"] += 1
 
-    def _command_refused(self, command: Command, why: str) -> None:
+    def _refuse(self, out: Outgoing, why: str) -> None:
+        """A command that Kafka does not take is an input to its step."""
+        command: Command = out.effect  # type: ignore[assignment]
         undo = command.direction == "undo"
-        self._refusals.append(
-            msg.SendFailed(command.saga_id, command.run, command.sequence, undo, command.attempt, why)
-        )
+        with suppress(InputRejected):
+            self._attempt(msg.SendFailed(command.saga_id, command.run, command.sequence, undo, command.attempt, why))
+        self.sender.settle(out)
 
     def _still_open(self, effect: Effect) -> bool:
         if not isinstance(effect, Command):

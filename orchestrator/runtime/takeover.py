@@ -261,7 +261,14 @@ class Takeover:
         genesis = self.replica.store.get(keys.GENESIS)
         if genesis is None:
             raise StoreStale("the store has no genesis")
-        self.topic_ids = read_genesis(read_envelope(genesis)).topic_ids
+        made_for = read_genesis(read_envelope(genesis))
+        if made_for.partitions != self._owner.genesis().partitions:
+            raise JournalHalted(
+                f"the journal was made for {made_for.partitions} partitions, not {self._owner.genesis().partitions}: "
+                f"saga ids would move to others. Set `partitions` to {made_for.partitions}; all saga topics must have "
+                "as many"
+            )
+        self.topic_ids = made_for.topic_ids
         if problem := recreated(self.topic_ids, self._owner.topic_ids()):
             raise JournalHalted(problem)
 

@@ -179,6 +179,7 @@ def test_nothing_is_stored_before_its_cut_is_confirmed() -> None:
     owner.decide(1, sleep(1, 5_000))
     owner.changes.cut(1)
     assert owner.stored() is None
+    assert owner.changes.holds("order-7")
     assert owner.changes.knows("order-7", "message-0")
     owner.confirm(1)
     assert Progress(owner.store).at.offset == 1

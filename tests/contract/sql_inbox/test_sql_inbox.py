@@ -386,6 +386,22 @@ def test_purging_deletes_what_is_older_than_the_retention(database: Database) ->
     inbox.close()
 
 
+def test_purging_keeps_what_an_undo_said_as_long_as_the_undo_itself(database: Database) -> None:
+    """A do that was sent half the retention after the first one is still fresh when the first one's row is old."""
+    day_ms, now_ms = 86_400_000, NOW_MS
+    inbox = SqlInbox(database.connect, retention=timedelta(days=30), now_ms=lambda: now_ms)
+    unknown = ReplyMessage(Outcome.RETRY, b"", "Busy", "")
+    assert inbox.process(command(), 0, Handler(database, unknown))[0].outcome is Outcome.RETRY
+    now_ms += 29 * day_ms
+    late = command(attempt=2, sent_at_ms=now_ms)
+    now_ms += day_ms // 2
+    inbox.process(command("undo", sent_at_ms=now_ms), now_ms, Handler(database))
+    now_ms += day_ms
+    inbox.purge()
+    assert inbox.process(late, late.sent_at_ms, never)[0].error_type == "Undone"
+    inbox.close()
+
+
 def test_a_table_of_another_name_made_by_hand(database: Database) -> None:
     database.execute("DROP TABLE IF EXISTS my_inbox")
     inbox = SqlInbox(database.connect, table="my_inbox", create_table=False)
