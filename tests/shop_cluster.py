@@ -7,7 +7,7 @@ from threading import Event, Thread
 from orchestrator.log.base import Record
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.provisioning import apply, plan
-from orchestrator.runtime.partition import PartitionConfig
+from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.worker import Worker
 from orchestrator.store.memory import MemoryStores
 from orchestrator.topics import TopicNames

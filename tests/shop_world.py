@@ -14,7 +14,7 @@ from orchestrator.model.messages import Outcome
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.engine import Clients, Engine
 from orchestrator.runtime.lifecycle import Feed
-from orchestrator.runtime.partition import PartitionConfig
+from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.takeover import Owner
 from orchestrator.saga import Retry, Saga
 from orchestrator.service import Service, command

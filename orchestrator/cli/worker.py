@@ -14,7 +14,7 @@ import click
 
 from orchestrator.cli.application import connection_options, load_definitions, log_of, settings_of
 from orchestrator.cli.logs import configure_logs
-from orchestrator.cli.supervise import stop_with_parent, supervise
+from orchestrator.cli.supervise import child_arguments, stop_with_parent, supervise
 
 
 @click.command("worker")
@@ -33,10 +33,7 @@ def worker_command(
     """
     configure_logs(log_level, as_json=log_json)
     if processes:
-        arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--processes")]
-        if "--processes" in sys.argv:
-            arguments.remove(str(processes))
-        raise click.exceptions.Exit(supervise([*arguments, "--child"], processes))
+        raise click.exceptions.Exit(supervise(child_arguments(sys.argv[1:]), processes))
     run_worker(modules, options, child=child)
 
 
@@ -46,7 +43,7 @@ def run_worker(modules: tuple[str, ...], options: dict[str, Any], *, child: bool
     from orchestrator.participant.runner import settle_collector
     from orchestrator.provisioning import audit
     from orchestrator.runtime.identity import pinned_topics
-    from orchestrator.runtime.partition import PartitionConfig
+    from orchestrator.runtime.partition_config import PartitionConfig
     from orchestrator.runtime.worker import Worker
     from orchestrator.store.rocks import RocksStores
     from orchestrator.telemetry import Pulse, Telemetry, WorkerMetrics, worker_readiness

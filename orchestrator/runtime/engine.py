@@ -31,7 +31,8 @@ from orchestrator.runtime.identity import recreated
 from orchestrator.runtime.journal_writer import EpochLost
 from orchestrator.runtime.lifecycle import Feed
 from orchestrator.runtime.materialize import load_state
-from orchestrator.runtime.partition import Partition, PartitionConfig
+from orchestrator.runtime.partition import Partition
+from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.replica import Replica, StoreStale
 from orchestrator.runtime.takeover import Owner, Places, Takeover
 from orchestrator.runtime.tally import Tally
@@ -395,12 +396,12 @@ class Engine:
         except Exception as error:
             if tenure is None:
                 raise
-            log.exception("partition %d: an input or timer could not be decided", number)
+            log.exception("partition %d: an input or timer could not be decided", number, extra={"partition": number})
             self._end_epoch(tenure, mono_ms, f"{type(error).__name__}: {error}")
 
     def _end_epoch(self, tenure: Tenure, mono_ms: int, reason: str) -> None:
         self.epochs_lost += 1
-        log.warning("partition %d: epoch ended: %s", tenure.number, reason)
+        log.warning("partition %d: epoch ended: %s", tenure.number, reason, extra={"partition": tenure.number})
         leaving = tenure.phase is Phase.LEAVING
         self._close(tenure)
         if leaving and (self._leaving or not tenure.granted):
@@ -416,7 +417,7 @@ class Engine:
         self._clients.inputs.commit({place: tenure.committed}, tenure.number)
 
     def _halt(self, tenure: Tenure, reason: str) -> None:
-        log.critical("partition %d HALTED: %s", tenure.number, reason)
+        log.critical("partition %d HALTED: %s", tenure.number, reason, extra={"partition": tenure.number})
         self._close(tenure)
         tenure.phase = Phase.HALTED
         tenure.halted_because = reason
@@ -424,7 +425,7 @@ class Engine:
     def _wipe(self, tenure: Tenure, mono_ms: int, reason: str) -> None:
         tenure.wipes += 1
         self.counters["store_wipes"] += 1
-        log.warning("partition %d: store wiped: %s", tenure.number, reason)
+        log.warning("partition %d: store wiped: %s", tenure.number, reason, extra={"partition": tenure.number})
         self._close(tenure)
         if tenure.wipes > MAX_WIPES:
             self._halt(tenure, f"its store was wiped {MAX_WIPES} times and is broken again: {reason}")

@@ -22,7 +22,7 @@ from orchestrator.wire.headers import MalformedMessage, read_headers
 from orchestrator.wire.inputs import INBOX, INTERNAL, OPERATIONS, REPLIES, ROLES, Passage, read_input, read_passage
 
 if TYPE_CHECKING:
-    from orchestrator.runtime.partition import PartitionConfig
+    from orchestrator.runtime.partition_config import PartitionConfig
 
 RETRY_MS = 500
 """The pause before a dead letter is sent again that its topic did not take."""

@@ -6,8 +6,8 @@ the epoch drops this object with all it had pending; the next one begins from th
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -25,15 +25,16 @@ from orchestrator.runtime.intake import DeadLetter, Intake, Taken
 from orchestrator.runtime.journal_writer import EpochLost, JournalWriter, Pending
 from orchestrator.runtime.lifecycle import Feed
 from orchestrator.runtime.materialize import Materializer, load_state
+from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.replica import Replica
 from orchestrator.runtime.tally import UNKNOWN_TYPE, Tally
 from orchestrator.runtime.timers import Timer, Timers
 from orchestrator.store import keys
 from orchestrator.store.base import StoreBroken
-from orchestrator.topics import TopicNames
 from orchestrator.wire.inputs import INTERNAL
 from orchestrator.wire.journal import write_decision
-from orchestrator.wire.tokens import TokenKeys
+
+log = logging.getLogger(__name__)
 
 BATCH = 100
 """Inputs decided in one step and sent together: enough to share a request, and what follows waits some 10 ms."""
@@ -49,17 +50,6 @@ MAX_FAILURES = 2
 STORE_EVERY_MS = 500
 STORE_ENTRIES = 2_000
 """How long, and how much, changes are gathered before they go to the store: a next owner reads that much more."""
-
-
-@frozen
-class PartitionConfig:
-    """What every partition of a worker is told. `partitions` is N; `warm` how many runs stay in memory."""
-
-    topics: TopicNames
-    partitions: int
-    keys: TokenKeys
-    definitions: Mapping[str, Definition]
-    warm: int = 10_000
 
 
 @frozen
@@ -321,8 +311,9 @@ class Partition:
             self._decide(given, taken)
         except (InputRejected, EpochLost, StoreBroken):
             raise
-        except Exception:
+        except Exception as error:
             self._poison[given] += 1
+            error.add_note(f"It came while {type(given).__name__} of saga {given.saga_id!r} was decided.")
             raise
         if self._poison:
             self._poison.pop(given, None)
@@ -435,9 +426,18 @@ class Partition:
             state = execution.state
             known = state.saga_type in self.config.definitions
             self.tally.confirmed(decision, state, state.saga_type if known else UNKNOWN_TYPE)
+            if state.parked:
+                self._tell_parked(decision)
             if self.feed is not None:
                 self.feed.offer(offset, decision, state)
         self.counters["confirmed"] += 1
+
+    def _tell_parked(self, decision: ev.Decision) -> None:
+        """A line for the log; the reason, which may quote what users sent, stands in the history."""
+        for event in decision.events:
+            if isinstance(event, ev.SagaParked | ev.StepParked | ev.UndoParked):
+                where = {"saga_id": decision.saga_id, "partition": self.number, "step": getattr(event, "sequence", 0)}
+                log.warning("parked for a person: %s; see `saga show`", type(event).__name__, extra=where)
 
     def _refuse(self, out: Outgoing, why: str) -> None:
         """A command that Kafka does not take is an input to its step."""

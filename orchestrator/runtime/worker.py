@@ -18,7 +18,7 @@ from orchestrator.log.base import Log
 from orchestrator.model.frozen import frozen
 from orchestrator.runtime.engine import Clients, Engine
 from orchestrator.runtime.lifecycle import Feed, Lifecycle
-from orchestrator.runtime.partition import PartitionConfig
+from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.takeover import CLAIM_WAIT_MS, Owner
 from orchestrator.runtime.upkeep import TRIM_LAG_MS, Upkeep
 from orchestrator.store.base import Stores

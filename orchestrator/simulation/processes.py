@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.participant.engine import Engine as ParticipantEngine
 from orchestrator.participant.settings import ParticipantSettings
 from orchestrator.runtime.engine import Clients, Engine
-from orchestrator.runtime.partition import PartitionConfig
+from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.takeover import Owner
 from orchestrator.simulation import sagas
 from orchestrator.simulation.network import NetworkLink

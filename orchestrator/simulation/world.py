@@ -79,7 +79,7 @@ class World:
         ]
         for process in (*self.workers, *self.services):
             process.ring(0)
-        self.to_start = random.randint(31, 46)
+        self.to_start = random.randint(33, 48)
         self.payloads = [sagas.draw(random) for _ in range(self.to_start)]
         self.rest = Rest(self)
 

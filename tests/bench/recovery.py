@@ -27,7 +27,7 @@ from orchestrator.broker import SHORT_LIVED, provide
 from orchestrator.config import load_settings
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.rule import Kind
-from orchestrator.runtime.partition import PartitionConfig
+from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.worker import Worker, WorkerIdentity
 from orchestrator.sagas.order_fulfilment import OrderFulfilment
 from orchestrator.store.base import Store

@@ -14,7 +14,7 @@ from orchestrator.log.base import Admin, Record, TopicPartition
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.identity import pinned_topics
-from orchestrator.runtime.partition import PartitionConfig
+from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.tenure import Phase
 from orchestrator.runtime.trimmer import Trimmer
 from orchestrator.runtime.worker import Worker
