@@ -83,6 +83,7 @@ class Engine:
     ) -> None:
         self.config = config
         self.holdings = Holdings({}, frozenset())
+        self.lag: Mapping[tuple[int, str], int] = {}
         self.topic_ids: Mapping[str, str] = {}
         """The ids that the topics were last seen to have; a partition made for others is halted."""
         self.tenures: dict[int, Tenure] = {}

@@ -1,6 +1,7 @@
 """What a worker does beside its engine's thread, because the answers of brokers take their time.
 
-It looks whether the topics are still those that the journals were made for, and trims what is consumed.
+It looks whether the topics are still those that the journals were made for, measures how far the worker is behind, and
+trims what is consumed.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from orchestrator.log.base import AdminFailed, Log
 from orchestrator.runtime.identity import pinned_topics
 from orchestrator.runtime.trimmer import Holdings, Trimmer
 from orchestrator.topics import TopicNames
+from orchestrator.wire.inputs import INBOX, INTERNAL, OPERATIONS, REPLIES
 
 log = logging.getLogger(__name__)
 
 COMPARE_EVERY_MS = 60_000
+LAG_EVERY_MS = 10_000
 TRIM_EVERY_MS = 180_000
 TRIM_LAG_MS = 86_400_000
 
@@ -24,7 +27,8 @@ TRIM_LAG_MS = 86_400_000
 class Upkeep:
     """Asks `holdings` what the worker owns and hands the topics' ids to `tell_ids`. `step` blocks; not for the engine.
 
-    `stopping` ends a wait early.
+    `stopping` ends a wait early. `lag` is replaced every ten seconds: by partition and role, the records that stand in
+    the topic beyond the position that is confirmed.
     """
 
     def __init__(
@@ -42,7 +46,9 @@ class Upkeep:
         self._holdings = holdings
         self._tell_ids = tell_ids
         self._trimmer = Trimmer(log_, self._admin, topics, trim_lag_ms, stopping or Event())
+        self.lag: Mapping[tuple[int, str], int] = {}
         self._compare_at_ms = 0
+        self._lag_at_ms = 0
         self._trim_at_ms: int | None = None
 
     def step(self, mono_ms: int, now_ms: int) -> None:
@@ -52,6 +58,9 @@ class Upkeep:
         if mono_ms >= self._compare_at_ms:
             self._compare_at_ms = mono_ms + COMPARE_EVERY_MS
             self._try("looking at the topics' ids", self._compare)
+        if mono_ms >= self._lag_at_ms:
+            self._lag_at_ms = mono_ms + LAG_EVERY_MS
+            self._try("measuring the lag", self._measure_lag)
         if mono_ms >= self._trim_at_ms:
             self._trim_at_ms = mono_ms + TRIM_EVERY_MS
             self._try("trimming", lambda: self._trimmer.trim(self._holdings(), now_ms))
@@ -63,6 +72,23 @@ class Upkeep:
     def _compare(self) -> None:
         found = self._admin.describe(pinned_topics(self._topics))
         self._tell_ids({topic: state.topic_id for topic, state in found.items()})
+
+    def _measure_lag(self) -> None:
+        names = {
+            INBOX: self._topics.inbox,
+            REPLIES: self._topics.replies,
+            INTERNAL: self._topics.internal,
+            OPERATIONS: self._topics.operations,
+        }
+        held = [(number, role) for number in self._holdings().positions for role in names]
+        ends = self._admin.ends([(names[role], number) for number, role in held])
+        # Read after the ends: what is confirmed meanwhile is no lag.
+        positions = self._holdings().positions
+        lag = {}
+        for number, role in held:
+            begin, end = ends[names[role], number]
+            lag[number, role] = max(0, end - max(begin, positions.get(number, {}).get(role, 0)))
+        self.lag = lag
 
     def _try(self, what: str, call: Callable[[], object]) -> None:
         try:

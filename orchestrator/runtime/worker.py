@@ -161,6 +161,7 @@ class Worker:
         upkeep = Upkeep(self._log, self._topics, lambda: engine.holdings, tell, self._trim_lag_ms, stopping=self._over)
         while not self._over.wait(UPKEEP_EVERY_S):
             upkeep.step(_mono_ms(), _now_ms())
+            engine.lag = upkeep.lag
         upkeep.close()
 
 

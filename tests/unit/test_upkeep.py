@@ -546,3 +546,20 @@ def test_a_position_below_the_beginning_halts_the_partition(role: str) -> None:
 def test_the_pinned_topics_are_those_that_are_read_by_position() -> None:
     assert pinned_topics(TopicNames("p-"))[0] == "p-saga.journal"
     assert len(pinned_topics(TopicNames())) == 5
+
+
+def test_the_lag_is_what_stands_in_the_topics_beyond_what_is_confirmed() -> None:
+    world = Kept()
+    world.start(ID)
+    world.advance(2_000)
+    upkeep = Upkeep(world.log, world.topics, lambda: world.engine.holdings, lambda ids: None, LAG_MS)
+    upkeep.step(0, world.now_ms)
+    assert upkeep.lag[HERE, "inbox"] == 0
+    world.engine._clients.inputs.pause(world.topics.inbox, HERE)
+    for number in range(3):
+        headers = h.write_headers({h.SAGA_TYPE: "OrderFulfilment"})
+        writer = world.log.appender()
+        writer.append(world.topics.inbox, HERE, b"{}", key=ID.encode(), headers=headers, token=number)
+    upkeep.step(10_000, world.now_ms)
+    assert (upkeep.lag[HERE, "inbox"], upkeep.lag[HERE, "replies"]) == (3, 0)
+    upkeep.close()
