@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -55,12 +56,14 @@ def dev_command(modules: tuple[str, ...], config: Path | None, port: int | None)
             folder = settings.state_directory.absolute() / "logs"
             folder.mkdir(parents=True, exist_ok=True)
             processes = _processes(settings, config, modules, participants, folder)
+            told_before = len(processes[0].told())
             try:
                 for process in processes:
                     process.start()
                 _wait_until_served(settings, participants, processes, stop)
                 if not stop.is_set():
-                    _say_what_next(settings, modules, sorted(definitions), folder)
+                    port = metrics_port_in(processes[0].told()[told_before:])
+                    _say_what_next(settings, modules, sorted(definitions), folder, port)
                     _keep_running(processes, stop)
             finally:
                 say("stopping")
@@ -85,6 +88,12 @@ def find_participants(modules: Sequence[str]) -> dict[str, str]:
             if known is not value:
                 raise ConfigurationError(f"{value.service.name} has two participants: {place} and {name}:{attribute}")
     return {service: place for service, (place, _) in sorted(found.items())}
+
+
+def metrics_port_in(told: str) -> int | None:
+    """The port that a worker's log names: the one that was set, or the next that was free. None: it serves nowhere."""
+    ports = re.findall(r"metrics and probes on port (\d+)", told)
+    return int(ports[-1]) if ports else None
 
 
 def example_input(modules: Sequence[str], saga_type: str) -> Any:
@@ -141,13 +150,16 @@ def _processes(
         "SAGA_BOOTSTRAP_SERVERS": settings.bootstrap_servers or "",
         "SAGA_DEVELOPMENT": "true",
         "SAGA_STATE_DIRECTORY": str(settings.state_directory.absolute()),
-        "SAGA_METRICS_PORT": "0",
         **({"SAGA_CONFIG": str(config.absolute())} if config else {}),
     }
     # Each leaves when this process is gone.
     commands = {"worker": ["worker", *modules, "--child"]}
     commands |= {service: ["participant", place, "--child"] for service, place in participants.items()}
-    return [Process(name, command, folder, environment) for name, command in commands.items()]
+    metrics_ports = {"worker": settings.metrics_port}
+    return [
+        Process(name, command, folder, {**environment, "SAGA_METRICS_PORT": str(metrics_ports.get(name, 0))})
+        for name, command in commands.items()
+    ]
 
 
 def _wait_until_served(
@@ -174,13 +186,17 @@ def _check_alive(processes: Sequence[Process]) -> None:
             raise SagaError(f"{process.name} ended at once:\n{process.tail()}")
 
 
-def _say_what_next(settings: Settings, modules: Sequence[str], sagas: Sequence[str], folder: Path) -> None:
+def _say_what_next(
+    settings: Settings, modules: Sequence[str], sagas: Sequence[str], folder: Path, metrics_port: int | None
+) -> None:
     saga_type = sagas[0]
     given = f"'{json.dumps(example_input(modules, saga_type))}'"
     with_state = (
         "" if settings.state_directory == Path(".saga") else f"SAGA_STATE_DIRECTORY={settings.state_directory} "
     )
     click.echo(f"running on {settings.bootstrap_servers}: {', '.join(sagas)}")
+    if metrics_port is not None:
+        click.echo(f"the worker's metrics: http://127.0.0.1:{metrics_port}/metrics")
     click.echo(f"logs are in {_short(folder)}. In another terminal, in this folder:")
     for text in (
         f"saga start {saga_type} --id first --input {given} --wait 30",

@@ -145,6 +145,24 @@ saga dead-letters list  # what could not be handled
 saga doctor @MODULE@    # if something does not work
 ```
 
+From an application (the result is the tracking number):
+
+```python
+import asyncio
+
+from orchestrator import Client
+from @MODULE@ import Order, OrderSaga
+
+
+async def main() -> None:
+    async with Client.connect("127.0.0.1:<port that saga dev prints>") as client:
+        handle = await client.start(OrderSaga, Order(order_id="order-3", item="tea", cents=900), id="order-3")
+        print(await handle.result())
+
+
+asyncio.run(main())
+```
+
 On a cluster of your own, `saga topics plan @MODULE@` shows the topics, `saga topics apply @MODULE@` creates them. Then
 run `saga worker @MODULE@` and `saga participant @MODULE@:shop`, as many of each as you like.
 """

@@ -67,9 +67,11 @@ class Process:
 
     def tail(self, lines: int = 15) -> str:
         """The end of its output, for an error report."""
-        if not self.log.exists():
-            return ""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.told().splitlines()[-lines:])
+
+    def told(self) -> str:
+        """All of its output, that of earlier starts in the same folder first."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def _close_input(self) -> None:
         if self._process is not None and self._process.stdin is not None:

@@ -20,10 +20,11 @@ from orchestrator.client import Client
 from orchestrator.config import Settings, load_settings
 from orchestrator.demo.dump import gather_evidence
 from orchestrator.demo.processes import Process
-from orchestrator.errors import ResultTimeout, SagaError, SagaFailed
+from orchestrator.errors import ConfigurationError, ResultTimeout, SagaError, SagaFailed
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.rule import Kind, Rule
 from orchestrator.provisioning import apply, plan
+from orchestrator.sagas.order_fulfilment import CARD_LIMIT_CENTS, Order, OrderFulfilment
 from orchestrator.wire.journal import read_envelope
 
 MODULE = "orchestrator.sagas.order_fulfilment"
@@ -64,6 +65,8 @@ class Demo:
     """Broker, two workers, three services, one client; `say` gets a line of progress now and then."""
 
     def __init__(self, orders: int, say: Callable[[str], None]) -> None:
+        if orders < 1:
+            raise ConfigurationError("the demonstration needs one order at least")
         self.orders = orders
         self.say = say
         self.folder = Path(tempfile.mkdtemp(prefix="saga-demo-"))
@@ -119,33 +122,30 @@ class Demo:
         return {name: Process(name, command, self.folder, environment) for name, command in commands.items()}
 
     async def _load(self, bootstrap_servers: str, processes: dict[str, Process]) -> float:
-        from orchestrator.sagas.order_fulfilment import CARD_LIMIT_CENTS, Order, OrderFulfilment
-
+        first, *others = planned_orders(self.orders)
         async with Client.connect(bootstrap_servers) as client:
-            first = await client.start(OrderFulfilment, Order(id="warm-up", sku="tea", cents=1), id="warm-up")
-            await self._first(first, processes)
-            self.told["warm-up"] = Told("warm-up", True, "COMPLETED")
             self.say(f"starting {self.orders} orders, one in ten with a card that will be declined")
+            await self._first(await client.start(OrderFulfilment, first, id=first.id), processes)
+            self.told[first.id] = Told(first.id, True, "COMPLETED")
+            self.say("the first went through; the others follow")
             began = time.monotonic()
             nemesis = asyncio.create_task(self._kill(processes))
 
-            async def one(number: int) -> None:
-                saga_id = f"order-{number}"
-                cents = 2 * CARD_LIMIT_CENTS if number % 10 == 0 else 900 + number
-                handle = await client.start(OrderFulfilment, Order(id=saga_id, sku="tea", cents=cents), id=saga_id)
-                self.told[saga_id] = Told(saga_id, True)
+            async def one(order: Order) -> None:
+                handle = await client.start(OrderFulfilment, order, id=order.id)
+                self.told[order.id] = Told(order.id, True)
                 try:
                     await handle.result(timeout=FINISH_WITHIN_S)
                     status = "COMPLETED"
                 except SagaFailed as failed:
                     status = str(failed.status)
-                self.told[saga_id] = Told(saga_id, True, status)
+                self.told[order.id] = Told(order.id, True, status)
 
             pace = self.orders / 12.0
             report = asyncio.create_task(self._report())
             tasks = []
-            for number in range(self.orders):
-                tasks.append(asyncio.create_task(one(number)))
+            for number, order in enumerate(others):
+                tasks.append(asyncio.create_task(one(order)))
                 await asyncio.sleep(max(0.0, began + number / pace - time.monotonic()))
             await asyncio.gather(*tasks, nemesis)
             report.cancel()
@@ -204,6 +204,14 @@ class Demo:
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
         return outcome
+
+
+def planned_orders(count: int) -> list[Order]:
+    """So many orders; the card of every tenth is declined, never that of the first, which shows that all is up."""
+    return [
+        Order(id=f"order-{number}", sku="tea", cents=900 + number if number % 10 else 2 * CARD_LIMIT_CENTS)
+        for number in range(1, count + 1)
+    ]
 
 
 def _distinct_commands(evidence: Evidence) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from orchestrator.cli.dev import _example, example_input, find_participants
+from orchestrator.cli.dev import _example, _processes, example_input, find_participants, metrics_port_in
 from orchestrator.cli.init import init_command, project
 from orchestrator.config import load_settings
 
@@ -17,6 +17,7 @@ def test_a_project_has_code_a_test_settings_and_a_readme(tmp_path: Path, monkeyp
     assert result.exit_code == 0, result.output
     assert {path.name for path in (tmp_path / "my-shop").iterdir()} == set(project("my-shop"))
     assert "saga dev my_shop_orders" in (tmp_path / "my-shop" / "README.md").read_text()
+    assert "from my_shop_orders import Order, OrderSaga" in (tmp_path / "my-shop" / "README.md").read_text()
     assert not any(
         "@" in line for text in project("my-shop").values() for line in text.splitlines() if "@MODULE" in line
     )
@@ -52,6 +53,19 @@ def test_dev_shows_an_input_that_can_be_typed_off() -> None:
     module = "orchestrator.sagas.order_fulfilment"
     assert example_input([module], "OrderFulfilment") == {"id": "id", "sku": "sku", "cents": 1}
     assert example_input([module], "Unknown") is None
+
+
+def test_dev_gives_its_worker_the_metrics_port_and_its_services_none(tmp_path: Path) -> None:
+    settings = load_settings({"development": True}, environ={"SAGA_METRICS_PORT": "9500"})
+    worker, service = _processes(settings, None, ["shop"], {"payments": "shop:payments"}, tmp_path)
+    assert worker._environment["SAGA_METRICS_PORT"] == "9500"
+    assert service._environment["SAGA_METRICS_PORT"] == "0"
+
+
+def test_dev_tells_the_port_that_the_worker_found_free() -> None:
+    told = "port 9464 is taken: metrics and probes are on 9466\nmetrics and probes on port 9466\n"
+    assert metrics_port_in(told) == 9466
+    assert metrics_port_in("ports 9464 to 9514 are taken: no metrics and no probes") is None
 
 
 @pytest.mark.parametrize(

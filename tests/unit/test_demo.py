@@ -1,8 +1,9 @@
 """What the demonstration tells from the journal."""
 
-from orchestrator.demo.run import recovery_times
+from orchestrator.demo.run import planned_orders, recovery_times
 from orchestrator.log.base import Record
 from orchestrator.model.rule import Rule
+from orchestrator.sagas.order_fulfilment import CARD_LIMIT_CENTS
 from orchestrator.wire.journal import Claim, Envelope, Genesis, claim_record, genesis_record, write_envelope
 
 KILLED_MS = 10_000
@@ -37,3 +38,10 @@ def test_recovery_ends_with_the_next_owners_first_decision() -> None:
 def test_a_partition_that_moves_later_was_not_the_killed_workers() -> None:
     raw = journal(("claim", 1), ("decision", 9_990), ("decision", 15_000), ("claim", 16_000), ("decision", 16_500))
     assert recovery_times(raw, KILLED_MS) == {}
+
+
+def test_as_many_orders_as_said_and_one_in_ten_declined() -> None:
+    orders = planned_orders(1_000)
+    declined = [order.cents > CARD_LIMIT_CENTS for order in orders]
+    assert len({order.id for order in orders}) == 1_000
+    assert (sum(declined), declined[0]) == (100, False)
