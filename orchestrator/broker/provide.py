@@ -160,7 +160,13 @@ class _Options:
         return Layout(1, port or plain, {1: controller}, directory, make_id(), named, self.properties)
 
 
+def _refuse_taken(port: int | None) -> None:
+    if port is not None and not is_free(port):
+        raise BrokerUnavailable(f"port {port} is taken; choose another with --port, or leave it out")
+
+
 def _start_ephemeral(options: _Options) -> Broker:
+    _refuse_taken(options.port)
     try:
         kit = find_kit()
     except BrokerUnavailable as reason:
@@ -176,6 +182,7 @@ def _start_ephemeral(options: _Options) -> Broker:
 
 
 def _start_kept(home: Path, options: _Options, detach: bool) -> Broker:
+    _refuse_taken(options.port)
     try:
         kit = find_kit()
     except BrokerUnavailable as reason:

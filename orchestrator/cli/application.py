@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -111,14 +111,14 @@ def load_definitions(modules: tuple[str, ...]) -> dict[str, Definition]:
     for name in modules:
         module_name, _, wanted = name.partition(":")
         module = load_module(module_name)
-        classes = [getattr(module, wanted, None)] if wanted else list(vars(module).values())
-        sagas = [
-            value
-            for value in classes
+        known = {
+            attribute: value
+            for attribute, value in vars(module).items()
             if inspect.isclass(value) and issubclass(value, Saga) and value is not Saga and hasattr(value, "definition")
-        ]
+        }
+        sagas = [value for attribute, value in known.items() if wanted in ("", attribute)]
         if not sagas:
-            raise ConfigurationError(f"{name} defines no saga")
+            raise ConfigurationError(f"{name} defines no saga" + (_places(module_name, known) if wanted else ""))
         for saga in sagas:
             if found.setdefault(saga.definition.name, saga.definition) is not saga.definition:
                 raise ConfigurationError(f"two sagas are called {saga.definition.name}; pass name= to one of them")
@@ -127,8 +127,18 @@ def load_definitions(modules: tuple[str, ...]) -> dict[str, Definition]:
 
 def load_participant(name: str) -> Participant:
     """The `Participant` at `module:object`, also from the current directory. Raises `ConfigurationError`."""
+    from orchestrator.participant import Participant
     from orchestrator.participant.runner import load_participant as load
 
     module_name = name.partition(":")[0]
-    load_module(module_name)
-    return load(name)
+    known = [attribute for attribute, value in vars(load_module(module_name)).items() if isinstance(value, Participant)]
+    try:
+        return load(name)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}{_places(module_name, known)}") from None
+
+
+def _places(module_name: str, attributes: Iterable[str]) -> str:
+    """What could have been named instead."""
+    there = ", ".join(f"{module_name}:{attribute}" for attribute in attributes)
+    return f"; there is {there}" if there else f"; nor is there another in {module_name}"

@@ -45,14 +45,14 @@ def list_command(
         give({"sagas": [asdict(run) for run in page.runs], "counts": counts, "more": page.next is not None})
         return
     if not page.runs:
-        say("there is no such saga" if counts else "there is no saga yet; start one with `saga start`")
+        say(_nothing(saga_type, counts))
         return
     rows = [
         (run.saga_id, run.saga_type, run.status, when(run.started_at_ms), _duration(run), _why(run))
         for run in page.runs
     ]
     table(rows, ("id", "type", "status", "started", "took", "why"))
-    say(", ".join(f"{number} {name}" for name, number in sorted(counts.items())))
+    say(_sums(counts))
     if page.next is not None:
         say("there are more: raise --limit, or give --status or --type")
 
@@ -115,7 +115,23 @@ def _duration(run: Run) -> str:
     return "" if run.ended_at_ms is None else f"{(run.ended_at_ms - run.started_at_ms) / 1000:.2f} s"
 
 
+def _sums(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+
+
+def _nothing(saga_type: str | None, counts: dict[str, int]) -> str:
+    """Of an empty list, given how many there are in each status without the filter for one."""
+    if counts:
+        return f"there is none with these filters; in all {_sums(counts)}"
+    if saga_type is not None:
+        return f"there is no saga of type {saga_type}"
+    return "there is no saga yet; start one with `saga start`"
+
+
 def _why(run: Run) -> str:
+    if run.status == "WAITING_FOR_CODE":
+        ways_out = f"start one that does, or `saga terminate {run.saga_id}`"
+        return f"no worker has the code of {run.saga_type}; {ways_out}"
     return run.parked_reason or ": ".join(part for part in (run.error_type, run.error_message) if part)
 
 

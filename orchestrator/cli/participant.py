@@ -9,7 +9,7 @@ import click
 
 from orchestrator.cli.application import connection_options, load_participant, log_of, settings_of
 from orchestrator.cli.logs import configure_logs
-from orchestrator.cli.supervise import stop_with_parent, supervise
+from orchestrator.cli.supervise import child_arguments, stop_with_parent, supervise
 from orchestrator.errors import Disconnected
 
 
@@ -31,10 +31,7 @@ def participant_command(
     """
     configure_logs(log_level, as_json=log_json)
     if processes:
-        arguments = [argument for argument in sys.argv[1:] if not argument.startswith("--processes")]
-        if "--processes" in sys.argv:
-            arguments.remove(str(processes))
-        raise click.exceptions.Exit(supervise([*arguments, "--child"], processes))
+        raise click.exceptions.Exit(supervise(child_arguments(sys.argv[1:]), processes))
     run_participant(place, concurrency, options, child=child)
 
 

@@ -22,6 +22,18 @@ SHORT_LIFE_S = 2.0
 """A child that lived shorter than this is started again only after as long a pause: a typo must not spin."""
 
 
+def child_arguments(arguments: Sequence[str]) -> list[str]:
+    """Of a verb and its arguments, what each child gets: `--child`, and all but `--processes` with its number."""
+    verb, *rest = arguments
+    kept, words = [], iter(rest)
+    for word in words:
+        if word == "--processes":
+            next(words, None)
+        elif not word.startswith("--processes="):
+            kept.append(word)
+    return [verb, "--child", *kept]
+
+
 def supervise(arguments: Sequence[str], count: int) -> int:
     """Runs `count` children with these arguments until SIGTERM or SIGINT. Returns the exit code."""
     stopping = threading.Event()

@@ -80,14 +80,14 @@ class Client:
     ) -> AsyncIterator[Client]:
         """A client of a Kafka cluster; `common`, `producer`, `consumer` are raw librdkafka settings.
 
-        Raises `ConfigurationError` where the topics are missing or may not be described.
+        Raises `ConfigurationError` where nobody answers, or the topics are missing or may not be described.
         """
         from orchestrator.log.kafka import KafkaLog  # a log in memory needs no Kafka library
 
         named = {} if client_id is None else {"client.id": client_id}
         log = KafkaLog(bootstrap_servers, common={**named, **(common or {})}, producer=producer, consumer=consumer)
         topics = TopicNames(prefix, topic_overrides or {})
-        partitions, answer_partitions = await asyncio.to_thread(_partitions, log, topics, timeout_s)
+        partitions, answer_partitions = await asyncio.to_thread(_partitions, log, bootstrap_servers, topics, timeout_s)
         async with cls(
             log,
             topics,
@@ -266,13 +266,18 @@ async def _came(expected: Expected, timeout_s: float) -> bool:
     return True
 
 
-def _partitions(log: Log, topics: TopicNames, timeout_s: float) -> tuple[int, int]:
+def _partitions(log: Log, servers: str, topics: TopicNames, timeout_s: float) -> tuple[int, int]:
     """How many partitions the inbox and the answers have."""
     names = (topics.inbox, topics.answers)
     admin = log.admin()
     try:
         found = admin.describe(names, timeout_s)
     except AdminFailed as error:
+        if error.failure is Failure.UNKNOWN_OUTCOME:
+            raise ConfigurationError(
+                f"nobody answers at {servers} ({error.detail}): is Kafka running, and reachable from here? "
+                "`saga doctor` checks"
+            ) from error
         what = "grant Describe and DescribeConfigs on them" if error.failure is Failure.UNAUTHORIZED else "check both"
         raise ConfigurationError(
             f"the bootstrap servers did not describe {' and '.join(names)} ({error}): {what}"

@@ -1,5 +1,6 @@
 """The chain's two ends: nothing is started for given servers, and a machine with nothing gets one clear error."""
 
+import socket
 import sys
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def test_what_must_outlive_us_cannot_be_a_container_or_ephemeral(bare: Path) -> 
         provide(home=bare, detach=True)
     with pytest.raises(ValueError, match="cannot be detached"):
         provide(home=bare, detach=True, ephemeral=True)
+
+
+@pytest.mark.parametrize("ephemeral", [True, False])
+def test_a_port_that_is_taken_is_said_before_anything_is_looked_for(bare: Path, ephemeral: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(BrokerUnavailable) as caught:
+            provide(home=bare, ephemeral=ephemeral, port=port)
+    assert str(caught.value) == f"port {port} is taken; choose another with --port, or leave it out"
 
 
 def test_a_cluster_needs_java_too(bare: Path) -> None:

@@ -1,6 +1,7 @@
 """What `saga list` and `saga show` print, from runs as the visibility has them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -71,3 +72,23 @@ def test_a_long_payload_is_cut_for_people() -> None:
 def test_what_is_nested_without_end_is_shown_as_text() -> None:
     deep = b"[" * 100_000
     assert look.plain(deep) == deep.decode()
+
+
+def test_a_saga_without_code_says_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = replace(RUN, status="WAITING_FOR_CODE", parked_reason=None)
+    why = "no worker has the code of OrderFulfilment; start one that does, or `saga terminate o-1`"
+    assert look._why(waiting) == why
+    look._print(replace(DETAILS, run=waiting))
+    assert f"why      {why}" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("saga_type", "counts", "said"),
+    [
+        (None, {}, "there is no saga yet; start one with `saga start`"),
+        ("Nope", {}, "there is no saga of type Nope"),
+        (None, {"RUNNING": 1, "COMPLETED": 2}, "there is none with these filters; in all 2 COMPLETED, 1 RUNNING"),
+    ],
+)
+def test_an_empty_list_says_why_it_is(saga_type: str | None, counts: dict[str, int], said: str) -> None:
+    assert look._nothing(saga_type, counts) == said
