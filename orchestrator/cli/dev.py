@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -48,7 +49,7 @@ def dev_command(modules: tuple[str, ...], config: Path | None, port: int | None)
     definitions = load_definitions(modules)
     participants = find_participants(modules)
     settings = load_settings({"development": True}, file=config)
-    with _stop_signals() as stop:
+    with _stop_signals() as stop, only_one(settings.state_directory):
         say("starting a Kafka broker" if settings.bootstrap_servers is None else "using the cluster that is set")
         with provide(settings.bootstrap_servers, settings.state_directory, port=port) as broker:
             settings = settings.model_copy(update={"bootstrap_servers": broker.bootstrap_servers})
@@ -69,6 +70,28 @@ def dev_command(modules: tuple[str, ...], config: Path | None, port: int | None)
                 say("stopping")
                 _stop_all(processes)
     say("stopped; the data is kept for the next time")
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Keeps a second `saga dev` out of a folder: they would share a group, stores and logs. Ends with the process.
+
+    Raises `ConfigurationError`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "dev.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            who = f"process {lock.read().strip()}"
+            raise ConfigurationError(
+                f"`saga dev` runs in {folder.absolute()} already ({who}): use it, or stop it first"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def find_participants(modules: Sequence[str]) -> dict[str, str]:
