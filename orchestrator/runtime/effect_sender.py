@@ -76,7 +76,8 @@ class EffectSender:
         self._still_open = still_open
         self._offsets: deque[int] = deque()
         self._counts: dict[int, int] = {}
-        self._stuck: dict[tuple[int, int], Outgoing] = {}
+        self._stuck: Counter[tuple[int, int]] = Counter()
+        """How many effects of an event keep failing: the end of a saga has one for each who waits."""
         self._waiting: deque[Outgoing] = deque()
         self._later: list[Outgoing] = []
         self._lanes: dict[int, _Lane] = {}
@@ -96,7 +97,7 @@ class EffectSender:
     @property
     def stuck(self) -> int:
         """Effects whose destination keeps failing, listed beside the mark."""
-        return len(self._stuck)
+        return self._stuck.total()
 
     def mark(self, confirmed: int) -> tuple[int, tuple[tuple[int, int], ...]]:
         """`effects_sent` and `effects_open` as they stand, `confirmed` being the last confirmed journal offset."""
@@ -112,7 +113,7 @@ class EffectSender:
         self._open += 1
         if below_mark:
             out.stuck = True
-            self._stuck[offset, index] = out
+            self._stuck[offset, index] += 1
         else:
             if not self._offsets or self._offsets[-1] != offset:
                 self._offsets.append(offset)
@@ -209,7 +210,10 @@ class EffectSender:
         out.acked = True
         self._open -= 1
         if out.stuck:
-            self._stuck.pop((out.offset, out.index), None)
+            key = (out.offset, out.index)
+            self._stuck[key] -= 1
+            if not self._stuck[key]:
+                del self._stuck[key]
         else:
             self._counts[out.offset] -= 1
 
@@ -219,7 +223,7 @@ class EffectSender:
         if out.failures >= STUCK_AFTER and not out.stuck and len(self._stuck) < MAX_STUCK:
             out.stuck = True
             self._counts[out.offset] -= 1
-            self._stuck[out.offset, out.index] = out
+            self._stuck[out.offset, out.index] += 1
         out.retry_at_ms = now_ms + RETRY_MS
         self._later.append(out)
 
