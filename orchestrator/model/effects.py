@@ -70,13 +70,11 @@ def effects(event: ev.Event, saga_id: str, state: SagaState | None) -> tuple[Eff
 
 def effects_of(decision: ev.Decision, state: SagaState | None) -> list[tuple[int, Effect]]:
     """The outward acts of a whole decision, each with the index of its event."""
-    found: list[tuple[int, Effect]] = []
-    for index, event in enumerate(decision.events):
-        find = _EFFECTS.get(type(event))
-        if find is not None:
-            for effect in find(event, decision.saga_id, state):
-                found.append((index, effect))
-    return found
+    return [
+        (index, effect)
+        for index, event in enumerate(decision.events)
+        for effect in effects(event, decision.saga_id, state)
+    ]
 
 
 def _forward(event: ev.InputForwarded, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:

@@ -42,7 +42,7 @@ from orchestrator.runtime.trimmer import Holdings
 from orchestrator.runtime.witness import witness_of
 from orchestrator.store.base import StoreBroken, StoreBusy, Stores
 from orchestrator.wire.avro import UnreadableRecord
-from orchestrator.wire.inputs import INBOX, INTERNAL, OPERATIONS, REPLIES
+from orchestrator.wire.inputs import INBOX, input_topics
 
 log = logging.getLogger(__name__)
 
@@ -100,12 +100,7 @@ class Engine:
         self._feeds = feeds
         self._compared: Mapping[str, str] = self.topic_ids
         topics = config.topics
-        self._role_topics = {
-            INBOX: topics.inbox,
-            REPLIES: topics.replies,
-            INTERNAL: topics.internal,
-            OPERATIONS: topics.operations,
-        }
+        self._role_topics = input_topics(topics)
         self._roles = {topic: role for role, topic in self._role_topics.items()}
         # The first question has to find the group's coordinator: by the first take-over it is known.
         clients.inputs.ask_committed([(topics.inbox, 0)], None)

@@ -262,9 +262,10 @@ class Takeover:
         if genesis is None:
             raise StoreStale("the store has no genesis")
         made_for = read_genesis(read_envelope(genesis))
-        if made_for.partitions != self._owner.genesis().partitions:
+        partitions = self._owner.genesis().partitions
+        if made_for.partitions != partitions:
             raise JournalHalted(
-                f"the journal was made for {made_for.partitions} partitions, not {self._owner.genesis().partitions}: "
+                f"the journal was made for {made_for.partitions} partitions, not {partitions}: "
                 f"saga ids would move to others. Set `partitions` to {made_for.partitions}; all saga topics must have "
                 "as many"
             )

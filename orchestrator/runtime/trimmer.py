@@ -15,7 +15,7 @@ from threading import Event
 from orchestrator.log.base import Admin, Log, ReadFailed, Record, TopicPartition
 from orchestrator.topics import TopicNames
 from orchestrator.wire.avro import UnreadableRecord
-from orchestrator.wire.inputs import INBOX, INTERNAL, OPERATIONS, REPLIES
+from orchestrator.wire.inputs import input_topics
 from orchestrator.wire.journal import read_envelope
 
 log = logging.getLogger(__name__)
@@ -45,12 +45,7 @@ class Trimmer:
         self._stopping = stopping
         self._wake = Event()
         self._reader = log_.reader(wake=self._wake)
-        self._roles = {
-            INBOX: topics.inbox,
-            REPLIES: topics.replies,
-            INTERNAL: topics.internal,
-            OPERATIONS: topics.operations,
-        }
+        self._roles = input_topics(topics)
 
     def trim(self, holdings: Holdings, now_ms: int) -> dict[TopicPartition, int]:
         """Trims the partitions held, and gives what begins where now. Raises `AdminFailed`.

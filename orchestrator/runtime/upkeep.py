@@ -14,7 +14,7 @@ from orchestrator.log.base import AdminFailed, Log
 from orchestrator.runtime.identity import pinned_topics
 from orchestrator.runtime.trimmer import Holdings, Trimmer
 from orchestrator.topics import TopicNames
-from orchestrator.wire.inputs import INBOX, INTERNAL, OPERATIONS, REPLIES
+from orchestrator.wire.inputs import input_topics
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +74,7 @@ class Upkeep:
         self._tell_ids({topic: state.topic_id for topic, state in found.items()})
 
     def _measure_lag(self) -> None:
-        names = {
-            INBOX: self._topics.inbox,
-            REPLIES: self._topics.replies,
-            INTERNAL: self._topics.internal,
-            OPERATIONS: self._topics.operations,
-        }
+        names = input_topics(self._topics)
         held = [(number, role) for number in self._holdings().positions for role in names]
         ends = self._admin.ends([(names[role], number) for number, role in held])
         # Read after the ends: what is confirmed meanwhile is no lag.

@@ -11,6 +11,7 @@ from typing import Protocol
 from orchestrator.model import messages as msg
 from orchestrator.model.frozen import frozen
 from orchestrator.model.messages import Outcome, Override, ReplyAddress
+from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
 from orchestrator.wire.headers import MalformedMessage
 
@@ -20,6 +21,17 @@ INTERNAL = "internal"
 OPERATIONS = "operations"
 ROLES = (INBOX, REPLIES, INTERNAL, OPERATIONS)
 """The four input topics of a partition, by role."""
+
+
+def input_topics(names: TopicNames) -> dict[str, str]:
+    """The topics by role."""
+    return {
+        INBOX: names.inbox,
+        REPLIES: names.replies,
+        INTERNAL: names.internal,
+        OPERATIONS: names.operations,
+    }
+
 
 FORWARDED_FROM = "forwarded-from"
 COUNTER = "internal-counter"
