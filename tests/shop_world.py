@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from orchestrator.log.base import Record
 from orchestrator.log.memory import MemoryLog
 from orchestrator.model.events import Status
+from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Outcome
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.engine import Clients, Engine
@@ -20,6 +21,7 @@ from orchestrator.saga import Retry, Saga
 from orchestrator.service import Service, command
 from orchestrator.store.memory import MemoryStores
 from orchestrator.topics import TopicNames
+from orchestrator.wire import headers as h
 from orchestrator.wire.commands import CommandMessage, ReplyMessage, read_command, reply_headers
 from orchestrator.wire.journal import Claim, Genesis
 from orchestrator.wire.tokens import TokenKeys
@@ -180,6 +182,16 @@ class World:
             headers=reply_headers(message, reply),
             token=None,
         )
+
+
+def send_starts(world: World, *ids: str, saga_type: str = "OrderFulfilment", value: bytes | None = None) -> None:
+    """A bare client starts sagas: orders, or whatever has this `value` for its input. Nothing runs yet."""
+    client = world.log.appender()
+    for saga_id in ids:
+        given = Order(id=saga_id).model_dump_json().encode() if value is None else value
+        headers = h.write_headers({h.SAGA_TYPE: saga_type})
+        number = partition_of(saga_id, PARTITIONS)
+        client.append(world.topics.inbox, number, given, key=saga_id.encode(), headers=headers, token=None)
 
 
 def refuse(*commands: str, outcome: Outcome = Outcome.FAILURE) -> Callable[[CommandMessage], ReplyMessage]:

@@ -15,9 +15,8 @@ from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Outcome
 from orchestrator.runtime import lifecycle as published
 from orchestrator.runtime.lifecycle import Lifecycle
-from orchestrator.wire import headers as h
 from orchestrator.wire.headers import read_headers
-from tests.shop_world import PARTITIONS, Order, World, refuse, succeed
+from tests.shop_world import PARTITIONS, World, refuse, send_starts, succeed
 
 COMPLETED = ["started", "step-done", "step-done", "step-done", "ended"]
 
@@ -38,12 +37,7 @@ class Followed:
         self.lifecycle = self.publisher()
 
     def start(self, *ids: str) -> None:
-        client = self.world.log.appender()
-        for saga_id in ids:
-            value = Order(id=saga_id).model_dump_json().encode()
-            headers = h.write_headers({h.SAGA_TYPE: "OrderFulfilment"})
-            partition = partition_of(saga_id, PARTITIONS)
-            client.append(self.world.topics.inbox, partition, value, key=saga_id.encode(), headers=headers, token=None)
+        send_starts(self.world, *ids)
         self.world.settle()
 
     def publish(self, *publishers: Lifecycle) -> None:

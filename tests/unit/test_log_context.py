@@ -8,18 +8,15 @@ import pytest
 from orchestrator.cli.logs import _Formatter
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Outcome
-from orchestrator.wire import headers as h
-from tests.shop_world import PARTITIONS, Order, World, refuse
+from tests.shop_world import PARTITIONS, World, refuse, send_starts
 
 
 def test_a_parked_step_is_told_with_its_place_and_without_its_words(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
     world.behave = refuse("charge", outcome=Outcome.RETRY)
     number = partition_of("o-1", PARTITIONS)
-    headers = h.write_headers({h.SAGA_TYPE: "OrderFulfilment"})
-    value = Order(id="o-1").model_dump_json().encode()
     with caplog.at_level(logging.WARNING, "orchestrator"):
-        world.log.appender().append(world.topics.inbox, number, value, key=b"o-1", headers=headers, token=None)
+        send_starts(world, "o-1")
         for _ in range(10):
             world.advance(5_000)
     (told,) = [record for record in caplog.records if "parked" in record.getMessage()]

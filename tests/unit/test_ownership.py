@@ -14,7 +14,7 @@ from orchestrator.runtime.tenure import Phase
 from orchestrator.store.base import StoreBroken
 from orchestrator.wire import headers as h
 from orchestrator.wire.commands import CommandMessage, reply_headers
-from tests.shop_world import PARTITIONS, SERVICES, Order, World, succeed
+from tests.shop_world import PARTITIONS, SERVICES, World, send_starts, succeed
 
 IDS = [f"o-{number}" for number in range(400) if partition_of(f"o-{number}", PARTITIONS) == 0]
 
@@ -23,10 +23,6 @@ def send(world: World, saga_id: str, value: bytes = b"", **more: str | int) -> N
     headers = h.write_headers({h.SAGA_ID: saga_id, **{name.replace("_", "-"): text for name, text in more.items()}})
     writer = world.log.appender()
     writer.append(world.topics.inbox, 0, value, key=saga_id.encode(), headers=headers, token=None)
-
-
-def start(world: World, saga_id: str) -> None:
-    send(world, saga_id, Order(id=saga_id).model_dump_json().encode(), saga_type="OrderFulfilment")
 
 
 def steps(world: World, times: int) -> None:
@@ -89,7 +85,7 @@ def test_runs_in_memory_are_bounded() -> None:
     world = World()
     with_few_warm(world, 10)
     for saga_id in IDS[:60]:
-        start(world, saga_id)
+        send_starts(world, saga_id)
     for _ in range(10):
         world.advance(2_000)
     assert len(owned_by(world).executions) <= 10
@@ -99,7 +95,7 @@ def test_runs_in_memory_are_bounded() -> None:
 def test_a_run_stays_in_memory_while_its_cut_waits_and_takes_its_reply() -> None:
     world = World()
     for saga_id in IDS[:3]:
-        start(world, saga_id)
+        send_starts(world, saga_id)
     for _ in range(5):
         world.advance(2_000)
     with_few_warm(world, 2)
@@ -109,10 +105,10 @@ def test_a_run_stays_in_memory_while_its_cut_waits_and_takes_its_reply() -> None
     world.behave = lambda message: commands.append(message)  # type: ignore[func-returns-value]
     world.now_ms += 10
     owned._cut_mono = world.now_ms
-    start(world, IDS[10])
+    send_starts(world, IDS[10])
     steps(world, 20)
     link.slow = True
-    start(world, IDS[11])
+    send_starts(world, IDS[11])
     steps(world, 5)
     world.now_ms += 500
     world.step()
@@ -142,7 +138,7 @@ def test_a_refused_command_is_not_marked_as_sent_before_its_refusal_is_journaled
     owned, link = owned_by(world), Cut()
     world.log.delete(world.topics.commands("inventory"))
     world.engine._journal._appender = world.log.appender(link=link)
-    start(world, IDS[0])
+    send_starts(world, IDS[0])
     while owned.counters["confirmed"] < 1:
         world.engine.step(world.now_ms)
         world.now_ms += 1
@@ -163,7 +159,7 @@ def test_a_refused_command_is_not_marked_as_sent_before_its_refusal_is_journaled
 def test_a_store_that_breaks_while_leaving_does_not_keep_the_worker() -> None:
     world = World()
     for saga_id in IDS[:3]:
-        start(world, saga_id)
+        send_starts(world, saga_id)
     steps(world, 60)
     world.engine._stores.damage(0)  # type: ignore[attr-defined]
     world.engine.leave(world.now_ms)
@@ -177,7 +173,7 @@ def test_a_full_disk_at_the_last_mark_ends_one_partition_and_not_the_worker() ->
     world = World()
     world.behave = lambda message: None
     owned = owned_by(world)
-    start(world, IDS[0])
+    send_starts(world, IDS[0])
     owned._cut_mono = world.now_ms + 1
     steps(world, 12)
     assert owned._changes.gathered
@@ -221,7 +217,7 @@ def test_a_journal_that_was_made_for_another_number_of_partitions_is_not_owned()
 def test_an_end_answers_a_bounded_number_at_once_and_the_others_when_they_ask_again() -> None:
     world = World()
     world.behave = lambda message: None
-    start(world, IDS[0])
+    send_starts(world, IDS[0])
     world.settle()
 
     def attach(number: int) -> None:

@@ -14,8 +14,7 @@ from orchestrator.model.ids import partition_of
 from orchestrator.runtime import partition
 from orchestrator.runtime.tenure import Phase
 from orchestrator.saga import Saga
-from orchestrator.wire import headers as h
-from tests.shop_world import PARTITIONS, Inventory, Order, World
+from tests.shop_world import PARTITIONS, Inventory, World, send_starts
 
 BAD = "bad"
 GOOD = next(f"good-{n}" for n in range(100) if partition_of(f"good-{n}", PARTITIONS) == partition_of(BAD, PARTITIONS))
@@ -32,12 +31,6 @@ def failing(kind: type) -> Callable[..., Any]:
     return broken
 
 
-def start(world: World, saga_id: str, saga_type: str, value: bytes) -> None:
-    headers = h.write_headers({h.SAGA_TYPE: saga_type})
-    number = partition_of(saga_id, PARTITIONS)
-    world.log.appender().append(world.topics.inbox, number, value, key=saga_id.encode(), headers=headers, token=None)
-
-
 def work_on(world: World, times: int = 20) -> None:
     for _ in range(times):
         world.advance(2_000)
@@ -45,7 +38,7 @@ def work_on(world: World, times: int = 20) -> None:
 
 def settled(world: World) -> None:
     """The bad saga is set aside, the good one on the same partition goes on, and no epoch is lost any more."""
-    start(world, GOOD, "OrderFulfilment", Order(id=GOOD).model_dump_json().encode())
+    send_starts(world, GOOD)
     work_on(world)
     assert world.status(GOOD) is Status.COMPLETED
     assert world.status(BAD) is Status.PARKED
@@ -57,13 +50,13 @@ def settled(world: World) -> None:
 def test_a_record_that_cannot_be_decided_parks_its_saga(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     monkeypatch.setattr(partition, "decide", failing(msg.Reply))
-    start(world, BAD, "OrderFulfilment", Order(id=BAD).model_dump_json().encode())
+    send_starts(world, BAD)
     settled(world)
 
 
 def test_a_timer_that_cannot_be_decided_parks_its_saga(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
-    start(world, BAD, "Greeting", b'"you"')
+    send_starts(world, BAD, saga_type="Greeting", value=b'"you"')
     world.settle()
     monkeypatch.setattr(partition, "decide", failing(msg.TimerDue))
     world.advance(3_600_000)
@@ -74,7 +67,7 @@ def test_a_refused_command_that_cannot_be_decided_parks_its_saga(monkeypatch: py
     world = World()
     world.log.delete(world.topics.commands("inventory"))
     monkeypatch.setattr(partition, "decide", failing(msg.SendFailed))
-    start(world, BAD, "OrderFulfilment", Order(id=BAD).model_dump_json().encode())
+    send_starts(world, BAD)
     work_on(world)
     assert world.status(BAD) is Status.PARKED
 
@@ -84,7 +77,7 @@ def test_code_that_arrives_and_cannot_be_decided_parks_its_saga(monkeypatch: pyt
     world.crash()
     definitions = world.engine.config.definitions
     world.engine.config = replace(world.engine.config, definitions={})
-    start(world, BAD, "Greeting", b'"you"')
+    send_starts(world, BAD, saga_type="Greeting", value=b'"you"')
     work_on(world, 1)
     assert world.status(BAD) is Status.WAITING_FOR_CODE
     monkeypatch.setattr(partition, "decide", failing(msg.CodeArrived))
@@ -126,7 +119,7 @@ def test_a_continuation_that_cannot_be_decided_parks_its_saga(monkeypatch: pytes
     owned = world.engine.tenures[partition_of(BAD, PARTITIONS)].partition
     assert owned is not None
     owned.writer._appender = world.log.appender(link=Cut())
-    start(world, BAD, "Spread", b'"you"')
+    send_starts(world, BAD, saga_type="Spread", value=b'"you"')
     world.settle()
     monkeypatch.setattr(partition, "decide", failing(msg.Continue))
     crash()
@@ -137,7 +130,7 @@ def test_a_bug_in_one_partition_s_beginning_is_nobody_else_s(monkeypatch: pytest
     world = World()
     world.crash()
     world.engine.config = replace(world.engine.config, definitions={})
-    start(world, BAD, "Greeting", b'"you"')
+    send_starts(world, BAD, saga_type="Greeting", value=b'"you"')
     work_on(world, 1)
     monkeypatch.setattr(partition, "decide", failing(msg.CodeArrived))
     world.crash()

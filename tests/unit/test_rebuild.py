@@ -1,28 +1,19 @@
 """A store that is rebuilt from the journal sends nothing again that was acknowledged."""
 
 from orchestrator.model.events import Status
-from orchestrator.model.ids import partition_of
 from orchestrator.runtime.replica import Replica
 from orchestrator.store.memory import MemoryStores
-from orchestrator.wire import headers as h
-from tests.shop_world import PARTITIONS, Order, World
-
-
-def start(world: World, saga_id: str) -> None:
-    value = Order(id=saga_id).model_dump_json().encode()
-    headers = h.write_headers({h.SAGA_TYPE: "OrderFulfilment"})
-    number = partition_of(saga_id, PARTITIONS)
-    world.log.appender().append(world.topics.inbox, number, value, key=saga_id.encode(), headers=headers, token=None)
+from tests.shop_world import PARTITIONS, World, send_starts
 
 
 def test_after_a_rebuild_only_what_stands_beyond_the_mark_is_open() -> None:
     world = World()
     for number in range(20):
-        start(world, f"o-{number}")
+        send_starts(world, f"o-{number}")
     world.settle()
     world.advance(5_000)
     world.behave = lambda message: None
-    start(world, "waits")
+    send_starts(world, "waits")
     world.settle()
     assert world.status("waits") is Status.RUNNING
     opened = []
@@ -40,7 +31,7 @@ def test_after_a_rebuild_only_what_stands_beyond_the_mark_is_open() -> None:
 def test_a_rebuilt_owner_sends_again_only_what_is_open() -> None:
     world = World()
     for number in range(20):
-        start(world, f"o-{number}")
+        send_starts(world, f"o-{number}")
     world.settle()
     world.advance(5_000)
     world.crash()

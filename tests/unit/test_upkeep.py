@@ -24,7 +24,7 @@ from orchestrator.store.memory import MemoryStores
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
 from orchestrator.wire.journal import Envelope, Genesis, write_envelope
-from tests.shop_world import PARTITIONS, SERVICES, Order, World, succeed
+from tests.shop_world import PARTITIONS, SERVICES, Order, World, send_starts, succeed
 
 ID = "order-1"
 HERE = partition_of(ID, PARTITIONS)
@@ -70,12 +70,7 @@ class Kept(World):
         self.settle()
 
     def start(self, *ids: str, saga_type: str = "OrderFulfilment") -> None:
-        client = self.log.appender()
-        for saga_id in ids:
-            value = Order(id=saga_id).model_dump_json().encode() if saga_type == "OrderFulfilment" else b'"you"'
-            headers = h.write_headers({h.SAGA_TYPE: saga_type})
-            number = partition_of(saga_id, PARTITIONS)
-            client.append(self.topics.inbox, number, value, key=saga_id.encode(), headers=headers, token=None)
+        send_starts(self, *ids, saga_type=saga_type, value=None if saga_type == "OrderFulfilment" else b'"you"')
         self.settle()
         self.advance(2_000)
 

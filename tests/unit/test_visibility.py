@@ -27,7 +27,7 @@ from orchestrator.visibility.views import Views
 from orchestrator.wire import headers as h
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
 from orchestrator.wire.journal import Claim, claim_record, read_envelope, write_envelope
-from tests.shop_world import PARTITIONS, REPLIES, Order, World, refuse
+from tests.shop_world import PARTITIONS, REPLIES, World, refuse, send_starts
 
 
 @pytest.fixture
@@ -41,12 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def start(world: World, *ids: str, saga: str = "OrderFulfilment") -> None:
-    client = world.log.appender()
-    for saga_id in ids:
-        value = Order(id=saga_id).model_dump_json().encode() if saga == "OrderFulfilment" else b'"Ada"'
-        headers = h.write_headers({h.SAGA_TYPE: saga})
-        partition = partition_of(saga_id, PARTITIONS)
-        client.append(world.topics.inbox, partition, value, key=saga_id.encode(), headers=headers, token=None)
+    send_starts(world, *ids, saga_type=saga, value=None if saga == "OrderFulfilment" else b'"Ada"')
 
 
 def ask(world: World, saga_id: str, kind: str) -> None:
