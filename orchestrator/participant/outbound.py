@@ -6,12 +6,13 @@ A full appender is back-pressure: what it does not take waits here, in order, an
 from __future__ import annotations
 
 import heapq
-from collections import deque
+import sys
 from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from orchestrator.log.base import Appender, Delivery, Failure, LogFull
+from orchestrator.log.base import Appender, Delivery, Failure
+from orchestrator.log.gathered import GatheredAppender
 from orchestrator.model.messages import Outcome
 from orchestrator.participant.counters import Counters
 from orchestrator.participant.settings import ParticipantSettings
@@ -21,6 +22,9 @@ from orchestrator.wire.dead_letters import dead_letter_headers
 
 RESEND_INTERVAL_MS = 100
 """Before something of unknown fate is sent again. A reply that comes twice is absorbed by its owner."""
+
+MAX_WAITING = 5_000
+"""Records that wait here at which no more commands are taken."""
 
 Resend = Callable[[Work], None]
 
@@ -41,15 +45,15 @@ class Outbound:
         now: Callable[[], int],
         answered: Callable[[Work], None],
     ) -> None:
-        self._appender = appender
+        # Its bound is that of the commands in hand: nothing may be given up.
+        self._appender = GatheredAppender(appender, sys.maxsize)
         self.blocked = False
-        """Whether something waits for room in the appender."""
+        """Whether too much waits to be sent: the engine then takes no more commands."""
         self._settings = settings
         self._dead_letters_topic = dead_letters_topic
         self._counters = counters
         self._now = now
         self._tell = answered
-        self._queue: deque[tuple[Any, ...]] = deque()
         self._later: list[tuple[int, int, Resend, Work]] = []
         self._order = count()
         self.unanswered = 0
@@ -57,7 +61,7 @@ class Outbound:
 
     @property
     def busy(self) -> bool:
-        return bool(self.unanswered or self._queue or self._appender.pending)
+        return bool(self.unanswered or self._appender.pending)
 
     @property
     def due_ms(self) -> int | None:
@@ -74,7 +78,7 @@ class Outbound:
         token: tuple[Callable[[Any, Delivery], None], Any],
     ) -> None:
         """A record for the next `flush`; `token` is a function and its first argument, before the delivery."""
-        self._queue.append((topic, partition, value, key, headers, token))
+        self._appender.append(topic, partition, value, token=token, key=key, headers=headers)
 
     def poll(self) -> bool:
         """Hands out what was delivered; whether there was any. Raises `EngineFailed`."""
@@ -87,21 +91,12 @@ class Outbound:
         return bool(deliveries)
 
     def flush(self) -> None:
-        """Sends what there is room for, together; again what is due."""
+        """Sends what may leave, together; again what is due."""
         now_ms = self._now()
         while self._later and self._later[0][0] <= now_ms:
             _, _, send, work = heapq.heappop(self._later)
             send(work)
-        queue = self._queue
-        while queue:
-            topic, partition, value, key, headers, token = queue[0]
-            try:
-                self._appender.append(topic, partition, value, token=token, key=key, headers=headers)
-            except LogFull:
-                self.blocked = True
-                return
-            queue.popleft()
-        self.blocked = False
+        self.blocked = not self._appender.send() or self._appender.waiting >= MAX_WAITING
 
     def reply(self, work: Work, reply: ReplyMessage) -> None:
         """Answers a command, where it asks for the answer."""

@@ -118,6 +118,7 @@ class Engine:
                 busy = True
                 target, what = delivery.token
                 self._guarded(target.number, target.delivered, what, delivery, mono_ms)
+            appender.send()
         for tenure in list(self.tenures.values()):
             self._advance(tenure, mono_ms)
             self._journal.send()

@@ -1,8 +1,8 @@
 """The writer of one epoch: numbers, chains and sends decisions, and confirms them in order.
 
 Confirmation of decision n, exactly: 0..n-1 are confirmed, and its offset is claim + 1 + n. A gap, a missing offset or
-any error ends the epoch at once; nothing is retried inside one. Decisions that come up while a group is under way wait
-and leave together on its acknowledgement: alone the latency is one round trip, under load the batches grow.
+any error ends the epoch at once; nothing is retried inside one. That decisions leave in groups is the appender's affair
+(`log.gathered`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,6 @@ from orchestrator.log.base import Appender, Delivery, LogFull
 from orchestrator.model.rule import Kind, chained
 from orchestrator.wire.avro import FORMAT
 from orchestrator.wire.journal import DECISION_FINGERPRINT, Envelope, write_envelope
-
-GROUP = 400
-"""Decisions in one group: at 0.5 KiB a record about 200 KiB, well inside one request."""
-GROUPS_UNDER_WAY = 2
-"""One being written by the broker, one on its way. More would only make the groups smaller."""
 
 
 class EpochLost(Exception):
@@ -54,7 +49,6 @@ class JournalWriter:
         self._token = token
         self._queued: deque[Pending] = deque()
         self._sent: deque[Pending] = deque()
-        self._groups: deque[int] = deque()
         self.pending_bytes = 0
 
     @property
@@ -101,19 +95,15 @@ class JournalWriter:
         self._seq += 1
 
     def flush(self) -> None:
-        """Sends the waiting decisions as groups, as far as groups may be under way. Raises `EpochLost`."""
-        while self._queued and len(self._groups) < GROUPS_UNDER_WAY:
-            sent = 0
+        """Hands the waiting decisions to the appender, as far as it has room."""
+        queued, sent, append = self._queued, self._sent, self._appender.append
+        while queued:
+            pending = queued[0]
             try:
-                while self._queued and sent < GROUP:
-                    pending = self._queued[0]
-                    self._appender.append(self._topic, self._partition, pending.value, token=(self._token, pending))
-                    self._sent.append(self._queued.popleft())
-                    sent += 1
+                append(self._topic, self._partition, pending.value, token=(self._token, pending))
             except LogFull:
-                if not sent:
-                    return
-            self._groups.append(self._sent[-1].offset)
+                return
+            sent.append(queued.popleft())
 
     def delivered(self, pending: Pending, delivery: Delivery) -> Pending:
         """Confirms the oldest decision under way. Raises `EpochLost`."""
@@ -127,6 +117,4 @@ class JournalWriter:
             )
         self._sent.popleft()
         self.pending_bytes -= len(pending.value)
-        if self._groups and self._groups[0] <= pending.offset:
-            self._groups.popleft()
         return pending

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from orchestrator.errors import Disconnected
 from orchestrator.log.base import Delivery, Ends, Failure, Log, LogFull, ReadFailed, Record
+from orchestrator.log.gathered import GatheredAppender
 from orchestrator.model.events import Decision
 from orchestrator.model.rule import Kind, Rule
 from orchestrator.model.state import SagaState
@@ -165,7 +166,7 @@ class Lifecycle:
         self._topic = topics.lifecycle
         self._feeds = feeds
         self._reader = log_.reader(topics.prefix + group, wake=self.wake)
-        self._appender = log_.appender(wake=self.wake)
+        self._appender = GatheredAppender(log_.appender(wake=self.wake))
         self._tenures: dict[int, _Tenure] = {}
 
     def close(self) -> None:
@@ -191,6 +192,7 @@ class Lifecycle:
             elif mono_ms >= tenure.not_before_ms:
                 busy |= self._advance(tenure, tenure.position)
                 self._commit_in_time(tenure, mono_ms)
+        self._appender.send()
         return busy
 
     def _follow_ownership(self) -> None:

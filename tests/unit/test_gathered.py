@@ -1,11 +1,13 @@
 """Records that are gathered leave in their order, once, and only when they are sent."""
 
+from collections import deque
+
 import pytest
 
-from orchestrator.log import gathered
 from orchestrator.log.base import LogFull, TopicSpec
 from orchestrator.log.gathered import GatheredAppender
 from orchestrator.log.memory import MemoryLog
+from orchestrator.log.memory_link import Link, Sent
 
 
 def a_log() -> MemoryLog:
@@ -47,11 +49,51 @@ def test_what_finds_no_room_is_sent_later_in_its_place() -> None:
     assert values(log) == [b"0", b"1", b"2", b"3"]
 
 
-def test_it_is_full_when_too_much_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathered, "BOUND", 1)
-    appender = GatheredAppender(a_log().appender())
+def test_it_is_full_when_too_much_waits() -> None:
+    appender = GatheredAppender(a_log().appender(), 1)
     appender.append("t", 0, b"0", token=0)
     with pytest.raises(LogFull, match="1 records wait"):
         appender.append("t", 0, b"1", token=1)
     appender.send()
     appender.append("t", 0, b"1", token=1)
+
+
+class Held(Link):
+    """Keeps what is appended until it is told to let some of it land."""
+
+    def __init__(self) -> None:
+        self.sent: deque[Sent] = deque()
+
+    def append(self, sent: Sent) -> None:
+        self.sent.append(sent)
+
+    def land(self, count: int) -> None:
+        for _ in range(count):
+            sent = self.sent.popleft()
+            sent.land()
+            sent.report()
+
+
+def test_a_partition_with_enough_under_way_waits_and_then_sends_all_that_has_gathered() -> None:
+    link = Held()
+    log = a_log()
+    log.create(TopicSpec("u", 1, 1, {}))
+    appender = GatheredAppender(log.appender(link=link))
+
+    def send(topic: str, count: int) -> list[int]:
+        for _ in range(count):
+            appender.append(topic, 0, b"", token=0)
+        appender.send()
+        return [len(link.sent), appender.waiting]
+
+    assert send("t", 3) == [3, 0]
+    assert send("t", 3) == [6, 0], "with four or less under way the producer still sends more"
+    assert send("t", 7) == [6, 7]
+    assert send("t", 1) == [6, 8]
+    assert send("u", 2) == [8, 8], "another partition does not wait"
+    link.land(1)
+    assert (len(appender.poll()), send("t", 0)) == (1, [7, 8])
+    link.land(1)
+    assert (len(appender.poll()), send("t", 0)) == (1, [14, 0])
+    link.land(14)
+    assert (len(appender.poll()), appender.pending) == (14, 0)
