@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import median_low
 from typing import Any
 
 from orchestrator.bench.processes import cpu_ms
@@ -52,6 +53,20 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     ordered = sorted(seconds)
     last = len(ordered) - 1
     return {name: round(ordered[round(share * last)] * 1000, 2) for name, share in (("p50", 0.5), ("p99", 0.99))}
+
+
+def middle(rounds: Sequence[Figures]) -> Figures:
+    """Each figure's median over the rounds."""
+
+    def of(values: Sequence[float | None]) -> float | None:
+        told = [value for value in values if value is not None]
+        return median_low(told) if told else None
+
+    return Figures(
+        median_low([figures.sagas_per_second for figures in rounds]),
+        {name: median_low([figures.latency_ms[name] for figures in rounds]) for name in rounds[0].latency_ms},
+        {role: of([figures.cpu_ms_per_saga[role] for figures in rounds]) for role in rounds[0].cpu_ms_per_saga},
+    )
 
 
 def is_quiet(floor: Figures) -> bool:

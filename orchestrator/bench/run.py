@@ -1,4 +1,4 @@
-"""One measurement: the system, then its floor, on the same broker."""
+"""One measurement: the system and its floor in turn, on the same broker."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.bench.figures import Figures, Meter, is_quiet, percentiles
+from orchestrator.bench.figures import Figures, Meter, is_quiet, middle, percentiles
 from orchestrator.bench.floor import FloorClient, Setup
 from orchestrator.bench.processes import Process
 from orchestrator.bench.sizes import Size, measure_sizes
@@ -29,13 +30,27 @@ FSYNC = {"log.flush.interval.messages": "1"}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is measured. `jvm` are options for the broker's Java."""
+    """How much is measured. `jvm` are options for the broker's Java.
+
+    `sagas` and `singly` are measured `rounds` times, for the system and for its floor in turn. `warm_up` sagas of the
+    system go before, and ten times as many of the floor with five times `singly`: they are cheap, and a broker that has
+    just started compiles its own code at the cost of everybody else.
+    """
 
     sagas: int = 5_000
     warm_up: int = 2_000
     singly: int = 200
+    rounds: int = 3
     fsync: bool = False
     jvm: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Floor:
+    """The floor's processes, owner and participant, and who starts its sagas."""
+
+    processes: tuple[Process, Process]
+    client: FloorClient
 
 
 class Bench:
@@ -57,80 +72,92 @@ class Bench:
                 settings = load_settings(
                     {"bootstrap_servers": broker.bootstrap_servers, "development": True, "state_directory": folder}
                 )
-                log = KafkaLog(broker.bootstrap_servers)
-                system, sizes = self._run_system(broker, log, settings, folder)
-                floor = self._run_floor(broker, log, settings, folder, sizes)
+                system, floor, sizes = self._run_both(broker, settings, folder)
         finally:
             sys.setswitchinterval(interval)
             shutil.rmtree(folder, ignore_errors=True)
         return self._tell(system, floor, sizes, settings)
 
-    def _run_system(
-        self, broker: Broker, log: KafkaLog, settings: Settings, folder: Path
-    ) -> tuple[Figures, dict[str, Size]]:
+    def _run_both(
+        self, broker: Broker, settings: Settings, folder: Path
+    ) -> tuple[list[Figures], list[Figures], dict[str, Size]]:
+        log = KafkaLog(broker.bootstrap_servers)
         create_topics(log, settings.topic_names, settings)
-        processes = start_processes(settings, folder)
-        try:
-            return asyncio.run(self._measure_system(broker, log, settings, processes))
-        finally:
+        create_topics(log, TopicNames(FLOOR_PREFIX), settings)
+        with ExitStack() as stack:
+            processes = start_processes(settings, folder)
             for process in processes:
-                process.stop()
+                stack.callback(process.stop)
+            return asyncio.run(self._measure(broker, log, settings, processes, stack, folder))
 
-    async def _measure_system(
-        self, broker: Broker, log: KafkaLog, settings: Settings, processes: tuple[Process, Process]
-    ) -> tuple[Figures, dict[str, Size]]:
-        plan, figures = self._plan, Figures()
+    async def _measure(
+        self,
+        broker: Broker,
+        log: KafkaLog,
+        settings: Settings,
+        processes: tuple[Process, Process],
+        stack: ExitStack,
+        folder: Path,
+    ) -> tuple[list[Figures], list[Figures], dict[str, Size]]:
+        plan = self._plan
+        system: list[Figures] = []
+        floor: list[Figures] = []
         async with Client.connect(broker.bootstrap_servers) as client:
             load = Load(client)
             await load.wait_until_ready(processes)
-            self._say("the system: warming up")
+            self._say("warming up: the system")
             await load.run(plan.warm_up)
-            self._say(f"the system: {plan.singly} sagas one after the other")
-            figures.latency_ms = percentiles(await load.run_singly(plan.singly))
             sizes = await asyncio.to_thread(measure_sizes, log, settings.topic_names, settings.partitions, load.started)
-            self._say(f"the system: {plan.sagas} sagas at once")
-            meter = self._meter(processes, broker)
-            figures.sagas_per_second = round(plan.sagas / await load.run(plan.sagas), 1)
-            figures.cpu_ms_per_saga = meter.per_saga(plan.sagas)
-        return figures, sizes
+            base = self._start_floor(broker, settings, folder, sizes, stack)
+            self._say("warming up: the floor, and with it the broker")
+            await asyncio.to_thread(base.client.run, 10 * plan.warm_up)
+            await asyncio.to_thread(base.client.run_singly, 5 * plan.singly)
+            for number in range(1, plan.rounds + 1):
+                self._say(
+                    f"round {number} of {plan.rounds}: {plan.singly} sagas one after the other, {plan.sagas} at once"
+                )
+                figures = Figures(latency_ms=percentiles(await load.run_singly(plan.singly)))
+                lowest = Figures(latency_ms=percentiles(await asyncio.to_thread(base.client.run_singly, plan.singly)))
+                meter = self._meter(processes, broker)
+                figures.sagas_per_second = round(plan.sagas / await load.run(plan.sagas), 1)
+                figures.cpu_ms_per_saga = meter.per_saga(plan.sagas)
+                meter = self._meter(base.processes, broker)
+                lowest.sagas_per_second = round(plan.sagas / await asyncio.to_thread(base.client.run, plan.sagas), 1)
+                lowest.cpu_ms_per_saga = meter.per_saga(plan.sagas)
+                system.append(figures)
+                floor.append(lowest)
+        return system, floor, sizes
 
-    def _run_floor(
-        self, broker: Broker, log: KafkaLog, settings: Settings, folder: Path, sizes: dict[str, Size]
-    ) -> Figures:
-        plan, figures = self._plan, Figures()
-        create_topics(log, TopicNames(FLOOR_PREFIX), settings)
+    def _start_floor(
+        self, broker: Broker, settings: Settings, folder: Path, sizes: dict[str, Size], stack: ExitStack
+    ) -> _Floor:
         setup = Setup.make(broker.bootstrap_servers, FLOOR_PREFIX, settings.partitions, sizes)
         processes: list[Process] = []
-        try:
-            for role in ("owner", "participant"):
-                processes.append(Process(f"floor-{role}", ["orchestrator.bench.floor", role], folder, {}))
-                processes[-1].tell(setup.to_json())
-            client = FloorClient(setup, processes)
-            self._say("the floor: warming up")
-            client.run(plan.warm_up)
-            self._say(f"the floor: {plan.singly} sagas one after the other")
-            figures.latency_ms = percentiles(client.run_singly(plan.singly))
-            self._say(f"the floor: {plan.sagas} sagas at once")
-            meter = self._meter((processes[0], processes[1]), broker)
-            figures.sagas_per_second = round(plan.sagas / client.run(plan.sagas), 1)
-            figures.cpu_ms_per_saga = meter.per_saga(plan.sagas)
-            client.close()
-        finally:
-            for process in processes:
-                process.stop()
-        return figures
+        for role in ("owner", "participant"):
+            processes.append(Process(f"floor-{role}", ["orchestrator.bench.floor", role], folder, {}))
+            stack.callback(processes[-1].stop)
+            processes[-1].tell(setup.to_json())
+        client = FloorClient(setup, processes)
+        stack.callback(client.close)
+        return _Floor((processes[0], processes[1]), client)
 
     def _meter(self, processes: tuple[Process, Process], broker: Broker) -> Meter:
         owner, participant = processes
         return Meter(owner.pid, participant.pid, broker.node.pid if broker.node is not None else None)
 
-    def _tell(self, system: Figures, floor: Figures, sizes: dict[str, Size], settings: Settings) -> dict[str, Any]:
+    def _tell(
+        self, system: list[Figures], floor: list[Figures], sizes: dict[str, Size], settings: Settings
+    ) -> dict[str, Any]:
         durability = "fsync of every batch (log.flush.interval.messages=1)" if self._plan.fsync else "page cache"
         return {
             "sagas": self._plan.sagas,
-            **system.as_json(),
-            "floor": floor.as_json(),
-            "void": not is_quiet(floor),
+            **middle(system).as_json(),
+            "floor": middle(floor).as_json(),
+            "void": not is_quiet(middle(floor)),
+            "rounds": [
+                {"system": figures.as_json(), "floor": lowest.as_json()}
+                for figures, lowest in zip(system, floor, strict=True)
+            ],
             "durability": durability,
             "replication": settings.replication,
             "partitions": settings.partitions,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from statistics import median_low
 from typing import Any
 
 import click
@@ -20,9 +21,10 @@ def bench_command() -> None:
 @click.option("--sagas", default=5_000, show_default=True, type=click.IntRange(min=1), help="Started at once.")
 @click.option("--warm-up", default=2_000, show_default=True, type=click.IntRange(min=1), help="Before, unmeasured.")
 @click.option("--singly", default=200, show_default=True, type=click.IntRange(min=1), help="For the latency.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1), help="Of system and floor in turn.")
 @click.option("--fsync", is_flag=True, help="The broker writes every batch through to the disk before it acknowledges.")
 @json_option
-def orders_command(sagas: int, warm_up: int, singly: int, fsync: bool, as_json: bool) -> None:
+def orders_command(sagas: int, warm_up: int, singly: int, rounds: int, fsync: bool, as_json: bool) -> None:
     """Orders of three steps whose services only answer: throughput, latency, processor time.
 
     The floor does the same hops with the same records on bare clients. A machine whose floor is slower than 3,000 sagas
@@ -32,7 +34,7 @@ def orders_command(sagas: int, warm_up: int, singly: int, fsync: bool, as_json: 
 
     logging.getLogger("orchestrator").setLevel(logging.ERROR)
     began = time.monotonic()
-    plan = Plan(sagas, warm_up, singly, fsync)
+    plan = Plan(sagas, warm_up, singly, rounds, fsync)
     result = Bench(plan, lambda text: say(f"{time.monotonic() - began:6.1f} s  {text}")).run()
     if as_json:
         give(result)
@@ -43,12 +45,24 @@ def orders_command(sagas: int, warm_up: int, singly: int, fsync: bool, as_json: 
 
 
 def _print(result: dict[str, Any]) -> None:
-    floor = result["floor"]
-    rows: list[tuple[object, ...]] = [("sagas a second", result["sagas_per_second"], floor["sagas_per_second"])]
-    rows += [(f"latency {name}, ms", value, floor["latency_ms"][name]) for name, value in result["latency_ms"].items()]
-    rows += [
-        (f"CPU {role}, ms a saga", value, floor["cpu_ms_per_saga"][role])
-        for role, value in result["cpu_ms_per_saga"].items()
-    ]
-    table(rows, ("", "system", "floor"))
+    rounds = result["rounds"]
+
+    def row(name: str, *path: str) -> tuple[object, ...]:
+        return (name, *(_spread([_at(each[side], path) for each in rounds]) for side in ("system", "floor")))
+
+    rows = [row("sagas a second", "sagas_per_second")]
+    rows += [row(f"latency {name}, ms", "latency_ms", name) for name in result["latency_ms"]]
+    rows += [row(f"CPU {role}, ms a saga", "cpu_ms_per_saga", role) for role in result["cpu_ms_per_saga"]]
+    table(rows, ("min / median / max", "system", "floor"))
     click.echo(f"{result['sagas']} sagas, {result['durability']}, replication {result['replication']}")
+
+
+def _at(figures: dict[str, Any], path: tuple[str, ...]) -> float | None:
+    for name in path:
+        figures = figures[name]
+    return figures  # type: ignore[return-value]
+
+
+def _spread(values: list[float | None]) -> str:
+    told = [value for value in values if value is not None]
+    return f"{min(told):g} / {median_low(told):g} / {max(told):g}" if told else "-"

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from orchestrator.bench.figures import Figures, is_quiet, percentiles
+from orchestrator.bench.figures import Figures, is_quiet, middle, percentiles
 from orchestrator.bench.run import Bench, Plan
 from orchestrator.broker import SHORT_LIVED
 from orchestrator.cli import saga
@@ -18,13 +18,14 @@ ROLES = {"owner", "participant", "client", "broker"}
 @pytest.mark.timeout(240)
 def test_a_tiny_run_has_every_figure_of_the_system_and_of_its_floor() -> None:
     told: list[str] = []
-    result = Bench(Plan(sagas=40, warm_up=20, singly=5, jvm=SHORT_LIVED), told.append).run()
+    result = Bench(Plan(sagas=40, warm_up=20, singly=5, rounds=2, jvm=SHORT_LIVED), told.append).run()
     assert json.loads(json.dumps(result)) == result
     assert result["sagas"] == 40
     for figures in (result, result["floor"]):
         assert figures["sagas_per_second"] > 0
         assert 0 < figures["latency_ms"]["p50"] <= figures["latency_ms"]["p99"]
         assert figures["cpu_ms_per_saga"].keys() == ROLES
+    assert [round_.keys() for round_ in result["rounds"]] == [{"system", "floor"}] * 2
     assert result["durability"] == "page cache"
     assert result["replication"] == 1
     assert isinstance(result["void"], bool)
@@ -43,6 +44,11 @@ def test_a_tiny_run_has_every_figure_of_the_system_and_of_its_floor() -> None:
 def test_percentiles_are_in_milliseconds() -> None:
     assert percentiles([number / 1000 for number in range(101, 0, -1)]) == {"p50": 51.0, "p99": 100.0}
     assert percentiles([0.004]) == {"p50": 4.0, "p99": 4.0}
+
+
+def test_of_several_rounds_each_figure_is_the_middle_one() -> None:
+    rounds = [Figures(rate, {"p50": 10 - rate}, {"owner": rate, "broker": None}) for rate in (3.0, 1.0, 2.0)]
+    assert middle(rounds) == Figures(2.0, {"p50": 8.0}, {"owner": 2.0, "broker": None})
 
 
 def test_a_slow_floor_voids_a_run() -> None:
