@@ -165,8 +165,8 @@ class World:
     def status(self, saga_id: str) -> Status:
         """A run's status as its owner sees it."""
         for tenure in self.engine.tenures.values():
-            if tenure.partition is not None and saga_id in tenure.partition.executions:
-                return tenure.partition.executions[saga_id].state.status
+            if tenure.partition is not None and saga_id in tenure.partition.runs.live:
+                return tenure.partition.runs.live[saga_id].state.status
         raise KeyError(saga_id)
 
     def _serve(self, record: Record) -> None:

@@ -481,7 +481,7 @@ class Engine:
             return False
 
         def find(saga_id: str, run: str) -> SagaState | None:
-            execution = partition.executions.get(saga_id)
+            execution = partition.runs.live.get(saga_id)
             state = load_state(partition.store, saga_id) if execution is None else execution.state
             return state if state is not None and state.run == run else None
 

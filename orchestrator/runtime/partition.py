@@ -24,11 +24,12 @@ from orchestrator.runtime.effect_sender import EffectSender, Outgoing
 from orchestrator.runtime.intake import DeadLetter, Intake, Taken
 from orchestrator.runtime.journal_writer import EpochLost, JournalWriter, Pending
 from orchestrator.runtime.lifecycle import Feed
-from orchestrator.runtime.materialize import Materializer, load_state
+from orchestrator.runtime.materialize import Materializer
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.replica import Replica
+from orchestrator.runtime.runs import Runs
 from orchestrator.runtime.tally import UNKNOWN_TYPE, Tally
-from orchestrator.runtime.timers import Timer, Timers
+from orchestrator.runtime.timers import Timers
 from orchestrator.store import keys
 from orchestrator.store.base import StoreBroken
 from orchestrator.wire.inputs import INTERNAL
@@ -87,7 +88,8 @@ class Partition:
         at = self.progress.at
         self.counters: Counter[str] = Counter() if counters is None else counters
         self.tally = tally or Tally()
-        self.executions = replica.executions
+        self._changes = Materializer(self.store, self.progress)
+        self.runs = Runs(self.store, replica.executions, config.warm, self._changes.holds)
         self.writer = JournalWriter(
             journal, config.topics.journal, number, nonce, at.offset, self.progress.rule.chain, self
         )
@@ -99,13 +101,12 @@ class Partition:
             epoch,
             config.keys,
             self,
-            self._still_open,
+            self.runs.still_open,
             self.counters,
         )
         self.intake = Intake(number, config, at.input_positions, at.internal_taken, self, outward, self.counters)
         self._poison = poison
         self._internal_sent = dict(at.internal_sent)
-        self._changes = Materializer(self.store, self.progress)
         self._cut_mono = mono_ms
         self._settling: list[Pending] = []
         self._clock = (at.clock_ms, mono_ms)
@@ -113,7 +114,7 @@ class Partition:
         self._last_input_mono = mono_ms
         self._journaled: tuple[dict[str, int], int] = (dict(at.input_positions), at.effects_sent)
         stored = (keys.read_timer(key) for key, _ in self.store.scan(keys.TIMERS))
-        self.timers = Timers(stored, self._is_set)
+        self.timers = Timers(stored, self.runs.is_set)
         self._step_at_mono = 0
         self.closed = False
         self.feed: Feed | None = None
@@ -167,7 +168,7 @@ class Partition:
             self._changes.cut(self.writer.next_offset - 1)
         self.writer.flush()
         self.sender.tick(now_ms)
-        self._evict()
+        self.runs.evict()
         self._step_at_mono = self._find_next_step(mono_ms)
 
     def _find_next_step(self, mono_ms: int) -> int:
@@ -225,8 +226,7 @@ class Partition:
     def close(self) -> None:
         """Lets go of live code; nothing pending is kept, reports that still come are ignored."""
         self.closed = True
-        for execution in self.executions.values():
-            execution.detach()
+        self.runs.detach()
 
     # -- inputs
 
@@ -271,30 +271,12 @@ class Partition:
         return self._changes.knows(saga_id, message_id)
 
     def _is_genuine(self, reply: msg.Reply, token: str) -> bool:
-        execution = self._execution(reply.saga_id)
+        execution = self.runs.find(reply.saga_id)
         step = execution.state.steps.get(reply.sequence) if execution is not None else None
         if step is None or step.is_sleep:
             return True  # decide says what is wrong with it
         direction = "undo" if reply.undo else "do"
         return self.config.keys.verify(token, reply.saga_id, reply.run, reply.sequence, direction, step.service)  # type: ignore[arg-type]
-
-    def _execution(self, saga_id: str) -> Execution | None:
-        execution = self.executions.get(saga_id)
-        if execution is None:
-            state = load_state(self.store, saga_id)
-            if state is None:
-                return None
-            execution = self.executions[saga_id] = Execution(state)
-            self._evict()
-        return execution
-
-    def _evict(self) -> None:
-        """Lets go of the runs that were loaded or started first and have nothing unconfirmed."""
-        if len(self.executions) <= self.config.warm:
-            return
-        for saga_id in list(self.executions)[: len(self.executions) - self.config.warm + self.config.warm // 10]:
-            if not self.executions[saga_id].unconfirmed and not self._changes.holds(saga_id):
-                self.executions.pop(saga_id).detach()
 
     # -- deciding
 
@@ -317,7 +299,7 @@ class Partition:
             raise
         if self._poison:
             self._poison.pop(given, None)
-        execution = self.executions.get(given.saga_id)
+        execution = self.runs.live.get(given.saga_id)
         if execution is None or isinstance(given, msg.Continue):
             return
         rest = msg.Continue(given.saga_id, execution.state.run)
@@ -329,7 +311,7 @@ class Partition:
         return bool(self._poison) and self._poison[given] >= MAX_FAILURES
 
     def _decide(self, given: msg.Input, taken: Taken | None) -> None:
-        execution = self._execution(given.saga_id)
+        execution = self.runs.find(given.saga_id)
         definition = self._definition(given, execution)
         execution, events, run = decide(execution, definition, given, self._moment())
         if taken is not None:
@@ -363,7 +345,7 @@ class Partition:
 
     def _park_poison(self, given: msg.Input, taken: Taken | None) -> None:
         """An input at which the engine failed again and again: its saga is set aside."""
-        execution = self._execution(given.saga_id)
+        execution = self.runs.find(given.saga_id)
         if execution is None or execution.state.ended:
             if taken is not None:
                 raise InputRejected(f"deciding it failed {MAX_FAILURES} times; the worker's log says why")
@@ -382,7 +364,7 @@ class Partition:
         state = None
         if execution is not None:
             state = execution.state
-            self.executions[state.saga_id] = execution
+            self.runs.live[state.saga_id] = execution
             execution.unconfirmed += 1
             self._changes.run(state)
             if state.new_due:
@@ -447,30 +429,13 @@ class Partition:
             self._attempt(msg.SendFailed(command.saga_id, command.run, command.sequence, undo, command.attempt, why))
         self.sender.settle(out)
 
-    def _still_open(self, effect: Effect) -> bool:
-        if not isinstance(effect, Command):
-            return True
-        execution = self._execution(effect.saga_id)
-        if execution is None or execution.state.run != effect.run or execution.state.ended:
-            return False
-        step = execution.state.steps[effect.sequence]
-        if effect.direction == "undo":
-            return step.sequence in execution.state.undo_open
-        return step.sequence in execution.state.open
-
     # -- time
 
     def _fire(self, now_ms: int) -> None:
         for due_ms, saga_id, sequence in self.timers.due(now_ms, self.intake.consumed, BATCH):
-            execution = self._execution(saga_id)
+            execution = self.runs.find(saga_id)
             if execution is not None:
                 self._attempt(msg.TimerDue(saga_id, execution.state.run, sequence, due_ms))
-
-    def _is_set(self, timer: Timer) -> bool:
-        """Whether a timer was neither moved nor cleared since."""
-        due_ms, saga_id, sequence = timer
-        execution = self._execution(saga_id)
-        return execution is not None and execution.state.due_of(sequence) == due_ms
 
     # -- beginning
 
@@ -478,18 +443,18 @@ class Partition:
         """Re-sends what is open, in journal order and before anything new; goes on with what waits for this owner."""
         exceptions = set(self.progress.at.effects_open)
         for offset, index, saga_id, event in replica.open_effects:
-            execution = self._execution(saga_id)
+            execution = self.runs.find(saga_id)
             for effect in effects(event, saga_id, execution.state if execution is not None else None):
                 self.sender.send(offset, index, effect, self._now_ms, below_mark=(offset, index) in exceptions)
                 self.counters["resent"] += 1
         replica.open_effects.clear()
         while (timer := self.timers.pop_due_at_once()) is not None:
             saga_id = timer[1]
-            execution = self._execution(saga_id)
+            execution = self.runs.find(saga_id)
             if execution is not None and execution.state.continue_due:
                 self._attempt(msg.Continue(saga_id, execution.state.run))
         for key, _ in list(self.store.scan(keys.WAITING)):
-            execution = self._execution(key[1:].decode())
+            execution = self.runs.find(key[1:].decode())
             if execution is not None and execution.state.saga_type in self.config.definitions:
                 state = execution.state
                 self._attempt(msg.CodeArrived(state.saga_id, state.run))

@@ -59,7 +59,7 @@ class Rest:
     def _all_at_rest(self, partition: Partition, stores: MemoryStores) -> bool:
         """Of the runs in hand, and of those that are in the store only."""
         stored = [key[1:].decode() for key, _ in stores.peek(partition.number).scan(keys.RUNS)]
-        for saga_id in dict.fromkeys([*partition.executions, *stored]):
+        for saga_id in dict.fromkeys([*partition.runs.live, *stored]):
             if not _is_at_rest(partition, stores, saga_id):
                 self._restless = (partition.number, saga_id)
                 return False
@@ -68,7 +68,7 @@ class Rest:
 
 def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> bool:
     """Ended, or waiting for a person or for code, and nothing that was sent is unanswered."""
-    execution = partition.executions.get(saga_id)
+    execution = partition.runs.live.get(saga_id)
     state = load_state(stores.peek(partition.number), saga_id) if execution is None else execution.state
     if state is None or state.ended or state.phase is Status.WAITING_FOR_CODE:
         return True

@@ -186,7 +186,7 @@ class World:
         return [
             execution.state
             for _, partition in sorted(self.owned().items())
-            for execution in partition.executions.values()
+            for execution in partition.runs.live.values()
             if not execution.state.ended
         ]
 

@@ -121,7 +121,7 @@ def _unconfirmed_bytes(partition: Partition) -> int:
 
 
 def _warm(partition: Partition) -> int:
-    return len(partition.executions)
+    return len(partition.runs.live)
 
 
 _GAUGES = (

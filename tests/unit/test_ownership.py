@@ -88,8 +88,8 @@ def test_runs_in_memory_are_bounded() -> None:
         send_starts(world, saga_id)
     for _ in range(10):
         world.advance(2_000)
-    assert len(owned_by(world).executions) <= 10
-    assert owned_by(world)._execution(IDS[0]) is not None
+    assert len(owned_by(world).runs.live) <= 10
+    assert owned_by(world).runs.find(IDS[0]) is not None
 
 
 def test_a_run_stays_in_memory_while_its_cut_waits_and_takes_its_reply() -> None:
@@ -128,7 +128,7 @@ def test_a_run_stays_in_memory_while_its_cut_waits_and_takes_its_reply() -> None
     for _ in range(5):
         world.advance(2_000)
     assert world.records(world.topics.dead_letters) == []
-    execution = owned._execution(IDS[10])
+    execution = owned.runs.find(IDS[10])
     assert execution is not None
     assert execution.state.status is Status.COMPLETED
 

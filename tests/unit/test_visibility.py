@@ -452,7 +452,7 @@ def test_every_list_agrees_with_what_the_owner_knows(tmp_path_factory: pytest.Te
             assert details is not None
             partition = world.engine.tenures[run.partition].partition
             assert partition is not None
-            execution = partition._execution(run.saga_id)
+            execution = partition.runs.find(run.saga_id)
             assert execution is not None
             state = execution.state
             assert (run.status, run.run) == (state.status, state.run)

@@ -1,0 +1,64 @@
+"""The runs of one owned partition: warm ones live in memory, all others in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.model.effects import Command, Effect
+from orchestrator.model.turn import Execution
+from orchestrator.runtime.materialize import load_state
+from orchestrator.runtime.timers import Timer
+from orchestrator.store.base import Store
+
+
+class Runs:
+    """`held` tells a run that is ahead of the store: it stays warm, as one with unconfirmed decisions does.
+
+    `warm` is how many are kept beside those. `live` maps a saga id to its execution and belongs to this object.
+    """
+
+    def __init__(self, store: Store, live: dict[str, Execution], warm: int, held: Callable[[str], bool]) -> None:
+        self.live = live
+        self._store = store
+        self._warm = warm
+        self._held = held
+
+    def find(self, saga_id: str) -> Execution | None:
+        """A run, from the store if it is not warm; None if there is none. Raises `StoreBroken`, `UnreadableRecord`."""
+        execution = self.live.get(saga_id)
+        if execution is None:
+            state = load_state(self._store, saga_id)
+            if state is None:
+                return None
+            execution = self.live[saga_id] = Execution(state)
+            self.evict()
+        return execution
+
+    def evict(self) -> None:
+        """Lets go of the runs that were loaded or started first and have nothing unconfirmed."""
+        if len(self.live) <= self._warm:
+            return
+        for saga_id in list(self.live)[: len(self.live) - self._warm + self._warm // 10]:
+            if not self.live[saga_id].unconfirmed and not self._held(saga_id):
+                self.live.pop(saga_id).detach()
+
+    def detach(self) -> None:
+        """Lets go of all live code."""
+        for execution in self.live.values():
+            execution.detach()
+
+    def still_open(self, effect: Effect) -> bool:
+        """Whether a command's step still waits for its outcome; what is no command is never settled by a step."""
+        if not isinstance(effect, Command):
+            return True
+        execution = self.find(effect.saga_id)
+        if execution is None or execution.state.run != effect.run or execution.state.ended:
+            return False
+        state = execution.state
+        return effect.sequence in (state.undo_open if effect.direction == "undo" else state.open)
+
+    def is_set(self, timer: Timer) -> bool:
+        """Whether a timer was neither moved nor cleared since."""
+        due_ms, saga_id, sequence = timer
+        execution = self.find(saga_id)
+        return execution is not None and execution.state.due_of(sequence) == due_ms
