@@ -52,6 +52,7 @@ LEAVE_WITHIN_MS = 2_000
 MAX_WIPES = 3
 """Stores of one partition that may turn out broken before the partition is set aside for an operator."""
 MAX_READ_FAILURES = 3
+"""Times an input topic may turn out unreadable, with nothing of it read in between, before the partition halts."""
 
 
 @dataclass(slots=True)
@@ -161,6 +162,8 @@ class Engine:
             if isinstance(happening, Record):
                 tenure = self.tenures.get(happening.partition)
                 if tenure is not None and tenure.partition is not None and tenure.phase is Phase.OWNING:
+                    if tenure.unreadable:
+                        tenure.unreadable.pop(happening.topic, None)
                     tenure.partition.take(self._roles[happening.topic], happening)
             elif isinstance(happening, Granted):
                 for _, number in happening.partitions:
@@ -218,9 +221,9 @@ class Engine:
         tenure = self.tenures.get(failed.partition)
         if tenure is None or tenure.phase is not Phase.OWNING:
             return
-        tenure.read_failures += 1
+        tenure.unreadable[failed.topic] += 1
         reason = f"{failed.topic} cannot be read: {failed.failure.value} {failed.detail}"
-        if failed.failure is Failure.OUT_OF_RANGE and tenure.read_failures >= MAX_READ_FAILURES:
+        if failed.failure is Failure.OUT_OF_RANGE and tenure.unreadable[failed.topic] >= MAX_READ_FAILURES:
             self._halt(tenure, f"{reason}; inputs that were not consumed are gone, or the topic was created anew")
         else:
             self._end_epoch(tenure, mono_ms, reason)

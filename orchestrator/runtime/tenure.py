@@ -37,11 +37,11 @@ class Tenure:
         "paused",
         "phase",
         "poison",
-        "read_failures",
         "store",
         "taken_over_ms",
         "takeover",
         "topic_ids",
+        "unreadable",
         "wipes",
     )
 
@@ -57,7 +57,8 @@ class Tenure:
         self.poison: Counter[Input] = Counter()
         self.paused = False
         self.wipes = 0
-        self.read_failures = 0
+        self.unreadable: Counter[str] = Counter()
+        """Failed reads of each input topic since a record of it came."""
         self.halted_because = ""
         self.taken_over_ms = 0
         self.topic_ids: Mapping[str, str] = {}

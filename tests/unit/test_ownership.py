@@ -237,3 +237,30 @@ def test_an_end_answers_a_bounded_number_at_once_and_the_others_when_they_ask_ag
     world.settle()
     told = Counter(dict(record.headers)["correlation-id"] for record in world.records(world.topics.answers))
     assert told[b"c-%d" % (MAX_WAITERS + 1)] == 1
+
+
+def lose_place(world: World) -> None:
+    """The reader stands outside the inbox; time for the next take-over passes."""
+    world.engine._clients.inputs.assign(world.topics.inbox, 0, 1_000)
+    for _ in range(10):
+        world.advance(1_000)
+
+
+def test_failed_reads_count_until_something_is_read_again() -> None:
+    world = World()
+    for saga_id in IDS[:5]:
+        epoch = owned_by(world).progress.at.offset
+        lose_place(world)
+        assert owned_by(world).progress.at.offset > epoch, "another epoch began"
+        send_starts(world, saga_id)
+        world.settle()
+        assert world.status(saga_id) is Status.COMPLETED
+
+
+def test_a_topic_that_cannot_be_read_again_and_again_halts_the_partition() -> None:
+    world = World()
+    for _ in range(3):
+        assert world.engine.tenures[0].phase is Phase.OWNING
+        lose_place(world)
+    assert world.engine.tenures[0].phase is Phase.HALTED
+    assert "saga.inbox cannot be read" in world.engine.tenures[0].halted_because
