@@ -1,6 +1,7 @@
 """What every test may ask for: a real broker, started once, and a prefix that keeps its topics apart."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -8,6 +9,11 @@ import pytest
 
 from orchestrator.broker import SHORT_LIVED, find_kit, provide
 from orchestrator.errors import BrokerUnavailable
+
+
+def pytest_configure() -> None:
+    """A run that is terminated puts away what its fixtures started, as one that is interrupted does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,41 @@
+"""A test run that is terminated leaves nothing behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+
+CONFTEST = "from tests.conftest import pytest_configure as pytest_configure\n"
+TEST = """
+import time
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def held():
+    Path("held").touch()
+    yield
+    Path("held").unlink()
+
+
+def test_that_does_not_end(held):
+    while True:
+        time.sleep(0.05)
+"""
+
+
+def test_fixtures_of_a_terminated_run_are_torn_down(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "test_endless.py").write_text(TEST)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", str(tmp_path)]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as run:
+        began = eventually((tmp_path / "held").exists)
+        run.terminate()
+        assert (began, run.wait()) == (True, 2)
+    assert not (tmp_path / "held").exists()
