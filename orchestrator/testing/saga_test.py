@@ -6,6 +6,7 @@ first test.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
@@ -21,6 +22,8 @@ from orchestrator.model.messages import Outcome
 from orchestrator.model.turn import Execution, Moment
 from orchestrator.saga import Saga
 from orchestrator.service import Command
+
+log = logging.getLogger(__name__)
 
 I = TypeVar("I")  # noqa: E741 - input, beside O for output
 O = TypeVar("O")  # noqa: E741
@@ -40,11 +43,12 @@ class _Answer:
     error_message: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class End(Generic[O]):
     """How a saga ended. `effects`: the commands that had their effect, in order, `do` and undo alike.
 
-    `journal`: all events, as the journal would hold them. `reason`: why it is parked, or what made it fail.
+    `journal`: all events, as the journal would hold them. `reason`: why it is parked, or what made it fail; with the
+    traceback where the saga's code raised what it must not.
     """
 
     status: Status
@@ -53,6 +57,14 @@ class End(Generic[O]):
     journal: list[Event]
     undone: Undone | None = None
     reason: str = ""
+
+    def __repr__(self) -> str:
+        """One line, for a failed assertion: the reason without its traceback, the commands without their history."""
+        first, *more = self.reason.splitlines() or [""]
+        who, raised, _ = first.partition(" raised ")
+        why = f"{who}{raised}{more[-1]}" if raised and more else first
+        result = f" with {self.result!r}" if self.status is Status.COMPLETED else ""
+        return f"<{self.status}{result}{f' ({why})' if why else ''} after {self.effects!r}>"
 
 
 @dataclass(slots=True)
@@ -131,6 +143,8 @@ class _Run(Generic[I, O]):
         result = self.test.saga.decode_result(state.result) if state.phase is Status.COMPLETED else None
         reason = "; ".join(state.parked.values()) or ": ".join(filter(None, (state.error_type, state.error_message)))
         execution.detach()
+        if state.parked:
+            log.warning("parked for a person: %s", reason)
         return End(state.status, result, self.effects, self.journal, state.undone, reason)
 
     def _serve(self, effect: CommandEffect) -> None:

@@ -108,3 +108,25 @@ def test_code_that_is_not_deterministic_shows() -> None:
     end = SagaTest(Careless).answer(Clock.tick, None).run(Nothing())
     assert end.status is Status.PARKED
     assert "diverges" in end.reason
+
+
+class Forgetful(Saga[Order, str]):
+    async def run(self, order: Order) -> str:
+        await self.step(Inventory.reserve(order_id=order.id, sku=order.sku))
+        return {"tea": "green"}[order.id]
+
+
+def test_a_mistake_in_the_saga_is_one_readable_line_and_its_traceback_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    end = SagaTest(Forgetful).answer(Inventory.reserve, Reservation(warehouse="A")).run(ORDER)
+    assert repr(end) == "<PARKED (the code raised KeyError: 'o-1') after [inventory.reserve]>"
+    assert 'return {"tea": "green"}[order.id]' in caplog.text
+
+
+def test_an_end_shows_its_result_or_what_made_it_fail() -> None:
+    assert repr(happy().run(ORDER)) == (
+        "<COMPLETED with 'shipped' after [inventory.reserve, payments.charge, shipping.ship]>"
+    )
+    refused = SagaTest(OrderFulfilment).fail(Inventory.reserve, "SoldOut", "no tea").run(ORDER)
+    assert repr(refused) == "<FAILED (SoldOut: no tea) after []>"
