@@ -17,6 +17,7 @@ Waiting comes before claiming, so that handlers which run while a partition move
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,6 +56,13 @@ class Phase(Enum):
 
 Append = Callable[[str, int, bytes | None, bytes | None, list[tuple[str, bytes]], Any], None]
 """Topic, partition, value, key, headers, and (function, argument), called with the argument and the delivery."""
+
+
+LOGGER = logging.getLogger("orchestrator.participant")
+_WAITS = (
+    "%s, partition %d: a participant ended without saying so and its handlers may still run: no command is taken for "
+    "%.0f s, its lease and the time limit of its handlers"
+)
 
 
 class LogStart(Protocol):
@@ -206,6 +214,9 @@ class Tenure:
         elif self.view.position >= self._target:
             self.phase = Phase.WAITING
             self._retry_ms = 0
+            wait_ms = self._clear_ms() - self.desk.now()
+            if wait_ms > 0:
+                LOGGER.warning(_WAITS, self.desk.ledger_topic, self.number, wait_ms / 1000)
 
     def _ends(self, _: None, ends: Ends) -> None:
         if self.phase is Phase.READING and self._target is None:

@@ -37,6 +37,17 @@ def test_after_a_crash_no_handler_starts_before_the_lease_and_the_limit_of_the_d
     assert world.committed() == 1
 
 
+def test_who_waits_for_the_handlers_of_a_dead_one_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    crashed_while_running(world)
+    assert caplog.messages == []
+    world.member()
+    world.pass_time(L_PLUS_H_MS + 1_000, every_ms=500)
+    (said,) = caplog.messages
+    assert "partition 0" in said
+    assert "no command is taken for 37 s" in said
+
+
 def test_a_new_owner_waits_for_the_limits_of_the_one_before_not_for_its_own() -> None:
     world = World(handler_limit_ms=100_000)
     crashed_while_running(world)
