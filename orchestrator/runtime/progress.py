@@ -30,7 +30,8 @@ class Progress:
         self.nonces = {key[1:]: int.from_bytes(value, "big") for key, value in store.scan(keys.NONCES)}
         self.rule = Rule(at.nonce, at.claim_offset, at.expected_seq, at.chain, set(self.nonces))
         self.trail: deque[tuple[int, bytes, int, int]] = deque()
-        self._value = b""
+        self._value: bytes | None = None
+        """The last record moved over; None while there was none since the store was opened."""
         self._fresh_nonces: list[bytes] = []
 
     @property
@@ -75,7 +76,8 @@ class Progress:
 
     def changes(self) -> list[Change]:
         """The partition's own entries as of the last record."""
-        self.at.record_hash = sha256(self._value).digest()
+        if self._value is not None:
+            self.at.record_hash = sha256(self._value).digest()
         changes: list[Change] = [(keys.PARTITION, write_partition(self.at))]
         for nonce in self._fresh_nonces:
             changes.append((keys.nonce(nonce), keys.number(self.nonces[nonce])))

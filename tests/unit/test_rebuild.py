@@ -38,3 +38,20 @@ def test_a_rebuilt_owner_sends_again_only_what_is_open() -> None:
     world.settle()
     assert world.engine.counters["takeovers"] == PARTITIONS
     assert world.engine.counters["resent"] == 0
+
+
+def test_a_store_that_was_only_looked_at_still_fits_its_journal() -> None:
+    """A take-over that ends before its claim is read has read nothing new, and may have written what it had."""
+    world = World()
+    send_starts(world, *[f"o-{number}" for number in range(20)])
+    world.settle()
+    for number in range(PARTITIONS):
+        stores, records = MemoryStores(), world.log.records(world.topics.journal, number)
+        for _ in range(3):
+            store = stores.open(number)
+            replica = Replica(store)
+            for record in records[replica.first_offset :]:
+                replica.feed(record.offset, record.timestamp_ms, record.value)
+            replica.flush()
+            store.close()
+            assert replica.progress.at.offset == records[-1].offset
