@@ -31,6 +31,8 @@ class Pending:
     chain: bytes
     """Rule R's chain after it."""
     rest: Any
+    timestamp_ms: int = 0
+    """When the broker appended it, once that is known."""
 
 
 class JournalWriter:
@@ -117,4 +119,5 @@ class JournalWriter:
             )
         self._sent.popleft()
         self.pending_bytes -= len(pending.value)
+        pending.timestamp_ms = delivery.timestamp_ms
         return pending

@@ -394,7 +394,7 @@ class Partition:
                 mine.kind, mine.nonce, mine.seq, mine.prev_hash, pending.offset, pending.value, pending.chain
             ):
                 raise EpochLost(f"the decision at {pending.offset} does not count under rule R")
-            self.progress.step(pending.offset, self._clock[0], pending.value, mine, rest.decision)
+            self.progress.step(pending.offset, pending.timestamp_ms, pending.value, mine, rest.decision)
             self._changes.confirmed(pending.offset)
         for pending in settled:
             self._release(pending.offset, pending.rest)

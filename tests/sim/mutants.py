@@ -110,7 +110,7 @@ def _settle_unchecked(self: Any) -> None:
         mine = pending.envelope
         rule = self.progress.rule
         _accept(rule, mine.kind, mine.nonce, rule.expected_seq, rule.chain, pending.offset, pending.value)
-        self.progress.step(pending.offset, self._clock[0], pending.value, mine, pending.rest.decision)
+        self.progress.step(pending.offset, pending.timestamp_ms, pending.value, mine, pending.rest.decision)
         self._changes.confirmed(pending.offset)
     for pending in settled:
         self._release(pending.offset, pending.rest)
