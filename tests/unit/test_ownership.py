@@ -10,6 +10,7 @@ from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.partition import Partition
+from orchestrator.runtime.progress import Progress
 from orchestrator.runtime.tenure import Phase
 from orchestrator.store.base import StoreBroken
 from orchestrator.wire import headers as h
@@ -237,6 +238,26 @@ def test_an_end_answers_a_bounded_number_at_once_and_the_others_when_they_ask_ag
     world.settle()
     told = Counter(dict(record.headers)["correlation-id"] for record in world.records(world.topics.answers))
     assert told[b"c-%d" % (MAX_WAITERS + 1)] == 1
+
+
+def test_a_decision_confirmed_beside_a_later_one_leaves_its_own_time_in_the_store() -> None:
+    world = World()
+    owned, link = owned_by(world), Slow()
+    world.engine._journal._appender = world.log.appender(link=link)
+    link.slow = True
+    world.now_ms += 500  # the store's turn comes with the first decision
+    send_starts(world, IDS[0])
+    steps(world, 1)
+    at = owned._changes._cut_at
+    assert at is not None
+    world.now_ms += 70
+    send_starts(world, IDS[1])
+    steps(world, 1)
+    link.go()
+    steps(world, 2)
+    record = world.log.records(world.topics.journal, 0)[at]
+    stored = Progress(owned.store).at
+    assert (stored.offset, stored.clock_ms) == (at, record.timestamp_ms)
 
 
 def lose_place(world: World) -> None:
