@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator.model import attempts
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.definition import Definition
-from orchestrator.model.events import DO_POLICY, UNDO_POLICY, Cause, Status, UnknownCause
+from orchestrator.model.events import Cause, Status
 from orchestrator.model.ids import run_id
-from orchestrator.model.messages import Outcome, Override
+from orchestrator.model.messages import Override
 from orchestrator.model.state import SagaState, Step, StepStatus
 from orchestrator.model.turn import MAX_BYTES, Execution, Moment, Turn
 
@@ -176,129 +177,19 @@ def _terminate(turn: Turn, input: msg.Terminate) -> None:
     turn.emit(ev.SagaEnded(Status.TERMINATED, undone, b"", "Terminated", input.reason, input.by))
 
 
-def _reply(turn: Turn, input: msg.Reply) -> None:
-    step = turn.state.steps[input.sequence]
-    if input.undo:
-        _undo_reply(turn, step, input)
-    else:
-        _do_reply(turn, step, input)
-    turn.advance()
-
-
-_DO_OPEN = (StepStatus.RUNNING, StepStatus.BACKING_OFF, StepStatus.PARKED)
-
-
-def _do_reply(turn: Turn, step: Step, input: msg.Reply) -> None:
-    if step.status not in _DO_OPEN:
-        turn.absorb(input, f"late: the step is {step.status}", step.sequence, input.attempt)
-    elif input.outcome is Outcome.SUCCESS:
-        _succeed(turn, step, input.attempt, input.payload)
-    elif input.attempt < step.attempt:
-        # A lower attempt says nothing about a higher one that may be running now.
-        turn.absorb(input, "a later attempt was issued", step.sequence, input.attempt)
-    elif input.outcome is Outcome.FAILURE and step.status is not StepStatus.PARKED:
-        if not turn.state.pivot_done:
-            turn.emit(ev.StepRefused(step.sequence, step.attempt, input.error_type, input.error_message))
-        else:
-            turn.emit(ev.StepParked(step.sequence, f"refused after the pivot: {_words(input)}"))
-    elif input.outcome is Outcome.RETRY and step.status is StepStatus.RUNNING:
-        _attempt_failed(turn, step, input.error_type, input.error_message, input.retry_after_ms)
-    else:
-        turn.absorb(input, f"the step is {step.status}", step.sequence, input.attempt)
-
-
-def _succeed(turn: Turn, step: Step, attempt: int, payload: bytes, by: str = "") -> None:
-    if step.undo_command is not None:
-        turn.warm()
-    try:
-        undo_payload = turn.undo_payload(step, payload)
-    except Exception as bug:
-        turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, None, by))
-        turn.park_for_bug(bug, f"the undo of step {step.sequence}")
-        return
-    size = len(undo_payload or b"")
-    turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, undo_payload if size <= MAX_BYTES else None, by))
-    if size > MAX_BYTES:
-        turn.park("an undo's payload is too large", f"step {step.sequence}: {size} bytes, at most {MAX_BYTES}")
-
-
-def _words(input: msg.Reply) -> str:
-    return f"{input.error_type}: {input.error_message}" if input.error_message else input.error_type
-
-
-def _attempt_failed(
-    turn: Turn, step: Step, error_type: str, message: str, retry_after_ms: int | None = None, *, timeout: bool = False
-) -> None:
-    """An attempt ended without an outcome: back off, or end the step unknown, or park it where unknown cannot stand."""
-    now_ms, policy = turn.moment.now_ms, step.retry or DO_POLICY
-    out_of_time = step.deadline_ms is not None and now_ms >= step.deadline_ms
-    if not out_of_time and not policy.exhausted(step.attempt, error_type):
-        due_ms = now_ms + (policy.interval_ms(step.attempt) if retry_after_ms is None else retry_after_ms)
-        turn.emit(ev.StepBackedOff(step.sequence, step.attempt, due_ms, error_type, message))
-    elif policy.park or step.pivot or turn.state.pivot_done:
-        words = "its time is up" if out_of_time else f"attempt {step.attempt} was the last"
-        turn.emit(ev.StepParked(step.sequence, f"{words}: {error_type} {message}".rstrip()))
-    else:
-        cause = UnknownCause.TIMEOUT if timeout or out_of_time else UnknownCause.EXHAUSTED
-        turn.emit(ev.StepEndedUnknown(step.sequence, cause, error_type, message))
-
-
-_UNDO_OPEN = (StepStatus.UNDOING, StepStatus.UNDO_BACKING_OFF, StepStatus.UNDO_PARKED)
-
-
-def _undo_reply(turn: Turn, step: Step, input: msg.Reply) -> None:
-    if step.status not in _UNDO_OPEN:
-        turn.absorb(input, f"late: the step is {step.status}", step.sequence, input.attempt)
-    elif input.outcome is Outcome.SUCCESS:
-        turn.emit(ev.UndoSucceeded(step.sequence, input.attempt))
-    elif input.attempt < step.undo_attempt or step.status is not StepStatus.UNDOING:
-        turn.absorb(input, f"the undo is {step.status}", step.sequence, input.attempt)
-    elif input.outcome is Outcome.FAILURE:
-        turn.emit(ev.UndoParked(step.sequence, f"the undo was refused: {_words(input)}"))
-    else:
-        _undo_attempt_failed(turn, step, input.error_type, input.error_message, input.retry_after_ms)
-
-
-def _undo_attempt_failed(
-    turn: Turn, step: Step, error_type: str, message: str, retry_after_ms: int | None = None
-) -> None:
-    policy = step.undo_retry or UNDO_POLICY
-    if policy.exhausted(step.undo_attempt, error_type):
-        reason = f"undo attempt {step.undo_attempt} was the last: {error_type} {message}".rstrip()
-        turn.emit(ev.UndoParked(step.sequence, reason))
-    else:
-        interval = policy.interval_ms(step.undo_attempt) if retry_after_ms is None else retry_after_ms
-        due_ms = turn.moment.now_ms + interval
-        turn.emit(ev.UndoBackedOff(step.sequence, step.undo_attempt, due_ms, error_type, message))
-
-
 def _timer(turn: Turn, input: msg.TimerDue) -> None:
     """A timer that was moved or cleared since says nothing."""
-    state, now_ms = turn.state, turn.moment.now_ms
-    if state.due_of(input.sequence) != input.due_ms or now_ms < input.due_ms:
+    state = turn.state
+    if state.due_of(input.sequence) != input.due_ms or turn.moment.now_ms < input.due_ms:
         return
-    if input.sequence == 0:
-        if state.continue_due:
-            _go_on(turn)
-        else:
-            turn.emit(ev.CancelRequested(Cause.TIMED_OUT, "the saga's time is up", ""))
-            _stop(turn, Cause.TIMED_OUT, "the saga's time is up")
-        return
-    step = state.steps[input.sequence]
-    if step.status is StepStatus.SLEEPING:
-        turn.emit(ev.SleepEnded(step.sequence))
-    elif step.status is StepStatus.RUNNING:
-        _attempt_failed(turn, step, "Timeout", f"no reply to attempt {step.attempt}", timeout=True)
-    elif step.status is StepStatus.BACKING_OFF:
-        if step.deadline_ms is not None and now_ms >= step.deadline_ms:
-            _attempt_failed(turn, step, step.error_type, step.error_message)
-        else:
-            turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1))
-    elif step.status is StepStatus.UNDOING:
-        _undo_attempt_failed(turn, step, "Timeout", f"no reply to undo attempt {step.undo_attempt}")
+    if input.sequence:
+        attempts.time_is_up(turn, state.steps[input.sequence])
+        turn.advance()
+    elif state.continue_due:
+        _go_on(turn)
     else:
-        turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1))
-    turn.advance()
+        turn.emit(ev.CancelRequested(Cause.TIMED_OUT, "the saga's time is up", ""))
+        _stop(turn, Cause.TIMED_OUT, "the saga's time is up")
 
 
 def _continue(turn: Turn, input: msg.Continue) -> None:
@@ -336,15 +227,6 @@ def _take_held(turn: Turn) -> None:
         _DECIDE[type(held)](turn, held)
 
 
-def _send_failed(turn: Turn, input: msg.SendFailed) -> None:
-    step = turn.state.steps[input.sequence]
-    if input.undo and step.status is StepStatus.UNDOING and input.attempt == step.undo_attempt:
-        _undo_attempt_failed(turn, step, "SendFailed", input.error_message)
-    elif not input.undo and step.status is StepStatus.RUNNING and input.attempt == step.attempt:
-        _attempt_failed(turn, step, "SendFailed", input.error_message)
-    turn.advance()
-
-
 def _unpark(turn: Turn, input: msg.Unpark) -> None:
     state = turn.state
     chosen = [input.sequence] if input.sequence else sorted(state.parked)
@@ -369,7 +251,7 @@ def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
         turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1, input.by))
     else:
         payload = input.payload if input.action is Override.SET_RESULT and input.payload is not None else b"null"
-        _succeed(turn, step, step.attempt, payload, input.by)
+        attempts.succeed(turn, step, step.attempt, payload, input.by)
 
 
 def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:
@@ -385,11 +267,11 @@ _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
     msg.Start: _start,
     msg.Attach: _attach,
     msg.Cancel: _cancel,
-    msg.Reply: _reply,
+    msg.Reply: attempts.reply,
     msg.TimerDue: _timer,
     msg.Continue: _continue,
     msg.CodeArrived: _code_arrived,
-    msg.SendFailed: _send_failed,
+    msg.SendFailed: attempts.send_failed,
     msg.Terminate: _terminate,
     msg.Unpark: _unpark,
 }

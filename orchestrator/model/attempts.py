@@ -1,0 +1,133 @@
+"""The attempts of a step's `do` and `undo`: what a reply, a time that is up or a command that cannot be sent means."""
+
+from __future__ import annotations
+
+from orchestrator.model import events as ev
+from orchestrator.model import messages as msg
+from orchestrator.model.events import DO_POLICY, UNDO_POLICY, UnknownCause
+from orchestrator.model.messages import Outcome
+from orchestrator.model.state import Step, StepStatus
+from orchestrator.model.turn import MAX_BYTES, Turn
+
+
+def reply(turn: Turn, input: msg.Reply) -> None:
+    step = turn.state.steps[input.sequence]
+    if input.undo:
+        _undo_reply(turn, step, input)
+    else:
+        _do_reply(turn, step, input)
+    turn.advance()
+
+
+_DO_OPEN = (StepStatus.RUNNING, StepStatus.BACKING_OFF, StepStatus.PARKED)
+
+
+def _do_reply(turn: Turn, step: Step, input: msg.Reply) -> None:
+    if step.status not in _DO_OPEN:
+        turn.absorb(input, f"late: the step is {step.status}", step.sequence, input.attempt)
+    elif input.outcome is Outcome.SUCCESS:
+        succeed(turn, step, input.attempt, input.payload)
+    elif input.attempt < step.attempt:
+        # A lower attempt says nothing about a higher one that may be running now.
+        turn.absorb(input, "a later attempt was issued", step.sequence, input.attempt)
+    elif input.outcome is Outcome.FAILURE and step.status is not StepStatus.PARKED:
+        if not turn.state.pivot_done:
+            turn.emit(ev.StepRefused(step.sequence, step.attempt, input.error_type, input.error_message))
+        else:
+            turn.emit(ev.StepParked(step.sequence, f"refused after the pivot: {_words(input)}"))
+    elif input.outcome is Outcome.RETRY and step.status is StepStatus.RUNNING:
+        _attempt_failed(turn, step, input.error_type, input.error_message, input.retry_after_ms)
+    else:
+        turn.absorb(input, f"the step is {step.status}", step.sequence, input.attempt)
+
+
+def succeed(turn: Turn, step: Step, attempt: int, payload: bytes, by: str = "") -> None:
+    if step.undo_command is not None:
+        turn.warm()
+    try:
+        undo_payload = turn.undo_payload(step, payload)
+    except Exception as bug:
+        turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, None, by))
+        turn.park_for_bug(bug, f"the undo of step {step.sequence}")
+        return
+    size = len(undo_payload or b"")
+    turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, undo_payload if size <= MAX_BYTES else None, by))
+    if size > MAX_BYTES:
+        turn.park("an undo's payload is too large", f"step {step.sequence}: {size} bytes, at most {MAX_BYTES}")
+
+
+def _words(input: msg.Reply) -> str:
+    return f"{input.error_type}: {input.error_message}" if input.error_message else input.error_type
+
+
+def _attempt_failed(
+    turn: Turn, step: Step, error_type: str, message: str, retry_after_ms: int | None = None, *, timeout: bool = False
+) -> None:
+    """An attempt ended without an outcome: back off, or end the step unknown, or park it where unknown cannot stand."""
+    now_ms, policy = turn.moment.now_ms, step.retry or DO_POLICY
+    out_of_time = step.deadline_ms is not None and now_ms >= step.deadline_ms
+    if not out_of_time and not policy.exhausted(step.attempt, error_type):
+        due_ms = now_ms + (policy.interval_ms(step.attempt) if retry_after_ms is None else retry_after_ms)
+        turn.emit(ev.StepBackedOff(step.sequence, step.attempt, due_ms, error_type, message))
+    elif policy.park or step.pivot or turn.state.pivot_done:
+        words = "its time is up" if out_of_time else f"attempt {step.attempt} was the last"
+        turn.emit(ev.StepParked(step.sequence, f"{words}: {error_type} {message}".rstrip()))
+    else:
+        cause = UnknownCause.TIMEOUT if timeout or out_of_time else UnknownCause.EXHAUSTED
+        turn.emit(ev.StepEndedUnknown(step.sequence, cause, error_type, message))
+
+
+_UNDO_OPEN = (StepStatus.UNDOING, StepStatus.UNDO_BACKING_OFF, StepStatus.UNDO_PARKED)
+
+
+def _undo_reply(turn: Turn, step: Step, input: msg.Reply) -> None:
+    if step.status not in _UNDO_OPEN:
+        turn.absorb(input, f"late: the step is {step.status}", step.sequence, input.attempt)
+    elif input.outcome is Outcome.SUCCESS:
+        turn.emit(ev.UndoSucceeded(step.sequence, input.attempt))
+    elif input.attempt < step.undo_attempt or step.status is not StepStatus.UNDOING:
+        turn.absorb(input, f"the undo is {step.status}", step.sequence, input.attempt)
+    elif input.outcome is Outcome.FAILURE:
+        turn.emit(ev.UndoParked(step.sequence, f"the undo was refused: {_words(input)}"))
+    else:
+        _undo_attempt_failed(turn, step, input.error_type, input.error_message, input.retry_after_ms)
+
+
+def _undo_attempt_failed(
+    turn: Turn, step: Step, error_type: str, message: str, retry_after_ms: int | None = None
+) -> None:
+    policy = step.undo_retry or UNDO_POLICY
+    if policy.exhausted(step.undo_attempt, error_type):
+        reason = f"undo attempt {step.undo_attempt} was the last: {error_type} {message}".rstrip()
+        turn.emit(ev.UndoParked(step.sequence, reason))
+    else:
+        interval = policy.interval_ms(step.undo_attempt) if retry_after_ms is None else retry_after_ms
+        due_ms = turn.moment.now_ms + interval
+        turn.emit(ev.UndoBackedOff(step.sequence, step.undo_attempt, due_ms, error_type, message))
+
+
+def time_is_up(turn: Turn, step: Step) -> None:
+    """The step's timer is due: an attempt, a pause between two, or a sleep is over."""
+    now_ms = turn.moment.now_ms
+    if step.status is StepStatus.SLEEPING:
+        turn.emit(ev.SleepEnded(step.sequence))
+    elif step.status is StepStatus.RUNNING:
+        _attempt_failed(turn, step, "Timeout", f"no reply to attempt {step.attempt}", timeout=True)
+    elif step.status is StepStatus.BACKING_OFF:
+        if step.deadline_ms is not None and now_ms >= step.deadline_ms:
+            _attempt_failed(turn, step, step.error_type, step.error_message)
+        else:
+            turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1))
+    elif step.status is StepStatus.UNDOING:
+        _undo_attempt_failed(turn, step, "Timeout", f"no reply to undo attempt {step.undo_attempt}")
+    else:
+        turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1))
+
+
+def send_failed(turn: Turn, input: msg.SendFailed) -> None:
+    step = turn.state.steps[input.sequence]
+    if input.undo and step.status is StepStatus.UNDOING and input.attempt == step.undo_attempt:
+        _undo_attempt_failed(turn, step, "SendFailed", input.error_message)
+    elif not input.undo and step.status is StepStatus.RUNNING and input.attempt == step.attempt:
+        _attempt_failed(turn, step, "SendFailed", input.error_message)
+    turn.advance()
