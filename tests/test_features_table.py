@@ -1,0 +1,68 @@
+"""`docs/features.md` against the code: an id for each feature of the programming model, and tests that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+NUMBERS = (*range(1, 15), 16, *range(18, 29), 30, 31, 32, 34, 35, 48, 49, 51, 53, 61, 62, 63)
+"""Of the features that are the programming model's; the others belong to operation, services and trust."""
+
+
+@dataclass(frozen=True)
+class Row:
+    id: str
+    api: str
+    tests: list[str]
+    state: str
+    page: str
+
+
+@cache
+def rows() -> list[Row]:
+    found = []
+    for line in (DOCS / "features.md").read_text().splitlines():
+        if re.match(r"\| F\d", line):
+            cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            assert len(cells) == 6, line
+            found.append(Row(cells[0], cells[2], re.findall(r"`([^`]+)`", cells[3]), cells[4], cells[5]))
+    return found
+
+
+def is_test(place: str) -> bool:
+    """Whether `path::test_name` is a test function at the top of that file."""
+    path, _, name = place.partition("::")
+    if not name.startswith("test_") or not (ROOT / path).is_file():
+        return False
+    tops = ast.parse((ROOT / path).read_text()).body
+    return any(isinstance(top, ast.FunctionDef | ast.AsyncFunctionDef) and top.name == name for top in tops)
+
+
+def test_every_id_of_the_programming_model_has_its_row() -> None:
+    assert [row.id for row in rows()].count("F1") == 1
+    assert sorted(row.id for row in rows()) == sorted(f"F{number}" for number in NUMBERS)
+
+
+def test_every_named_test_exists() -> None:
+    assert [f"{row.id}: {place}" for row in rows() for place in row.tests if not is_test(place)] == []
+    assert not is_test("tests/test_features_table.py::test_that_nobody_wrote")
+
+
+def test_what_is_there_names_a_test_and_what_is_not_names_none() -> None:
+    for row in rows():
+        state = re.match(r"there$|partly: .|not yet(: .|$)", row.state)
+        assert state, f"{row.id}: a state is `there`, `partly: what is missing` or `not yet`, not {row.state!r}"
+        assert bool(row.tests) == (not row.state.startswith("not yet")), f"{row.id} is {row.state!r}: {row.tests}"
+        assert row.api or row.state == "not yet", f"{row.id} is {row.state!r} and says nothing of how it is written"
+
+
+def test_every_page_exists() -> None:
+    for row in rows():
+        for target in re.findall(r"\]\(([^)#]+)", row.page):
+            assert (DOCS / target).is_file(), f"{row.id}: {target}"

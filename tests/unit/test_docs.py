@@ -1,0 +1,70 @@
+"""The examples of every page in `docs/` run: its ```python blocks one after the other, in one namespace a page.
+
+Functions called `test_...` are called as well, right after the block that defines them. What is only a piece of
+something is fenced as ```python fragment: it is compiled, no more.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+_BLOCK = re.compile(r"^```python( fragment)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str) -> list[tuple[int, bool, str]]:
+    """The line before each block's first, whether it is a fragment, and its code."""
+    return [(text[: found.start(2)].count("\n"), bool(found[1]), found[2]) for found in _BLOCK.finditer(text)]
+
+
+def run_page(text: str, module: ModuleType, path: str) -> int:
+    """Runs a page's examples in the module. Returns how many tests of its own it had."""
+    tests = 0
+    for line, fragment, code in blocks(text):
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if fragment else 0
+        # Lines before it, so that a traceback names the line of the page.
+        compiled = compile("\n" * line + code, path, "exec", flags=flags, dont_inherit=True)
+        if fragment:
+            continue
+        known = set(vars(module))
+        exec(compiled, vars(module))
+        for name in [name for name in vars(module) if name.startswith("test_") and name not in known]:
+            result = getattr(module, name)()
+            tests += 1
+            if inspect.iscoroutine(result):
+                asyncio.run(result)
+    return tests
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_the_examples_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType(f"page_{page.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses and pydantic look for names there
+    run_page(page.read_text(), module, str(page))
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in (*PAGES, DOCS.parent / "README.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_a_page_that_is_wrong_is_found_with_its_line() -> None:
+    page = "# A page\n\n```python\nx = 1\n```\n\n```python\ndef test_it() -> None:\n    assert x == 2\n```\n"
+    with pytest.raises(AssertionError) as caught:
+        run_page(page, ModuleType("page"), "page.md")
+    last = caught.traceback[-1]
+    assert (last.path.name if isinstance(last.path, Path) else last.path, last.lineno + 1) == ("page.md", 9)
+    assert run_page(page.replace("== 2", "== 1"), ModuleType("page"), "page.md") == 1
+    assert run_page("```python fragment\nawait nobody\n```\n", ModuleType("page"), "page.md") == 0
+    with pytest.raises(SyntaxError):
+        run_page("```python fragment\nawait nobody(\n```\n", ModuleType("page"), "page.md")
