@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.plan import outcome, step, takes
     from orchestrator.saga import Retry, Saga
     from orchestrator.service import Service, command
+    from orchestrator.signals import Signal, signal
 
 __all__ = [
     "Abort",
@@ -46,11 +47,13 @@ __all__ = [
     "SagaFailed",
     "SagaNotFound",
     "Service",
+    "Signal",
     "Status",
     "StepFailed",
     "Undone",
     "command",
     "outcome",
+    "signal",
     "step",
     "takes",
 ]
@@ -74,6 +77,7 @@ _HOMES = {
     "plan": ("outcome", "step", "takes"),
     "saga": ("Retry", "Saga"),
     "service": ("Service", "command"),
+    "signals": ("Signal", "signal"),
 }
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

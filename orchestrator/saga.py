@@ -17,10 +17,12 @@ from uuid import UUID
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from orchestrator.errors import DefinitionError
-from orchestrator.model.definition import Context, Definition, SleepRequest, StepRequest, UndoPayload
+from orchestrator.model.definition import Context, Definition, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked, Together
 from orchestrator.model.events import RetryPolicy
 from orchestrator.service import Call, Command, Named
+from orchestrator.signals import Signal, first_problem, signals_of
+from orchestrator.waits import Receive, Sleep, WaitUntil
 
 I = TypeVar("I")  # noqa: E741 - input, beside O for output
 O = TypeVar("O")  # noqa: E741
@@ -31,6 +33,7 @@ B = TypeVar("B")
 C = TypeVar("C")
 D = TypeVar("D")
 E = TypeVar("E")
+S = TypeVar("S")
 
 Duration = float | timedelta
 """Seconds, or a timedelta."""
@@ -94,19 +97,7 @@ class StepAwaitable(Generic[R]):
 
     def __await__(self) -> Generator[Any, Any, R]:
         payload = yield from Asked(self._request).__await__()
-        return self._command.decode(payload)
-
-
-class Sleep:
-    """A durable pause."""
-
-    __slots__ = ("_request",)
-
-    def __init__(self, duration: Duration) -> None:
-        self._request = SleepRequest(milliseconds(duration))
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield from Asked(self._request).__await__()
+        return self._command.decode(payload or b"")
 
 
 class Saga(Generic[I, O]):
@@ -122,10 +113,12 @@ class Saga(Generic[I, O]):
     _context: Context
     _input: ClassVar[TypeAdapter[Any]]
     _output: ClassVar[TypeAdapter[Any]]
+    _signals: ClassVar[dict[str, Signal[Any]]]
 
     def __init_subclass__(cls, name: str | None = None, execution_timeout: Duration | None = None) -> None:
         takes, gives = _types_of(cls)
         cls._input, cls._output = TypeAdapter(takes), TypeAdapter(gives)
+        cls._signals = signals_of(cls)
         from orchestrator.plan import compile_plan  # declarative style builds on this module
 
         plan = compile_plan(cls)
@@ -135,6 +128,7 @@ class Saga(Generic[I, O]):
             name or cls.__name__,
             cls._body,
             cls._check_input,
+            cls._check_signal,
             None if execution_timeout is None else milliseconds(execution_timeout),
             plan.commands if plan is not None else (),
         )
@@ -227,7 +221,24 @@ class Saga(Generic[I, O]):
 
     def sleep(self, duration: Duration) -> Sleep:
         """A durable pause: it outlives crashes and redeployments. Seconds or timedelta."""
-        return Sleep(duration)
+        return Sleep(milliseconds(duration))
+
+    @overload
+    def receive(self, signal: Signal[S]) -> Receive[S]: ...
+    @overload
+    def receive(self, signal: Signal[S], timeout: Duration) -> Receive[S | None]: ...
+    def receive(self, signal: Signal[Any], timeout: Duration | None = None) -> Receive[Any]:
+        """The next signal of this kind, the oldest first; what came before is kept. None if `timeout` is over first."""
+        if self._signals.get(signal.name) is not signal:
+            raise DefinitionError(f"{signal!r} is no signal of {type(self).__name__}: declare it in the class")
+        return Receive(signal, None if timeout is None else milliseconds(timeout))
+
+    def wait_until(self, condition: Callable[[], bool], timeout: Duration | None = None) -> WaitUntil:
+        """Waits until a condition on the saga's own data holds; False if `timeout` is over first.
+
+        `condition` is asked after everything that happens to the saga. It only looks: it changes nothing.
+        """
+        return WaitUntil(condition, None if timeout is None else milliseconds(timeout))
 
     @overload
     async def gather(self, a: Awaitable[A], /) -> tuple[A]: ...
@@ -285,10 +296,17 @@ class Saga(Generic[I, O]):
         try:
             cls._input.validate_json(payload)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            return f"{where}: {first['msg']}" if where else first["msg"]
+            return first_problem(error)
         return None
+
+    @classmethod
+    def _check_signal(cls, name: str, payload: bytes) -> str | None:
+        declared = cls._signals.get(name)
+        if declared is None:
+            known = ", ".join(cls._signals) or "none"
+            return f"{cls.definition.name} has no signal {name[:40]!r}; its signals: {known}"
+        problem = declared.problem(payload)
+        return None if problem is None else f"the signal {name} does not fit: {problem}"
 
     @classmethod
     def encode_input(cls, value: I) -> bytes:

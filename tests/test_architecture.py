@@ -21,7 +21,7 @@ FOLDERS = {"orchestrator": "orchestrator", "orchestrator.sagas": "sagas", "orche
 LAYERS: list[tuple[str, set[str]]] = [
     ("leaves", {"errors", "topics", "schemas"}),
     ("the pure core", {"model"}),
-    ("authoring and wire", {"service", "saga", "plan", "config", "wire"}),
+    ("authoring and wire", {"service", "signals", "waits", "saga", "plan", "config", "wire"}),
     ("edges", {"log", "store"}),
     ("runtime", {"runtime", "provisioning", "acls"}),
     ("surfaces", {"client", "participant", "visibility", "http", "testing", "broker", "checker"}),
@@ -31,7 +31,8 @@ LAYERS: list[tuple[str, set[str]]] = [
 """Imports go down only: to a lower layer, or inside a package."""
 
 BESIDE = {
-    "saga": {"service", "plan"},
+    "waits": {"signals"},
+    "saga": {"service", "signals", "waits", "plan"},
     "plan": {"service", "saga"},
     "config": {"wire"},
     "sagas": {"connectors"},
@@ -51,7 +52,19 @@ NEVER = {
 }
 """What a package could import by its layer, and must not: the edges know nothing of sagas."""
 
-RIM = {"service", "saga", "plan", "config", "participant", "client", "testing", "http", "connectors", "sagas"}
+RIM = {
+    "service",
+    "signals",
+    "saga",
+    "plan",
+    "config",
+    "participant",
+    "client",
+    "testing",
+    "http",
+    "connectors",
+    "sagas",
+}
 """Where users' own models are known. Further inside a payload is bytes."""
 
 THIRD_PARTY = {

@@ -11,7 +11,7 @@ from orchestrator.checker.evidence import Evidence, Verdict
 from orchestrator.model import events as ev
 from orchestrator.model.evolve import BrokenHistory, evolve, transition_of
 from orchestrator.model.rule import JournalHalted, Kind, Rule
-from orchestrator.model.state import FINAL, SagaState, StepStatus
+from orchestrator.model.state import FINAL, WAITS, SagaState, StepStatus
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.journal import Envelope, read_decision, read_envelope
 
@@ -97,8 +97,10 @@ def _check_positions(
 _ABOUT_STEPS = {kind for kind in get_args(ev.Event) if any(field.name == "sequence" for field in fields(kind))} - {
     ev.InputAbsorbed
 }
-_TIMED = {ev.SleepEnded, ev.StepAttempted, ev.UndoAttempted}
+_TIMED = {ev.WaitExpired, ev.StepAttempted, ev.UndoAttempted}
 """What waits for a time."""
+_WAITS_OVER = (ev.WaitEnded, ev.WaitExpired, ev.WaitFailed, ev.SignalTaken, ev.CancelRaised)
+"""Outcomes that are no step's."""
 
 
 def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepted, verdict: Verdict) -> None:
@@ -168,7 +170,7 @@ def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
             _check_undone(history, verdict)
 
 
-_NOT_TO_UNDO = {StepStatus.REFUSED, StepStatus.SLEPT, StepStatus.SLEEP_CANCELED}
+_NOT_TO_UNDO = {StepStatus.REFUSED, StepStatus.RECORDED, *WAITS}
 
 
 def _check_undone(history: History, verdict: Verdict) -> None:
@@ -191,7 +193,7 @@ def _check_undone(history: History, verdict: Verdict) -> None:
                 undoable.add(event.sequence)
             if event.pivot:
                 pivot.add(event.sequence)
-        elif isinstance(event, ev.SleepEnded | ev.CancelRaised):
+        elif isinstance(event, _WAITS_OVER):
             outcomes += 1
         elif isinstance(event, ev.StepSucceeded | ev.StepRefused | ev.StepEndedUnknown):
             by_code = isinstance(event, ev.StepEndedUnknown) and event.cause is ev.UnknownCause.CANCELED

@@ -22,6 +22,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "park": ("operate", "Decide about a parked saga: retry, skip, set-result"),
     "participant": ("participant", "Run a service's handlers"),
     "show": ("look", "Show a saga with its steps and history"),
+    "signal": ("operate", "Tell a running saga something"),
     "simulate": ("simulate", "Run the whole system under faults from seeds"),
     "start": ("start", "Start a saga, and wait for its result if asked"),
     "terminate": ("operate", "End a saga at once, without undo"),

@@ -1,4 +1,4 @@
-"""`saga cancel`, `saga terminate`, `saga park`: what a person says to a saga."""
+"""`saga cancel`, `saga signal`, `saga terminate`, `saga park`: what a person says to a saga."""
 
 from __future__ import annotations
 
@@ -40,6 +40,18 @@ def cancel_command(saga_id: str, reason: str, as_json: bool, **options: Any) -> 
     """Stops a saga: its code may clean up, then what it did is undone."""
     _send(options, lambda client: client.cancel(saga_id, reason=reason, by=getpass.getuser()))
     _done(as_json, saga_id, "cancel")
+
+
+@click.command("signal")
+@click.argument("saga_id")
+@click.argument("name")
+@click.argument("value", default="null")
+@connection_options
+@json_option
+def signal_command(saga_id: str, name: str, value: str, as_json: bool, **options: Any) -> None:
+    """Tells a saga something: the signal's NAME, and its VALUE as JSON."""
+    _send(options, lambda client: client.signal_raw(saga_id, name, value.encode()))
+    _done(as_json, saga_id, f"signal {name}")
 
 
 @click.command("terminate")

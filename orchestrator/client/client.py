@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from pydantic import TypeAdapter
 
@@ -20,12 +20,14 @@ from orchestrator.log.base import AdminFailed, Failure, Log
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Outcome, Override, ReplyAddress
 from orchestrator.saga import Saga
+from orchestrator.signals import Signal
 from orchestrator.topics import TopicNames
 
 _RESULT: TypeAdapter[Any] = TypeAdapter(Any)
 
 I = TypeVar("I")  # noqa: E741 - input, as in `Saga`
 O = TypeVar("O")  # noqa: E741
+S = TypeVar("S")
 
 Action = Override | Literal["retry", "skip", "set-result"]
 
@@ -166,6 +168,40 @@ class Client:
         `NotAcknowledged`, `Disconnected`.
         """
         await self._send(self._requests.cancel(id, self._message_id(), run, reason, by or self.client_id), id)
+
+    @overload
+    async def signal(
+        self, id: str, signal: Signal[None], /, *, message_id: str | None = None, run: str | None = None
+    ) -> None: ...
+    @overload
+    async def signal(
+        self, id: str, signal: Signal[S], value: S, /, *, message_id: str | None = None, run: str | None = None
+    ) -> None: ...
+    async def signal(
+        self,
+        id: str,
+        signal: Signal[Any],
+        value: Any = None,
+        /,
+        *,
+        message_id: str | None = None,
+        run: str | None = None,
+    ) -> None:
+        """Tells a saga something; it is kept until the saga asks for it. Returns when Kafka has it.
+
+        Sent again with the same `message_id` it is the same signal. What the saga cannot take (it has ended, the value
+        does not fit) is in its history or among the dead letters. Raises `InvalidRequest`, `NotAcknowledged`,
+        `Disconnected`, `pydantic.ValidationError`.
+        """
+        payload = signal.encode(value)
+        await self.signal_raw(id, signal.name, payload, message_id=message_id, run=run)
+
+    async def signal_raw(
+        self, id: str, name: str, payload: bytes = b"", *, message_id: str | None = None, run: str | None = None
+    ) -> None:
+        """The same by the signal's name, with its value as JSON."""
+        request = self._requests.signal(id, message_id or self._message_id(), name, payload, run, self.client_id)
+        await self._send(request, id)
 
     async def terminate(self, id: str, *, reason: str = "", by: str = "", run: str | None = None) -> None:
         """Ends a saga at once; nothing is undone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from orchestrator.errors import OtherSagaType, SagaFailed, SagaNotFound, StartRejected
 from orchestrator.model.events import Refusal, Status
@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from orchestrator.client.client import Client
     from orchestrator.client.connection import Answer, Expected
     from orchestrator.saga import Saga
+    from orchestrator.signals import Signal
 
 O = TypeVar("O")  # noqa: E741 - output, as in `Saga`
+S = TypeVar("S")
 
 REFUSED = "REFUSED"
 _REFUSALS: dict[str, type[SagaNotFound]] = {Refusal.OTHER_TYPE: OtherSagaType, Refusal.REJECTED: StartRejected}
@@ -53,6 +55,14 @@ class Handle(Generic[O]):
     async def cancel(self, *, reason: str = "") -> None:
         """Asks the saga to stop and undo what it did. Returns when Kafka has the request."""
         await self._client.cancel(self.id, reason=reason)
+
+    @overload
+    async def signal(self, signal: Signal[None], /) -> None: ...
+    @overload
+    async def signal(self, signal: Signal[S], value: S, /) -> None: ...
+    async def signal(self, signal: Signal[Any], value: Any = None, /) -> None:
+        """Tells the saga something, see `Client.signal`."""
+        await self._client.signal(self.id, signal, value)
 
     def _open(self, answer: Answer) -> O:
         if answer.status == Status.COMPLETED:

@@ -81,6 +81,12 @@ class Requests:
     def cancel(self, saga_id: str, message_id: str, run: str | None, reason: str, by: str) -> Request:
         return self._request(self._inbox, saga_id, _act("cancel", message_id, run, reason, by))
 
+    def signal(self, saga_id: str, message_id: str, name: str, payload: bytes, run: str | None, by: str) -> Request:
+        """`payload` is what comes along as JSON, at most 256 KiB."""
+        _check_size(payload, f"the signal for saga {saga_id!r}")
+        headers = _act("signal", message_id, run, "", by) | {h.SIGNAL: name, h.CONTENT_TYPE: _JSON}
+        return self._request(self._inbox, saga_id, headers, payload)
+
     def terminate(self, saga_id: str, message_id: str, run: str | None, reason: str, by: str) -> Request:
         return self._request(self._operations, saga_id, _act("terminate", message_id, run, reason, by))
 

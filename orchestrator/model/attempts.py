@@ -107,10 +107,10 @@ def _undo_attempt_failed(
 
 
 def time_is_up(turn: Turn, step: Step) -> None:
-    """The step's timer is due: an attempt, a pause between two, or a sleep is over."""
+    """The step's timer is due: an attempt, a pause between two, or a wait is over."""
     now_ms = turn.moment.now_ms
-    if step.status is StepStatus.SLEEPING:
-        turn.emit(ev.SleepEnded(step.sequence))
+    if step.status is StepStatus.WAITING:
+        turn.emit(ev.WaitExpired(step.sequence))
     elif step.status is StepStatus.RUNNING:
         _attempt_failed(turn, step, "Timeout", f"no reply to attempt {step.attempt}", timeout=True)
     elif step.status is StepStatus.BACKING_OFF:

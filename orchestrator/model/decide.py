@@ -19,6 +19,10 @@ MAX_WAITERS = 100
 """Addresses that one run answers when it ends: all in one decision, whose effects are bounded."""
 
 
+MAX_SIGNALS = 1_000
+"""Signals kept for one run until its code asks for them; of `MAX_BYTES` together."""
+
+
 class InputRejected(Exception):
     """An input that no honest sender sends: it belongs among the dead letters. The message is the reason.
 
@@ -50,6 +54,8 @@ def decide(
         return execution, tuple(turn.events), state.run
     if isinstance(input, _CHECKED):
         _check(input, state)
+    elif isinstance(input, msg.Signal):
+        _check_signal(input, state, definition)
     if definition is None and state.phase in _NEEDING_CODE and _needs_code(input, state):
         if state.phase is Status.RUNNING:
             execution.detach()
@@ -93,7 +99,7 @@ _NEEDING_CODE = (Status.RUNNING, Status.WAITING_FOR_CODE)
 def _needs_code(input: msg.Input, state: SagaState) -> bool:
     if isinstance(input, msg.Cancel):
         return state.sequence > 0
-    return isinstance(input, msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark)
+    return isinstance(input, msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark | msg.Signal)
 
 
 _JOINING = (msg.Start, msg.Attach)
@@ -104,12 +110,26 @@ def _check(input: msg.Reply | msg.SendFailed | msg.Unpark, state: SagaState) -> 
     """Raises `InputRejected` for what no honest sender sends, before anything is held, absorbed or decided."""
     if not isinstance(input, msg.Unpark):
         step = state.steps.get(input.sequence)
-        if step is None or step.is_sleep:
+        if step is None or not step.is_command:
             raise InputRejected(f"the saga has no step {input.sequence}")
         if not 0 < input.attempt <= (step.undo_attempt if input.undo else step.attempt):
             raise InputRejected(f"attempt {input.attempt} of step {input.sequence} was never issued")
     if not isinstance(input, msg.SendFailed) and len(input.payload or b"") > MAX_BYTES:
         raise InputRejected(f"it carries {len(input.payload or b'')} bytes, at most {MAX_BYTES}; pass a reference")
+
+
+def _check_signal(input: msg.Signal, state: SagaState, definition: Definition | None) -> None:
+    """Raises `InputRejected` for a signal that the saga's code could never take."""
+    if definition is not None and (problem := definition.check_signal(input.name, input.payload)) is not None:
+        raise InputRejected(problem)
+    size = len(input.payload)
+    if size > MAX_BYTES:
+        raise InputRejected(f"the signal has {size} bytes, at most {MAX_BYTES}; pass a reference")
+    if len(state.signals) >= MAX_SIGNALS or sum(len(kept) for _, kept in state.signals) + size > MAX_BYTES:
+        raise InputRejected(
+            f"{len(state.signals)} signals are kept for the saga already, and its code asks for none of them; "
+            f"at most {MAX_SIGNALS} and {MAX_BYTES} bytes are"
+        )
 
 
 def _after_end(turn: Turn, input: msg.Input) -> None:
@@ -167,6 +187,14 @@ def _stop(turn: Turn, cause: Cause, reason: str) -> None:
     state = turn.state
     if state.phase is Status.WAITING_FOR_CODE or (0 in state.parked and cause is Cause.CANCELED):
         turn.stop_without_code(cause, reason)
+    turn.advance()
+
+
+def _signal(turn: Turn, input: msg.Signal) -> None:
+    if turn.state.phase is Status.COMPENSATING:
+        turn.absorb(input, "the saga is stopping already")
+        return
+    turn.emit(ev.SignalReceived(input.name, input.payload, input.by))
     turn.advance()
 
 
@@ -274,4 +302,5 @@ _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
     msg.SendFailed: attempts.send_failed,
     msg.Terminate: _terminate,
     msg.Unpark: _unpark,
+    msg.Signal: _signal,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from orchestrator.model.events import RetryPolicy
+from orchestrator.model.events import RetryPolicy, StepKind
 from orchestrator.model.frozen import frozen
 
 
@@ -25,6 +25,9 @@ class Context(Protocol):
     @property
     def replaying(self) -> bool:
         """Whether the code is being brought to where it was: for logs that should be written once."""
+
+    def record(self, kind: StepKind, name: str, make: Callable[[], bytes]) -> bytes:
+        """What `make` gives now, or gave when the history was made; no pause. Only for the saga's own code."""
 
 
 UndoPayload = Callable[[bytes | None], bytes]
@@ -49,13 +52,24 @@ class StepRequest:
 
 
 @frozen
-class SleepRequest:
-    """A durable pause of the code."""
+class WaitRequest:
+    """A pause of the code until something named comes from outside, or until the time is up."""
 
-    duration_ms: int
+    kind: StepKind
+    name: str = ""
+    timeout_ms: int | None = None
 
 
-Request = StepRequest | SleepRequest
+@frozen
+class RecordRequest:
+    """A value that is kept in the history; the code goes on at once."""
+
+    kind: StepKind
+    name: str
+    payload: bytes
+
+
+Request = StepRequest | WaitRequest | RecordRequest
 
 Body = Callable[[Context, bytes], Coroutine[Any, Any, bytes]]
 
@@ -66,11 +80,14 @@ class Definition:
 
     `check_input` says what is wrong with a start's payload, None if nothing is; it is asked once, before the start.
 
+    `check_signal` says the same of a signal's name and payload when it comes in.
+
     `commands` names every (service, command) of the static graph where there is one: for pictures, not for running.
     """
 
     name: str
     body: Body
     check_input: Callable[[bytes], str | None] = lambda payload: None
+    check_signal: Callable[[str, bytes], str | None] = lambda name, payload: None
     execution_timeout_ms: int | None = None
     commands: tuple[tuple[str, str], ...] = ()

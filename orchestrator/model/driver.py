@@ -1,19 +1,20 @@
 """A saga's code as a live coroutine, driven by `send()` without an event loop.
 
-The code only ever waits for requests (steps, sleeps) and for groups of branches. Each request gets the next sequence
-number in the order of asking. The outcomes recorded in the state are delivered one by one in their recorded order;
-after each, every branch runs until it waits again. So the same outcomes in the same order always ask the same requests,
-and a replay is nothing but a delivery from the first outcome on.
+The code only ever waits for requests (steps, signals, time), for conditions, and for groups of branches. Each request
+gets the next sequence number in the order of asking. The outcomes recorded in the state are delivered one by one in
+their recorded order; after each, every branch runs until it waits again. So the same outcomes in the same order always
+ask the same requests, and a replay is nothing but a delivery from the first outcome on.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from typing import Any
 
 from orchestrator.errors import Abort, Canceled, StepFailed
-from orchestrator.model.definition import Definition, Request, SleepRequest, StepRequest
+from orchestrator.model.definition import Definition, RecordRequest, Request, StepRequest, WaitRequest
+from orchestrator.model.events import StepKind
 from orchestrator.model.frozen import frozen
 from orchestrator.model.state import SagaState, Step, StepStatus
 
@@ -35,12 +36,26 @@ class _Detached(BaseException):
 
 @frozen
 class Asked:
-    """What code awaits to ask for a step or a sleep; gives the reply's payload (a sleep: b"")."""
+    """What code awaits to ask for a step or a wait; gives what came, None where the time was up first."""
 
-    request: Request
+    request: StepRequest | WaitRequest
 
-    def __await__(self) -> Generator[Asked, bytes, bytes]:
+    def __await__(self) -> Generator[Asked, bytes | None, bytes | None]:
         return (yield self)
+
+
+@frozen
+class Until:
+    """What code awaits until `condition()` holds, which it asks after everything that happens; gives whether it does.
+
+    `condition` looks at the saga's own data only, and changes nothing.
+    """
+
+    condition: Callable[[], bool]
+    timeout_ms: int | None = None
+
+    def __await__(self) -> Generator[Until, bool, bool]:
+        return self.condition() or (yield self) is True
 
 
 @frozen
@@ -71,17 +86,20 @@ class _Join:
 class _Branch:
     """One line of execution. `waiting` is a sequence number, a group, or None while it is ready to run.
 
+    `condition` is what it waits for instead of an outcome, or beside the one of a time that is up.
+
     It is cancelled once at most, so that what it cleans up afterwards can be awaited: `canceled` says that it was,
     `cancel` that it has yet to hear of it.
     """
 
-    __slots__ = ("body", "cancel", "canceled", "done", "index", "join", "waiting")
+    __slots__ = ("body", "cancel", "canceled", "condition", "done", "index", "join", "waiting")
 
     def __init__(self, body: Any, join: _Join | None = None, index: int = 0) -> None:
         self.body = body if hasattr(body, "send") else body.__await__()
         self.join = join
         self.index = index
         self.waiting: int | _Join | None = None
+        self.condition: Callable[[], bool] | None = None
         self.cancel = False
         self.canceled = False
         self.done = False
@@ -109,13 +127,26 @@ class Driver:
         self._sequence = 0
         self._waiting: dict[int, _Branch] = {}
         self._asked: dict[int, StepRequest] = {}
+        self._conditions: list[_Branch] = []
         self._ready: deque[tuple[_Branch, Any, BaseException | None]] = deque()
+        self._running = False
         self._root = _Branch(definition.body(self, state.payload))
         self._ready.append((self._root, None, None))
 
     def request_of(self, sequence: int) -> StepRequest | None:
         """The live request of a step that is still waited for."""
         return self._asked.get(sequence)
+
+    def record(self, kind: StepKind, name: str, make: Callable[[], bytes]) -> bytes:
+        """Implements `definition.Context.record`."""
+        if not self._running:
+            raise ForeignAwait(f"{kind} {name!r} was asked for outside of the saga's run")
+        self._sequence += 1
+        step = self._state.steps.get(self._sequence)
+        recorded = step is not None and (step.kind, step.command) == (kind, name)
+        payload = step.result if step is not None and recorded else make()
+        self.requests.append((self._sequence, self.delivered, RecordRequest(kind, name, payload)))
+        return payload
 
     def catch_up(self) -> None:
         """Delivers every recorded outcome the code has not seen. Raises `Divergence`."""
@@ -136,9 +167,8 @@ class Driver:
             self._compare()
         if self._sequence < state.sequence:
             missing = state.steps[self._sequence + 1]
-            raise Divergence(
-                f"step {missing.sequence}: the history has {_name_of(missing)}, the code did not ask for anything"
-            )
+            known = _name_in_history(missing)
+            raise Divergence(f"step {missing.sequence}: the history has {known}, the code did not ask for anything")
         self.replaying = False
 
     def detach(self) -> None:
@@ -157,7 +187,11 @@ class Driver:
         if branch is None:
             return
         branch.waiting = None
-        if step.resolved and step.status is StepStatus.REFUSED:
+        self._forget_condition(branch)
+        if step.status is StepStatus.EXPIRED:
+            self._ready.append((branch, None, None))
+            return
+        if step.resolved and step.status in (StepStatus.REFUSED, StepStatus.WAIT_FAILED):
             error: BaseException | None = _failure(step, unknown=False)
         elif step.cause is not None:
             error = _failure(step, unknown=True)
@@ -166,11 +200,12 @@ class Driver:
         self._ready.append((branch, step.result, error))
 
     def _run(self) -> None:
-        while self._ready:
+        while self._ready or self._look_at_conditions():
             branch, value, error = self._ready.popleft()
             if branch.cancel:
                 branch.cancel = False
                 error = Canceled()
+            self._running = True
             try:
                 asked = branch.body.send(value) if error is None else branch.body.throw(error)
             except StopIteration as stop:
@@ -181,6 +216,36 @@ class Driver:
                 self._end(branch, None, raised)
             else:
                 self._wait(branch, asked)
+            finally:
+                self._running = False
+
+    def _look_at_conditions(self) -> bool:
+        """Wakes the first branch whose condition holds. Whether there was one."""
+        for branch in self._conditions:
+            assert branch.condition is not None
+            try:
+                holds, error = branch.condition(), None
+            except Exception as raised:
+                holds, error = True, raised
+            if holds:
+                self._forget_condition(branch)
+                if isinstance(branch.waiting, int):
+                    self._release(branch.waiting)
+                    branch.waiting = None
+                self._ready.append((branch, True, error))
+                return True
+        return False
+
+    def _forget_condition(self, branch: _Branch) -> None:
+        if branch.condition is not None:
+            branch.condition = None
+            self._conditions.remove(branch)
+
+    def _release(self, sequence: int) -> None:
+        """The code no longer waits for this."""
+        del self._waiting[sequence]
+        self._asked.pop(sequence, None)
+        self.released.append((sequence, self.delivered))
 
     def _wait(self, branch: _Branch, asked: object) -> None:
         if isinstance(asked, Asked):
@@ -200,6 +265,15 @@ class Driver:
                     return
                 self._asked[self._sequence] = request
             self.requests.append((self._sequence, self.delivered, request))
+        elif isinstance(asked, Until):
+            branch.condition = asked.condition
+            self._conditions.append(branch)
+            if asked.timeout_ms is not None:
+                self._sequence += 1
+                branch.waiting = self._sequence
+                self._waiting[self._sequence] = branch
+                request = WaitRequest(StepKind.SLEEP, "", asked.timeout_ms)
+                self.requests.append((self._sequence, self.delivered, request))
         elif isinstance(asked, Together):
             join = _Join(branch, len(asked.branches))
             try:
@@ -246,11 +320,11 @@ class Driver:
             waiting.canceled = True
             for child in waiting.branches:
                 self._cancel(child)
-        elif waiting is not None:
-            del self._waiting[waiting]
-            self._asked.pop(waiting, None)
-            self.released.append((waiting, self.delivered))
-            branch.waiting = None
+        elif waiting is not None or branch.condition is not None:
+            self._forget_condition(branch)
+            if waiting is not None:
+                self._release(waiting)
+                branch.waiting = None
             self._ready.append((branch, None, Canceled()))
         else:
             branch.cancel = True
@@ -288,22 +362,31 @@ def _close_all(bodies: Iterable[Any]) -> None:
 
 
 def _check(step: Step, request: Request) -> None:
-    wanted = "a sleep" if isinstance(request, SleepRequest) else f"{request.service}.{request.command}"
-    if wanted != _name_of(step):
-        raise Divergence(f"step {step.sequence}: the history has {_name_of(step)}, the code asks for {wanted}")
+    known, wanted = _name_in_history(step), name_of(request)
+    if wanted != known:
+        raise Divergence(f"step {step.sequence}: the history has {known}, the code asks for {wanted}")
 
 
-def _name_of(step: Step) -> str:
-    return "a sleep" if step.is_sleep else f"{step.service}.{step.command}"
+def name_of(request: Request) -> str:
+    """What a person calls it: `payments.charge`, `signal approved`."""
+    if isinstance(request, StepRequest):
+        return f"{request.service}.{request.command}"
+    return f"{request.kind} {request.name}".rstrip()
+
+
+def _name_in_history(step: Step) -> str:
+    if step.is_command:
+        return f"{step.service}.{step.command}"
+    return f"{step.kind} {step.command}".rstrip()
 
 
 def _failure(step: Step, *, unknown: bool) -> StepFailed:
-    return StepFailed(f"{step.service}.{step.command}", step.error_type, step.error_message, unknown=unknown)
+    return StepFailed(_name_in_history(step), step.error_type, step.error_message, unknown=unknown)
 
 
 def _advice(asked: object) -> str:
     kind = type(asked).__name__
     return (
         f"a saga cannot await {kind}: it would not survive a crash. Await self.step(...) for work in a service, "
-        "self.sleep(...) for time, self.gather(...) for several at once"
+        "self.sleep(...) for time, self.receive(...) for a signal, self.gather(...) for several at once"
     )

@@ -28,6 +28,20 @@ class Status(StrEnum):
     TERMINATED = "TERMINATED"
 
 
+class StepKind(StrEnum):
+    """What stands under one sequence number of a run."""
+
+    SERVICE = "service"
+    """A command to a service."""
+    SLEEP = "sleep"
+    SIGNAL = "signal"
+    PROMISE = "promise"
+    VALUE = "value"
+    """The result of something that would be another one at each replay."""
+    PATCH = "patch"
+    """The code took the changed way here."""
+
+
 class Undone(StrEnum):
     """How much of an ended run's undo set was undone."""
 
@@ -168,20 +182,72 @@ class StepParked:
 
 
 @frozen
-class SleepScheduled:
+class WaitScheduled:
+    """The code waits for what comes from outside, by `name`, or for a time; `due_ms` is when it waits no longer."""
+
     sequence: int
     after: int
-    due_ms: int
+    kind: StepKind
+    name: str = ""
+    due_ms: int | None = None
 
 
 @frozen
-class SleepEnded:
+class WaitEnded:
+    """What was waited for is there."""
+
+    sequence: int
+    payload: bytes = b""
+
+
+@frozen
+class WaitExpired:
+    """The time of a wait is up, which is how a sleep ends."""
+
     sequence: int
 
 
 @frozen
-class SleepCanceled:
+class WaitFailed:
+    """What was waited for will not come."""
+
     sequence: int
+    error_type: str
+    error_message: str
+
+
+@frozen
+class WaitCanceled:
+    """The code let go of a wait."""
+
+    sequence: int
+
+
+@frozen
+class SignalReceived:
+    """A signal is kept until the code asks for one of its name."""
+
+    name: str
+    payload: bytes
+    by: str = ""
+
+
+@frozen
+class SignalTaken:
+    """The oldest kept signal of the wait's name goes to the code."""
+
+    sequence: int
+
+
+@frozen
+class Recorded:
+    """A value that the code made or decided once; every replay gives it back."""
+
+    sequence: int
+    after: int
+    kind: StepKind
+    name: str
+    payload: bytes
 
 
 @frozen
@@ -348,9 +414,14 @@ Event = (
     | StepRefused
     | StepEndedUnknown
     | StepParked
-    | SleepScheduled
-    | SleepEnded
-    | SleepCanceled
+    | WaitScheduled
+    | WaitEnded
+    | WaitExpired
+    | WaitFailed
+    | WaitCanceled
+    | SignalReceived
+    | SignalTaken
+    | Recorded
     | CancelRequested
     | CancelRaised
     | CompensationStarted

@@ -140,7 +140,8 @@ def _add(state: SagaState, step: Step, event: Any) -> None:
     due, step.due_ms = step.due_ms, None
     state.sequence = step.sequence
     state.steps[step.sequence] = step
-    state.open.add(step.sequence)
+    if step.status in OPEN:
+        state.open.add(step.sequence)
     _set_due(state, step.sequence, due)
     state.changed.add(step.sequence)
 
@@ -216,13 +217,47 @@ def _parked_step(state: SagaState, event: ev.StepParked | ev.UndoParked, at_ms: 
     state.parked[event.sequence] = event.reason
 
 
-def _sleep_scheduled(state: SagaState, event: ev.SleepScheduled, at_ms: int) -> None:
-    step = Step(event.sequence, StepStatus.SLEEPING, event.after, due_ms=event.due_ms)
+def _wait_scheduled(state: SagaState, event: ev.WaitScheduled, at_ms: int) -> None:
+    status = STEP_TRANSITIONS[None, "WaitScheduled"]
+    step = Step(event.sequence, status, event.after, kind=event.kind, command=event.name, due_ms=event.due_ms)
     _add(state, step, event)
 
 
-def _sleep_ended(state: SagaState, event: ev.SleepEnded, at_ms: int) -> None:
+def _wait_ended(state: SagaState, event: ev.WaitEnded, at_ms: int) -> None:
+    step = _move(state, event)
+    step.result = event.payload
+    _resolve(state, step, at_ms)
+
+
+def _wait_expired(state: SagaState, event: ev.WaitExpired, at_ms: int) -> None:
     _resolve(state, _move(state, event), at_ms)
+
+
+def _wait_failed(state: SagaState, event: ev.WaitFailed, at_ms: int) -> None:
+    step = _move(state, event)
+    step.error_type, step.error_message = event.error_type, event.error_message
+    _resolve(state, step, at_ms)
+
+
+def _signal_received(state: SagaState, event: ev.SignalReceived, at_ms: int) -> None:
+    state.signals.append((event.name, event.payload))
+
+
+def _signal_taken(state: SagaState, event: ev.SignalTaken, at_ms: int) -> None:
+    step = _move(state, event)
+    for at, (name, payload) in enumerate(state.signals):
+        if name == step.command:
+            del state.signals[at]
+            step.result = payload
+            _resolve(state, step, at_ms)
+            return
+    raise BrokenHistory(f"{state.saga_id}: SignalTaken by step {step.sequence}, but there is no {step.command!r}")
+
+
+def _recorded(state: SagaState, event: ev.Recorded, at_ms: int) -> None:
+    step = Step(event.sequence, STEP_TRANSITIONS[None, "Recorded"], event.after, kind=event.kind, command=event.name)
+    step.result = event.payload
+    _add(state, step, event)
 
 
 def _moved(state: SagaState, event: ev.Event, at_ms: int) -> None:
@@ -246,6 +281,7 @@ def _compensation_started(state: SagaState, event: ev.CompensationStarted, at_ms
     state.cause = event.cause
     state.error_type, state.error_message = event.error_type, event.error_message
     state.parked.pop(0, None)
+    state.signals.clear()
     _set_due(state, 0, None)
 
 
@@ -296,6 +332,7 @@ def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
     state.error_type, state.error_message = event.error_type, event.error_message
     state.parked.clear()
     state.mailbox.clear()
+    state.signals.clear()
     _set_due(state, 0, None)
     state.continue_due = False
     for sequence in [*state.open, *state.undo_open]:
@@ -317,9 +354,14 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.StepRefused: _step_refused,
     ev.StepEndedUnknown: _step_unknown,
     ev.StepParked: _parked_step,
-    ev.SleepScheduled: _sleep_scheduled,
-    ev.SleepEnded: _sleep_ended,
-    ev.SleepCanceled: _moved,
+    ev.WaitScheduled: _wait_scheduled,
+    ev.WaitEnded: _wait_ended,
+    ev.WaitExpired: _wait_expired,
+    ev.WaitFailed: _wait_failed,
+    ev.WaitCanceled: _moved,
+    ev.SignalReceived: _signal_received,
+    ev.SignalTaken: _signal_taken,
+    ev.Recorded: _recorded,
     ev.CancelRequested: _cancel_requested,
     ev.CancelRaised: _cancel_raised,
     ev.CompensationStarted: _compensation_started,

@@ -82,6 +82,18 @@ class Reply:
 
 
 @frozen
+class Signal:
+    """Something for the saga's code to know, kept until it asks for it."""
+
+    saga_id: str
+    message_id: str
+    name: str
+    payload: bytes = b""
+    run: str | None = None
+    by: str = ""
+
+
+@frozen
 class TimerDue:
     """A timer of the saga reached its time. Sequence 0 is the saga's own timer, others are a step's."""
 
@@ -152,6 +164,6 @@ class Unpark:
     by: str = ""
 
 
-Input = Start | Attach | Cancel | Reply | TimerDue | Continue | CodeArrived | SendFailed | Terminate | Unpark
-EXTERNAL = (Start, Cancel, Terminate, Unpark)
+Input = Start | Attach | Cancel | Reply | TimerDue | Continue | CodeArrived | SendFailed | Terminate | Unpark | Signal
+EXTERNAL = (Start, Cancel, Terminate, Unpark, Signal)
 """Inputs that come from outside and are remembered by their `message_id`. To attach twice is to attach."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from orchestrator.model.events import Cause, RetryPolicy, Status, Undone, UnknownCause
+from orchestrator.model.events import Cause, RetryPolicy, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import Input, ReplyAddress
 
 
 class StepStatus(StrEnum):
-    """The states of a step and of a sleep. `None` stands for: not scheduled yet."""
+    """The states of a step, a wait and a recorded value. `None` stands for: not scheduled yet."""
 
     RUNNING = "RUNNING"
     BACKING_OFF = "BACKING_OFF"
@@ -26,9 +26,12 @@ class StepStatus(StrEnum):
     UNDO_PARKED = "UNDO_PARKED"
     UNDONE = "UNDONE"
     UNDO_SKIPPED = "UNDO_SKIPPED"
-    SLEEPING = "SLEEPING"
-    SLEPT = "SLEPT"
-    SLEEP_CANCELED = "SLEEP_CANCELED"
+    WAITING = "WAITING"
+    WAITED = "WAITED"
+    EXPIRED = "EXPIRED"
+    WAIT_FAILED = "WAIT_FAILED"
+    WAIT_CANCELED = "WAIT_CANCELED"
+    RECORDED = "RECORDED"
 
 
 _S = StepStatus
@@ -58,9 +61,13 @@ STEP_TRANSITIONS: dict[tuple[StepStatus | None, str], StepStatus] = {
     (_S.UNDO_BACKING_OFF, "UndoSucceeded"): _S.UNDONE,
     (_S.UNDO_PARKED, "UndoSucceeded"): _S.UNDONE,
     (_S.UNDO_PARKED, "UndoSkipped"): _S.UNDO_SKIPPED,
-    (None, "SleepScheduled"): _S.SLEEPING,
-    (_S.SLEEPING, "SleepEnded"): _S.SLEPT,
-    (_S.SLEEPING, "SleepCanceled"): _S.SLEEP_CANCELED,
+    (None, "WaitScheduled"): _S.WAITING,
+    (_S.WAITING, "WaitEnded"): _S.WAITED,
+    (_S.WAITING, "SignalTaken"): _S.WAITED,
+    (_S.WAITING, "WaitExpired"): _S.EXPIRED,
+    (_S.WAITING, "WaitFailed"): _S.WAIT_FAILED,
+    (_S.WAITING, "WaitCanceled"): _S.WAIT_CANCELED,
+    (None, "Recorded"): _S.RECORDED,
 }
 """What is legal for one step. Whatever is not listed is a broken history."""
 
@@ -86,15 +93,18 @@ SAGA_TRANSITIONS: dict[tuple[Status | None, str], Status] = {
 FINAL = frozenset(
     {Status.COMPLETED, Status.COMPENSATED, Status.FAILED, Status.CANCELED, Status.TIMED_OUT, Status.TERMINATED}
 )
-OPEN = frozenset({_S.RUNNING, _S.BACKING_OFF, _S.PARKED, _S.SLEEPING})
+OPEN = frozenset({_S.RUNNING, _S.BACKING_OFF, _S.PARKED, _S.WAITING})
 """No outcome yet."""
+WAITS = frozenset({_S.WAITING, _S.WAITED, _S.EXPIRED, _S.WAIT_FAILED, _S.WAIT_CANCELED})
 UNDO_OPEN = frozenset({_S.UNDOING, _S.UNDO_BACKING_OFF, _S.UNDO_PARKED})
 TO_UNDO = frozenset({_S.DONE, _S.UNKNOWN})
 """The undo set, where a step has an undo: it happened, or nobody knows."""
 
 
 class Step:
-    """One step or sleep.
+    """What the code asked for under one sequence number: a service's step, a wait, a recorded value.
+
+    A wait and a recorded value have their name as `command`.
 
     Outcomes that come from outside are numbered over the whole run: `resolved` is this step's number, 0 without one.
     `ended` is the count of outcomes that the code had seen when the step was over, whoever ended it: another step was
@@ -111,6 +121,7 @@ class Step:
         "ended",
         "error_message",
         "error_type",
+        "kind",
         "partition",
         "payload",
         "pivot",
@@ -134,6 +145,7 @@ class Step:
         status: StepStatus,
         after: int,
         *,
+        kind: StepKind = StepKind.SERVICE,
         service: str = "",
         command: str = "",
         payload: bytes = b"",
@@ -150,6 +162,7 @@ class Step:
         self.sequence = sequence
         self.status = status
         self.after = after
+        self.kind = kind
         self.service = service
         self.command = command
         self.payload = payload
@@ -173,8 +186,9 @@ class Step:
         self.error_message = ""
 
     @property
-    def is_sleep(self) -> bool:
-        return not self.command
+    def is_command(self) -> bool:
+        """Whether attempts are made of it, and answered."""
+        return self.kind is StepKind.SERVICE
 
     @property
     def needs_undo(self) -> bool:
@@ -209,6 +223,7 @@ class SagaState:
         "saga_id",
         "saga_type",
         "sequence",
+        "signals",
         "started_at_ms",
         "started_by",
         "steps",
@@ -248,6 +263,8 @@ class SagaState:
         self.undos_skipped = 0
         self.parked: dict[int, str] = {}
         self.mailbox: list[Input] = []
+        self.signals: list[tuple[str, bytes]] = []
+        """Names and payloads of those that the code has not asked for yet, the oldest first."""
         self.continue_due = False
         self.pivot_done = False
         self.cancel: Cause | None = None

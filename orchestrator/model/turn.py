@@ -10,8 +10,8 @@ import traceback
 
 from orchestrator.errors import Abort, Canceled, StepFailed
 from orchestrator.model import events as ev
-from orchestrator.model.definition import Definition, SleepRequest, StepRequest
-from orchestrator.model.driver import Divergence, Driver
+from orchestrator.model.definition import Definition, RecordRequest, StepRequest, WaitRequest
+from orchestrator.model.driver import Divergence, Driver, name_of
 from orchestrator.model.evolve import evolve
 from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import partition_of
@@ -28,7 +28,15 @@ The first payload of a decision is taken whatever the budget, a reply together w
 limit of 1 MiB.
 """
 
-_WITH_PAYLOAD = (ev.SagaStarted, ev.StepScheduled, ev.StepSucceeded, ev.SagaEnded)
+_WITH_PAYLOAD = (
+    ev.SagaStarted,
+    ev.StepScheduled,
+    ev.StepSucceeded,
+    ev.SagaEnded,
+    ev.WaitEnded,
+    ev.SignalReceived,
+    ev.Recorded,
+)
 _TEXT_CHARACTERS = 4_000
 _TYPE_CHARACTERS = 256
 
@@ -166,16 +174,20 @@ class Turn:
         driver = self.warm()
         if driver is None:
             return
-        try:
-            driver.catch_up()
-        except Divergence as difference:
-            self.park("the code diverges from the history", str(difference))
-            return
-        if driver.finished and isinstance(driver.error, Exception) and not isinstance(driver.error, StepFailed | Abort):
-            self.park_for_bug(driver.error)
-            return
-        if not self._take_requests(driver) or not self._let_go(driver):
-            return
+        while True:
+            try:
+                driver.catch_up()
+            except Divergence as difference:
+                self.park("the code diverges from the history", str(difference))
+                return
+            error = driver.error
+            if driver.finished and isinstance(error, Exception) and not isinstance(error, StepFailed | Abort):
+                self.park_for_bug(error)
+                return
+            if not self._take_requests(driver) or not self._let_go(driver):
+                return
+            if driver.finished or not state.signals or not self._hand_out_signals():
+                break
         if driver.finished:
             self._finish(driver)
         else:
@@ -197,9 +209,15 @@ class Turn:
         """Turns what the code asked for into events. False: something stopped it."""
         requests = driver.requests
         for taken, (sequence, after, request) in enumerate(requests):
-            if isinstance(request, SleepRequest):
-                event: ev.Event = ev.SleepScheduled(sequence, after, self.moment.now_ms + request.duration_ms)
-                effects = size = 0
+            effects = size = 0
+            if isinstance(request, WaitRequest):
+                due_ms = None if request.timeout_ms is None else self.moment.now_ms + request.timeout_ms
+                event: ev.Event = ev.WaitScheduled(sequence, after, request.kind, request.name, due_ms)
+            elif isinstance(request, RecordRequest):
+                event, size = (
+                    ev.Recorded(sequence, after, request.kind, request.name, request.payload),
+                    len(request.payload),
+                )
             else:
                 try:
                     event = self._scheduled(sequence, after, request)
@@ -207,12 +225,12 @@ class Turn:
                     self.park_for_bug(bug)
                     return False
                 effects, size = 1, len(event.payload) + len(event.undo_payload or b"")
-                if size > MAX_BYTES:
-                    self.park(
-                        "a step's payload is too large",
-                        f"{request.service}.{request.command}: {size} bytes, at most {MAX_BYTES}; pass a reference",
-                    )
-                    return False
+            if size > MAX_BYTES:
+                self.park(
+                    "a step's payload is too large",
+                    f"{name_of(request)}: {size} bytes, at most {MAX_BYTES}; pass a reference",
+                )
+                return False
             if not self.fits(effects=effects, size=size):
                 del requests[:taken]
                 return False
@@ -229,6 +247,19 @@ class Turn:
                 return False
         driver.released.clear()
         return True
+
+    def _hand_out_signals(self) -> bool:
+        """Gives kept signals to the waits that are open for their names. Whether there were any."""
+        state, given = self.state, False
+        kept = {name for name, _ in state.signals}
+        for sequence in sorted(state.open):
+            step = state.steps[sequence]
+            if step.kind is ev.StepKind.SIGNAL and step.command in kept:
+                if not self.fits():
+                    return False
+                self.emit(ev.SignalTaken(sequence))
+                kept, given = {name for name, _ in state.signals}, True
+        return given
 
     def _scheduled(self, sequence: int, after: int, request: StepRequest) -> ev.StepScheduled:
         undo = request.undo_payload
@@ -250,15 +281,15 @@ class Turn:
         )
 
     def _release(self, sequence: int, after: int) -> bool:
-        """Ends one step or sleep unless it is over already. False: the budget is used up."""
+        """Ends one step or wait unless it is over already. False: the budget is used up."""
         step = self.state.steps[sequence]
         if step.status in OPEN:
             if not self.fits():
                 return False
-            if step.is_sleep:
-                self.emit(ev.SleepCanceled(sequence))
-            else:
+            if step.is_command:
                 self.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.CANCELED, "Canceled", "", after))
+            else:
+                self.emit(ev.WaitCanceled(sequence))
         return True
 
     def _finish(self, driver: Driver) -> None:

@@ -273,7 +273,7 @@ class Partition:
     def _is_genuine(self, reply: msg.Reply, token: str) -> bool:
         execution = self.runs.find(reply.saga_id)
         step = execution.state.steps.get(reply.sequence) if execution is not None else None
-        if step is None or step.is_sleep:
+        if step is None or not step.is_command:
             return True  # decide says what is wrong with it
         direction = "undo" if reply.undo else "do"
         return self.config.keys.verify(token, reply.saga_id, reply.run, reply.sequence, direction, step.service)  # type: ignore[arg-type]

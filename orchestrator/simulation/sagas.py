@@ -13,9 +13,9 @@ from random import Random
 from typing import Any
 
 from orchestrator.errors import Abort, StepFailed
-from orchestrator.model.definition import Context, Definition, SleepRequest, StepRequest
+from orchestrator.model.definition import Context, Definition, StepRequest, WaitRequest
 from orchestrator.model.driver import Asked, Together
-from orchestrator.model.events import RetryPolicy
+from orchestrator.model.events import RetryPolicy, StepKind
 
 SERVICES = ("inventory", "payments", "shipping")
 TYPES = ("Plain", "Timed")
@@ -50,7 +50,7 @@ def _with_requests(plan: Plan) -> Plan:
     if kind == "step":
         return [kind, _request(plan[1])]
     if kind == "sleep":
-        return [kind, SleepRequest(plan[1])]
+        return [kind, WaitRequest(StepKind.SLEEP, "", plan[1])]
     return [kind, *([_with_requests(part) for part in parts] for parts in plan[1:])]
 
 

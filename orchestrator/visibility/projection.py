@@ -147,8 +147,6 @@ _STEP_MOVES = {
     ev.StepSucceeded,
     ev.StepRefused,
     ev.StepEndedUnknown,
-    ev.SleepEnded,
-    ev.SleepCanceled,
     ev.UndoScheduled,
     ev.UndoBackedOff,
     ev.UndoAttempted,

@@ -32,6 +32,7 @@ OUTCOME = "outcome"
 ERROR_TYPE = "error-type"
 ERROR_MESSAGE = "error-message"
 RETRY_AFTER_MS = "retry-after-ms"
+SIGNAL = "signal"
 CONTENT_TYPE = "content-type"
 
 ECHOED = (

@@ -131,7 +131,10 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
         return msg.Attach(saga_id, message_id, reply_to, headers.get(h.SAGA_TYPE) or None)
     if kind == "cancel":
         return _cancel(saga_id, message_id, headers)
-    raise MalformedMessage(f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is none of start, attach, cancel")
+    if kind == "signal":
+        name, run = h.need(headers, h.SIGNAL), headers.get(h.SAGA_RUN) or None
+        return msg.Signal(saga_id, message_id, name, record.value or b"", run, headers.get(BY, ""))
+    raise MalformedMessage(f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is none of start, attach, cancel, signal")
 
 
 def _cancel(saga_id: str, message_id: str, headers: dict[str, str]) -> msg.Cancel:

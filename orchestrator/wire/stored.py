@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.model.events import Cause, InputHeld, RetryPolicy, Status, Undone, UnknownCause
+from orchestrator.model.events import Cause, InputHeld, RetryPolicy, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import ReplyAddress
 from orchestrator.model.rule import NO_HASH
 from orchestrator.model.state import OPEN, UNDO_OPEN, SagaState, Step, StepStatus
@@ -23,6 +23,7 @@ _HELD = Codec(InputHeld)
 
 _STEP_PLAIN = (
     "status",
+    "kind",
     "after",
     "service",
     "command",
@@ -90,6 +91,7 @@ def read_step(sequence: int, data: bytes) -> Step:
     for name, value in zip(_STEP_PLAIN, plain, strict=True):
         setattr(step, name, value)
     step.status = StepStatus(step.status)
+    step.kind = StepKind(step.kind)
     step.cause = None if step.cause is None else UnknownCause(step.cause)
     step.payload = payload.encode("latin-1")
     step.result = result.encode("latin-1")
@@ -115,13 +117,14 @@ def write_run(state: SagaState) -> bytes:
             [(waiter.topic, waiter.partition, waiter.correlation_id) for waiter in state.waiters],
             sorted(state.parked.items()),
             [_HELD.encode(InputHeld(held)).decode("latin-1") for held in state.mailbox],
+            [(name, payload.decode("latin-1")) for name, payload in state.signals],
         )
     )
 
 
 def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     """A run with its steps, in the order of their sequences. Raises `UnreadableRecord`."""
-    *plain, payload, result, waiters, parked, mailbox = _load(data, len(_RUN_PLAIN) + 5)
+    *plain, payload, result, waiters, parked, mailbox, signals = _load(data, len(_RUN_PLAIN) + 6)
     state = SagaState(saga_id, plain[0])
     for name, value in zip(_RUN_PLAIN, plain, strict=True):
         setattr(state, name, value)
@@ -134,6 +137,7 @@ def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     state.waiters = [ReplyAddress(*waiter) for waiter in waiters]
     state.parked = dict(parked)
     state.mailbox = [_HELD.decode(held.encode("latin-1")).input for held in mailbox]
+    state.signals = [(name, kept.encode("latin-1")) for name, kept in signals]
     _derive(state, steps)
     return state
 

@@ -46,14 +46,14 @@ class Kept:
 
 
 def sleep(sequence: int, due_ms: int) -> ev.Event:
-    return ev.SleepScheduled(sequence, 0, due_ms)
+    return ev.WaitScheduled(sequence, 0, ev.StepKind.SLEEP, "", due_ms)
 
 
 def test_only_the_run_and_the_steps_that_changed_are_written() -> None:
     kept = Kept()
     written, _ = kept.apply(sleep(1, 5_000), sleep(2, 6_000))
     assert written[:3] == [keys.run("order-7"), keys.step("order-7", 1), keys.step("order-7", 2)]
-    written, _ = kept.apply(ev.SleepEnded(2))
+    written, _ = kept.apply(ev.WaitExpired(2))
     assert written == [keys.run("order-7"), keys.step("order-7", 2), keys.timer(6_000, "order-7", 2)]
     assert kept.apply(ev.InputAbsorbed("Reply", "late")) == ([keys.run("order-7")], [])
 
@@ -64,7 +64,7 @@ def test_timers_are_written_moved_and_deleted() -> None:
     assert timers == [(5_000, "order-7", 1), (4_000, "order-7", 2)]
     assert kept.timers == [(4_000, "order-7", 2), (5_000, "order-7", 1)]
     assert kept.store.get(keys.timer(4_000, "order-7", 2)) == RUN
-    assert kept.apply(ev.SleepCanceled(2))[1] == []
+    assert kept.apply(ev.WaitCanceled(2))[1] == []
     assert kept.timers == [(5_000, "order-7", 1)]
 
 
@@ -82,7 +82,7 @@ def test_a_timer_that_moves_back_and_forth_in_one_decision_is_left_alone() -> No
 
 def test_a_timer_that_is_set_and_cleared_in_one_decision_never_shows() -> None:
     kept = Kept()
-    _, timers = kept.apply(sleep(1, 5_000), ev.SleepCanceled(1))
+    _, timers = kept.apply(sleep(1, 5_000), ev.WaitCanceled(1))
     assert (timers, kept.timers) == ([], [])
 
 
@@ -118,7 +118,7 @@ def test_runs_that_wait_for_code_are_listed_as_long_as_they_do() -> None:
 def test_a_run_is_read_back_with_all_its_steps_in_their_order() -> None:
     kept = Kept()
     kept.apply(*[sleep(sequence, 5_000) for sequence in range(1, 301)])
-    kept.apply(ev.SleepEnded(300), ev.SleepEnded(7))
+    kept.apply(ev.WaitExpired(300), ev.WaitExpired(7))
     loaded = load_state(kept.store, "order-7")
     assert loaded is not None
     assert list(loaded.steps) == list(range(1, 301))

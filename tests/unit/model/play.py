@@ -171,6 +171,9 @@ class Play:
     def cancel(self, reason: str = "no longer wanted") -> list[ev.Event]:
         return self.take(msg.Cancel(SAGA_ID, self.message_id(), None, reason, "ann"))
 
+    def signal(self, name: str, value: Any = None) -> list[ev.Event]:
+        return self.take(msg.Signal(SAGA_ID, self.message_id(), name, orjson.dumps(value), None, "ann"))
+
     def terminate(self) -> list[ev.Event]:
         return self.take(msg.Terminate(SAGA_ID, self.message_id(), None, "enough", "ann"))
 

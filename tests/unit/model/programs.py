@@ -13,9 +13,9 @@ from typing import Any, Literal
 from hypothesis import strategies as st
 
 from orchestrator.errors import Abort, StepFailed
-from orchestrator.model.definition import Context, Definition, SleepRequest, StepRequest
-from orchestrator.model.driver import Asked, Together
-from orchestrator.model.events import RetryPolicy
+from orchestrator.model.definition import Context, Definition, StepRequest, WaitRequest
+from orchestrator.model.driver import Asked, Together, Until
+from orchestrator.model.events import RetryPolicy, StepKind
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,23 @@ class Pivot:
 @dataclass(frozen=True)
 class Pause:
     duration_ms: int
+
+
+@dataclass(frozen=True)
+class Take:
+    name: str
+    timeout_ms: int | None
+
+
+@dataclass(frozen=True)
+class Hold:
+    seen: int
+    timeout_ms: int
+
+
+@dataclass(frozen=True)
+class Note:
+    name: str
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ class Stop:
     bug: bool
 
 
-Node = Do | Pause | Both | Catch | Finally | Chain | Stop | Pivot
+Node = Do | Pause | Take | Hold | Note | Both | Catch | Finally | Chain | Stop | Pivot
 
 _POLICIES = (
     None,
@@ -80,7 +97,13 @@ _DO = st.builds(
     st.sampled_from((None, 5_000)),
     st.sampled_from((None, None, 12_000)),
 )
-_LEAF = st.one_of(_DO, _DO, _DO, st.builds(Pause, st.sampled_from((0, 1_000))))
+_WAIT = st.one_of(
+    st.builds(Pause, st.sampled_from((0, 1_000))),
+    st.builds(Take, st.sampled_from("st"), st.sampled_from((None, 2_000))),
+    st.builds(Hold, st.integers(0, 4), st.sampled_from((0, 3_000))),
+    st.builds(Note, st.sampled_from("n")),
+)
+_LEAF = st.one_of(_DO, _DO, _DO, _WAIT)
 _STOP = st.builds(Stop, st.booleans())
 _NODE: st.SearchStrategy[Any] = st.recursive(
     st.one_of(_LEAF, _LEAF, _LEAF, _STOP),
@@ -106,8 +129,15 @@ class _Machine:
         if isinstance(node, Do | Pivot):
             await self._do(node)
         elif isinstance(node, Pause):
-            await Asked(SleepRequest(node.duration_ms))
+            await Asked(WaitRequest(StepKind.SLEEP, "", node.duration_ms))
             self._seen.append("slept")
+        elif isinstance(node, Take):
+            self._seen.append(str(await Asked(WaitRequest(StepKind.SIGNAL, node.name, node.timeout_ms))))
+        elif isinstance(node, Hold):
+            self._seen.append(str(await Until(lambda: len(self._seen) >= node.seen, node.timeout_ms)))
+        elif isinstance(node, Note):
+            value = self._context.record(StepKind.VALUE, node.name, lambda: b"%d" % self._context.now_ms)
+            self._seen.append(value.decode())
         elif isinstance(node, Both):
             await Together(tuple(self.run(part) for part in node.parts))
         elif isinstance(node, Chain):

@@ -104,7 +104,7 @@ def test_thousands_of_open_steps_are_let_go_of_in_parts(way: str) -> None:
         play.refuse(1)
     else:
         play.cancel()
-    assert play.names.count("SleepCanceled") == wide
+    assert play.names.count("WaitCanceled") == wide
     assert max(len(decision) for decision in play.decisions) <= MAX_EVENTS + 5
     assert play.state.ended
 

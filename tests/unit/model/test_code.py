@@ -193,7 +193,7 @@ def test_a_sleep_is_no_step() -> None:
     play.crash()
     play.definition = Sleeping.definition
     play.do(1, "x")
-    assert "the history has shop.reserve, the code asks for a sleep" in play.state.parked[0]
+    assert "the history has shop.reserve, the code asks for sleep" in play.state.parked[0]
 
 
 def test_a_divergence_is_found_where_the_undo_depends_on_the_reply_too() -> None:
@@ -326,7 +326,7 @@ def test_a_sleep_that_nobody_waits_for_any_more_is_cancelled() -> None:
 
     play = started(Race)
     play.refuse(2)
-    assert play.of(ev.SleepCanceled) == [ev.SleepCanceled(1)]
+    assert play.of(ev.WaitCanceled) == [ev.WaitCanceled(1)]
     assert play.state.due_of(1) is None
 
 

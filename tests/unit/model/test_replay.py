@@ -12,7 +12,7 @@ from model.play import PLAYS, Play
 from model.programs import PROGRAMS, definition_of
 from orchestrator.model import events as ev
 from orchestrator.model import turn
-from orchestrator.model.events import Status
+from orchestrator.model.events import Status, StepKind
 from orchestrator.model.messages import Outcome, Override
 from orchestrator.model.state import FINAL, StepStatus
 
@@ -33,7 +33,10 @@ def actions(play: Play) -> list[tuple[Any, ...]]:
     state = play.state
     found: list[tuple[Any, ...]] = []
     for sequence in sorted(state.open):
-        if not state.steps[sequence].is_sleep:
+        step = state.steps[sequence]
+        if step.kind is StepKind.SIGNAL:
+            found.append(("signal", step.command))
+        elif step.is_command:
             for outcome in Outcome:
                 found.append(("reply", sequence, outcome, False))
     for sequence in sorted(state.undo_open):
@@ -59,14 +62,18 @@ def act(play: Play, action: tuple[Any, ...], data: st.DataObject) -> None:
         play.reply(sequence, outcome, error, payload=payload, undo=undo, attempt=attempt)
     elif kind == "fire":
         play.fire(action[1])
+    elif kind == "signal":
+        play.signal(action[1], play.offset)
     elif kind == "unpark":
         play.unpark(action[1], payload=b'"set"')
 
 
 def disturb(play: Play, data: st.DataObject) -> None:
     """Something out of order."""
-    steps = [s for s, step in play.state.steps.items() if not step.is_sleep]
-    kind = data.draw(st.sampled_from(("crash", "cancel", "late", "unsent", "lose", "find", "wait", "terminate")))
+    steps = [s for s, step in play.state.steps.items() if step.is_command]
+    kind = data.draw(
+        st.sampled_from(("crash", "cancel", "late", "unsent", "lose", "find", "wait", "signal", "terminate"))
+    )
     if kind == "crash":
         play.crash()
     elif kind == "cancel":
@@ -82,6 +89,8 @@ def disturb(play: Play, data: st.DataObject) -> None:
         play.lose_code()
     elif kind == "find":
         play.find_code()
+    elif kind == "signal":
+        play.signal(data.draw(st.sampled_from("stu")), play.offset)
     elif kind == "wait":
         play.now_ms += 3_000
     elif kind == "terminate" and data.draw(st.integers(0, 9)) == 0:
@@ -99,7 +108,7 @@ def finish(play: Play) -> None:
         elif 0 in state.parked:
             play.cancel()
             if not state.ended and 0 in state.parked:
-                open_steps = [s for s in sorted(state.open) if not state.steps[s].is_sleep]
+                open_steps = [s for s in sorted(state.open) if state.steps[s].is_command]
                 assert open_steps, "nothing can free the saga"
                 play.do(open_steps[0], "r")
         elif state.parked:
@@ -108,6 +117,8 @@ def finish(play: Play) -> None:
             action = todo[0]
             if action[0] == "fire":
                 play.fire(action[1])
+            elif action[0] == "signal":
+                play.signal(action[1], "in time")
             else:
                 play.reply(action[1], Outcome.SUCCESS, payload=b'"r"', undo=action[3])
         else:

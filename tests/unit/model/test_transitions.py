@@ -10,7 +10,7 @@ import pytest
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.evolve import _APPLY, AFTER_THE_END, BrokenHistory, evolve, transition_of
-from orchestrator.model.state import FINAL, SAGA_TRANSITIONS, STEP_TRANSITIONS, SagaState, StepStatus
+from orchestrator.model.state import FINAL, SAGA_TRANSITIONS, STEP_TRANSITIONS, WAITS, SagaState, StepStatus
 
 ADDRESS = msg.ReplyAddress("saga.answers", 0, "c")
 
@@ -28,9 +28,13 @@ STEP_EVENTS: dict[str, ev.Event] = {
     "UndoParked": ev.UndoParked(1, "why"),
     "UndoSucceeded": ev.UndoSucceeded(1, 1),
     "UndoSkipped": ev.UndoSkipped(1, "", "ann"),
-    "SleepScheduled": ev.SleepScheduled(1, 0, 5_000),
-    "SleepEnded": ev.SleepEnded(1),
-    "SleepCanceled": ev.SleepCanceled(1),
+    "WaitScheduled": ev.WaitScheduled(1, 0, ev.StepKind.SIGNAL, "told", 5_000),
+    "WaitEnded": ev.WaitEnded(1, b"1"),
+    "SignalTaken": ev.SignalTaken(1),
+    "WaitExpired": ev.WaitExpired(1),
+    "WaitFailed": ev.WaitFailed(1, "No", ""),
+    "WaitCanceled": ev.WaitCanceled(1),
+    "Recorded": ev.Recorded(1, 0, ev.StepKind.VALUE, "draw", b"1"),
 }
 SAGA_EVENTS: dict[str, ev.Event] = {
     "SagaStarted": ev.SagaStarted("Order", b"{}", "m-1"),
@@ -78,6 +82,7 @@ def started() -> SagaState:
 
 def step_in(status: StepStatus | None) -> SagaState:
     state = started()
+    evolve(state, ev.SignalReceived("told", b"1"), 1_000)
     for name in STEP_PATHS[status]:
         evolve(state, STEP_EVENTS[name], 1_000)
     assert status is None or state.steps[1].status is status
@@ -147,7 +152,7 @@ def test_after_the_end_a_run_is_only_asked_about(status: ev.Status, event: ev.Ev
             evolve(state, event, 1_000)
 
 
-@pytest.mark.parametrize("name", sorted(STEP_EVENTS.keys() - {"StepScheduled", "SleepScheduled"}))
+@pytest.mark.parametrize("name", sorted(STEP_EVENTS.keys() - {"StepScheduled", "WaitScheduled", "Recorded"}))
 def test_an_event_of_a_step_that_does_not_exist_is_a_broken_history(name: str) -> None:
     with pytest.raises(BrokenHistory, match="does not exist"):
         evolve(started(), STEP_EVENTS[name], 1_000)
@@ -155,7 +160,7 @@ def test_an_event_of_a_step_that_does_not_exist_is_a_broken_history(name: str) -
 
 def test_steps_are_numbered_without_gaps() -> None:
     with pytest.raises(BrokenHistory, match="step 2 after 0"):
-        evolve(started(), ev.SleepScheduled(2, 0, 5_000), 1_000)
+        evolve(started(), ev.WaitScheduled(2, 0, ev.StepKind.SLEEP, "", 5_000), 1_000)
 
 
 def test_nothing_can_be_taken_from_an_empty_mailbox() -> None:
@@ -163,7 +168,7 @@ def test_nothing_can_be_taken_from_an_empty_mailbox() -> None:
         evolve(started(), ev.HeldInputTaken(), 1_000)
 
 
-@pytest.mark.parametrize("status", [s for s in StepStatus if s not in ("SLEEPING", "SLEPT", "SLEEP_CANCELED")])
+@pytest.mark.parametrize("status", [s for s in StepStatus if s not in {*WAITS, "RECORDED"}])
 def test_what_is_kept_beside_the_steps_follows_their_status(status: StepStatus) -> None:
     state = step_in(status)
     assert state.open == ({1} if status in ("RUNNING", "BACKING_OFF", "PARKED") else set())
@@ -177,7 +182,7 @@ def test_what_is_kept_beside_the_steps_follows_their_status(status: StepStatus) 
 
 @pytest.mark.parametrize("status", [*StepStatus])
 def test_a_status_that_waits_for_nothing_has_no_timer(status: StepStatus) -> None:
-    timed = ("BACKING_OFF", "UNDO_BACKING_OFF", "SLEEPING")
+    timed = ("BACKING_OFF", "UNDO_BACKING_OFF", "WAITING")
     assert (step_in(status).due_of(1) is not None) == (status in timed)
 
 
@@ -204,7 +209,7 @@ def test_any_cancellation_stops_the_sagas_own_clock() -> None:
 def test_the_end_clears_every_timer_and_what_was_parked() -> None:
     state = SagaState("s", "1-10-0")
     evolve(state, ev.SagaStarted("Order", b"{}", "m-1", timeout_ms=60_000), 1_000)
-    evolve(state, ev.SleepScheduled(1, 0, 5_000), 1_000)
+    evolve(state, ev.WaitScheduled(1, 0, ev.StepKind.SLEEP, "", 5_000), 1_000)
     evolve(state, ev.SagaParked("why", "detail"), 1_000)
     evolve(state, ev.ContinueDue(), 1_000)
     assert state.status is ev.Status.PARKED

@@ -201,18 +201,18 @@ def test_the_bytes_of_an_envelope_are_those_of_the_avro_library(envelope: Envelo
 
 @pytest.mark.parametrize("number", [0, 1, -1, 63, 64, -64, -65, 8191, 8192, MAX, -MAX - 1])
 def test_numbers_of_every_size(number: int) -> None:
-    event = ev.SleepEnded(number)
-    data = Codec(ev.SleepEnded).encode(event)
-    assert data == DatumCodec("SleepEnded").encode({"sequence": number})
-    assert Codec(ev.SleepEnded).decode(data) == event
+    event = ev.WaitExpired(number)
+    data = Codec(ev.WaitExpired).encode(event)
+    assert data == DatumCodec("WaitExpired").encode({"sequence": number})
+    assert Codec(ev.WaitExpired).decode(data) == event
 
 
 def test_a_number_beyond_64_bits_is_neither_written_nor_read() -> None:
     with pytest.raises(ValueError, match="does not fit 64 bits"):
-        Codec(ev.SleepEnded).encode(ev.SleepEnded(MAX + 1))
+        Codec(ev.WaitExpired).encode(ev.WaitExpired(MAX + 1))
     for data in (b"\xff" * 9 + b"\x7f", b"\x80" * 11 + b"\x01"):
         with pytest.raises(UnreadableRecord, match="more than 64 bits"):
-            Codec(ev.SleepEnded).decode(data)
+            Codec(ev.WaitExpired).decode(data)
 
 
 @pytest.mark.parametrize(

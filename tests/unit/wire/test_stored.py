@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.model.events import Cause, RetryPolicy, Status, Undone, UnknownCause
+from orchestrator.model.events import Cause, RetryPolicy, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import Input, ReplyAddress
 from orchestrator.model.state import OPEN, UNDO_OPEN, SagaState, Step, StepStatus
 from orchestrator.wire.avro import UnreadableRecord
@@ -40,6 +40,7 @@ HINTS: dict[str, dict[str, Any]] = {
         "ended": int,
         "error_message": str,
         "error_type": str,
+        "kind": StepKind,
         "partition": int,
         "payload": bytes,
         "pivot": bool,
@@ -95,7 +96,7 @@ def step_with(values: dict[str, Any], sequence: int = 3) -> Step:
 
 def test_the_tests_know_every_field() -> None:
     assert set(HINTS["Step"]) | {"sequence"} == set(Step.__slots__)
-    kept = {"saga_id", "waiters", "parked", "mailbox"}
+    kept = {"saga_id", "waiters", "parked", "mailbox", "signals"}
     assert set(HINTS["SagaState"]) | kept | DERIVED | PASSING == set(SagaState.__slots__)
 
 
@@ -117,12 +118,18 @@ def test_a_step_survives_field_by_field(values: dict[str, Any]) -> None:
     st.lists(values_of(ReplyAddress), max_size=2),
     st.dictionaries(st.integers(0, MAX), st.text(max_size=5), max_size=3),
     st.lists(values_of(Input), max_size=3),
+    st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=5)), max_size=3),
 )
 def test_a_run_survives_field_by_field(
-    values: dict[str, Any], waiters: list[ReplyAddress], parked: dict[int, str], mailbox: list[Input]
+    values: dict[str, Any],
+    waiters: list[ReplyAddress],
+    parked: dict[int, str],
+    mailbox: list[Input],
+    signals: list[tuple[str, bytes]],
 ) -> None:
     state = SagaState("s", "1-10-0")
-    for name, value in {**values, "waiters": waiters, "parked": parked, "mailbox": mailbox}.items():
+    kept = {"waiters": waiters, "parked": parked, "mailbox": mailbox, "signals": signals}
+    for name, value in {**values, **kept}.items():
         setattr(state, name, value)
     read = read_run("s", write_run(state), [])
     for name in set(SagaState.__slots__) - DERIVED - PASSING:

@@ -1,0 +1,73 @@
+"""Signals: what a running saga can be told, as data that saga and sender share.
+
+    class Expense(Saga[Claim, str]):
+        decided = signal(Decision)
+
+        async def run(self, claim: Claim) -> str:
+            decision = await self.receive(Expense.decided, timeout=timedelta(days=3))
+
+A signal is kept until the saga asks for it, so it may come before that.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar, overload
+
+from pydantic import TypeAdapter, ValidationError
+
+S = TypeVar("S")
+
+
+class Signal(Generic[S]):
+    """One thing a saga can be told, with the type of what comes along."""
+
+    def __init__(self, model: type[S] | None) -> None:
+        self.name = ""
+        self.model = model
+        self._adapter: TypeAdapter[Any] = TypeAdapter(model if model is not None else type(None))
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def encode(self, value: S) -> bytes:
+        """The value as bytes. Raises `pydantic.ValidationError` if it is of another type."""
+        return self._adapter.dump_json(self._adapter.validate_python(value))
+
+    def decode(self, payload: bytes) -> S:
+        """The value from its bytes; none at all are JSON's null. Raises `pydantic.ValidationError`."""
+        value: S = self._adapter.validate_json(payload or b"null")
+        return value
+
+    def problem(self, payload: bytes) -> str | None:
+        """What is wrong with a payload, None if nothing is."""
+        try:
+            self.decode(payload)
+        except ValidationError as error:
+            return first_problem(error)
+        return None
+
+    def __repr__(self) -> str:
+        return f"signal {self.name}"
+
+
+@overload
+def signal() -> Signal[None]: ...
+@overload
+def signal(model: type[S]) -> Signal[S]: ...
+def signal(model: type[Any] | None = None) -> Signal[Any]:
+    """Declares a signal of a saga; without a type it only says that something is so."""
+    return Signal(model)
+
+
+def first_problem(error: ValidationError) -> str:
+    """Where the first thing is wrong, and what."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def signals_of(cls: type) -> dict[str, Signal[Any]]:
+    """The signals that a saga class declares, its bases' too, by name."""
+    return {
+        name: value for base in reversed(cls.__mro__) for name, value in vars(base).items() if isinstance(value, Signal)
+    }
