@@ -99,7 +99,7 @@ _ABOUT_STEPS = {kind for kind in get_args(ev.Event) if any(field.name == "sequen
 }
 _TIMED = {ev.WaitExpired, ev.StepAttempted, ev.UndoAttempted}
 """What waits for a time."""
-_WAITS_OVER = (ev.WaitEnded, ev.WaitExpired, ev.WaitFailed, ev.SignalTaken, ev.CancelRaised)
+_WAITS_OVER = (ev.WaitExpired, ev.SignalTaken, ev.CancelRaised)
 """Outcomes that are no step's."""
 
 

@@ -191,7 +191,7 @@ class Driver:
         if step.status is StepStatus.EXPIRED:
             self._ready.append((branch, None, None))
             return
-        if step.resolved and step.status in (StepStatus.REFUSED, StepStatus.WAIT_FAILED):
+        if step.resolved and step.status is StepStatus.REFUSED:
             error: BaseException | None = _failure(step, unknown=False)
         elif step.cause is not None:
             error = _failure(step, unknown=True)

@@ -35,7 +35,6 @@ class StepKind(StrEnum):
     """A command to a service."""
     SLEEP = "sleep"
     SIGNAL = "signal"
-    PROMISE = "promise"
     VALUE = "value"
     """The result of something that would be another one at each replay."""
     PATCH = "patch"
@@ -193,27 +192,10 @@ class WaitScheduled:
 
 
 @frozen
-class WaitEnded:
-    """What was waited for is there."""
-
-    sequence: int
-    payload: bytes = b""
-
-
-@frozen
 class WaitExpired:
     """The time of a wait is up, which is how a sleep ends."""
 
     sequence: int
-
-
-@frozen
-class WaitFailed:
-    """What was waited for will not come."""
-
-    sequence: int
-    error_type: str
-    error_message: str
 
 
 @frozen
@@ -415,9 +397,7 @@ Event = (
     | StepEndedUnknown
     | StepParked
     | WaitScheduled
-    | WaitEnded
     | WaitExpired
-    | WaitFailed
     | WaitCanceled
     | SignalReceived
     | SignalTaken

@@ -223,20 +223,8 @@ def _wait_scheduled(state: SagaState, event: ev.WaitScheduled, at_ms: int) -> No
     _add(state, step, event)
 
 
-def _wait_ended(state: SagaState, event: ev.WaitEnded, at_ms: int) -> None:
-    step = _move(state, event)
-    step.result = event.payload
-    _resolve(state, step, at_ms)
-
-
 def _wait_expired(state: SagaState, event: ev.WaitExpired, at_ms: int) -> None:
     _resolve(state, _move(state, event), at_ms)
-
-
-def _wait_failed(state: SagaState, event: ev.WaitFailed, at_ms: int) -> None:
-    step = _move(state, event)
-    step.error_type, step.error_message = event.error_type, event.error_message
-    _resolve(state, step, at_ms)
 
 
 def _signal_received(state: SagaState, event: ev.SignalReceived, at_ms: int) -> None:
@@ -355,9 +343,7 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.StepEndedUnknown: _step_unknown,
     ev.StepParked: _parked_step,
     ev.WaitScheduled: _wait_scheduled,
-    ev.WaitEnded: _wait_ended,
     ev.WaitExpired: _wait_expired,
-    ev.WaitFailed: _wait_failed,
     ev.WaitCanceled: _moved,
     ev.SignalReceived: _signal_received,
     ev.SignalTaken: _signal_taken,

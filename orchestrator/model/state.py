@@ -29,7 +29,6 @@ class StepStatus(StrEnum):
     WAITING = "WAITING"
     WAITED = "WAITED"
     EXPIRED = "EXPIRED"
-    WAIT_FAILED = "WAIT_FAILED"
     WAIT_CANCELED = "WAIT_CANCELED"
     RECORDED = "RECORDED"
 
@@ -62,10 +61,8 @@ STEP_TRANSITIONS: dict[tuple[StepStatus | None, str], StepStatus] = {
     (_S.UNDO_PARKED, "UndoSucceeded"): _S.UNDONE,
     (_S.UNDO_PARKED, "UndoSkipped"): _S.UNDO_SKIPPED,
     (None, "WaitScheduled"): _S.WAITING,
-    (_S.WAITING, "WaitEnded"): _S.WAITED,
     (_S.WAITING, "SignalTaken"): _S.WAITED,
     (_S.WAITING, "WaitExpired"): _S.EXPIRED,
-    (_S.WAITING, "WaitFailed"): _S.WAIT_FAILED,
     (_S.WAITING, "WaitCanceled"): _S.WAIT_CANCELED,
     (None, "Recorded"): _S.RECORDED,
 }
@@ -95,7 +92,7 @@ FINAL = frozenset(
 )
 OPEN = frozenset({_S.RUNNING, _S.BACKING_OFF, _S.PARKED, _S.WAITING})
 """No outcome yet."""
-WAITS = frozenset({_S.WAITING, _S.WAITED, _S.EXPIRED, _S.WAIT_FAILED, _S.WAIT_CANCELED})
+WAITS = frozenset({_S.WAITING, _S.WAITED, _S.EXPIRED, _S.WAIT_CANCELED})
 UNDO_OPEN = frozenset({_S.UNDOING, _S.UNDO_BACKING_OFF, _S.UNDO_PARKED})
 TO_UNDO = frozenset({_S.DONE, _S.UNKNOWN})
 """The undo set, where a step has an undo: it happened, or nobody knows."""

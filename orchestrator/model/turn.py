@@ -33,7 +33,6 @@ _WITH_PAYLOAD = (
     ev.StepScheduled,
     ev.StepSucceeded,
     ev.SagaEnded,
-    ev.WaitEnded,
     ev.SignalReceived,
     ev.Recorded,
 )

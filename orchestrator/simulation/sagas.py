@@ -1,6 +1,7 @@
 """Random sagas: a plan drawn from the seed travels as the start's payload, one body carries out any plan.
 
-A plan is a tree of ("seq", ...), ("par", ...), ("step", ...), ("sleep", ms), ("try", plan). A step carries the script
+A plan is a tree of ("seq", ...), ("par", ...), ("step", ...), ("sleep", ms), ("receive", ms), ("hold", ms, ms),
+("note", name), ("try", plan). A step carries the script
 its service will act by: what each attempt of its `do` and `undo` comes to.
 """
 
@@ -14,11 +15,12 @@ from typing import Any
 
 from orchestrator.errors import Abort, StepFailed
 from orchestrator.model.definition import Context, Definition, StepRequest, WaitRequest
-from orchestrator.model.driver import Asked, Together
+from orchestrator.model.driver import Asked, Together, Until
 from orchestrator.model.events import RetryPolicy, StepKind
 
 SERVICES = ("inventory", "payments", "shipping")
 TYPES = ("Plain", "Timed")
+SIGNAL = "told"
 Plan = list[Any]
 
 
@@ -26,7 +28,7 @@ async def carry_out(context: Context, payload: bytes) -> bytes:
     """The body of every simulated saga."""
     plan, cleanup, bug = _read(payload)
     try:
-        await _walk(plan)
+        await _walk(context, plan)
     finally:
         if cleanup is not None:
             await Asked(cleanup)
@@ -51,24 +53,34 @@ def _with_requests(plan: Plan) -> Plan:
         return [kind, _request(plan[1])]
     if kind == "sleep":
         return [kind, WaitRequest(StepKind.SLEEP, "", plan[1])]
+    if kind == "receive":
+        return [kind, WaitRequest(StepKind.SIGNAL, SIGNAL, plan[1])]
+    if kind in ("hold", "note"):
+        return plan
     return [kind, *([_with_requests(part) for part in parts] for parts in plan[1:])]
 
 
-def _walk(plan: Plan) -> Awaitable[Any]:
+def _walk(context: Context, plan: Plan) -> Awaitable[Any]:
     kind = plan[0]
-    if kind in ("step", "sleep"):
+    if kind in ("step", "sleep", "receive"):
         return Asked(plan[1])
+    if kind == "hold":
+        until_ms = context.now_ms + plan[1]
+        return Until(lambda: context.now_ms >= until_ms, plan[2])
     if kind == "par":
-        return Together(tuple(_walk(part) for part in plan[1]))
-    return _sequence(plan)
+        return Together(tuple(_walk(context, part) for part in plan[1]))
+    return _sequence(context, plan)
 
 
-async def _sequence(plan: Plan) -> None:
+async def _sequence(context: Context, plan: Plan) -> None:
     if plan[0] == "abort":
         raise Abort("Aborted")
+    if plan[0] == "note":
+        context.record(StepKind.VALUE, plan[1], lambda: b"%d" % context.now_ms)
+        return
     try:
         for part in plan[1]:
-            await _walk(part)
+            await _walk(context, part)
     except StepFailed:
         if plan[0] != "try":
             raise
@@ -128,6 +140,12 @@ def _part(random: Random, depth: int) -> Plan:
         return ["try", [_part(random, depth - 1) for _ in range(random.randint(1, 2))]]
     if kind < 0.36:
         return ["sleep", random.choice((0, 1, 50, 3_000, 10_000))]
+    if kind < 0.42:
+        return ["receive", random.choice((1, 500, 3_000, 10_000))]
+    if kind < 0.44:
+        return ["hold", random.choice((0, 300, 2_000)), random.choice((1, 1_000, 5_000))]
+    if kind < 0.46:
+        return ["note", "made"]
     return ["step", _step(random)]
 
 

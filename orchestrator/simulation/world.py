@@ -128,6 +128,17 @@ class World:
         if random.random() < 0.1:
             self.send(TOPICS.inbox, saga_id, self.payloads[number], headers, astray=random.random() < 0.5)
 
+    def tell_saga(self, number: int) -> None:
+        """Somebody sends a signal, sometimes twice; the saga may not have started, and may not ask for it."""
+        random = self.random
+        headers: dict[str, str | int | None] = {
+            h.INPUT_TYPE: "signal",
+            h.SIGNAL: sagas.SIGNAL,
+            h.MESSAGE_ID: f"told-{number}-{random.randrange(3)}",
+        }
+        for _ in range(random.choice((1, 1, 1, 2))):
+            self.send(TOPICS.inbox, f"saga-{number}", b'"now"', headers, astray=random.random() < 0.1)
+
     # -- time
 
     def later(self, after_ms: int, action: Callable[[], object]) -> None:

@@ -29,10 +29,8 @@ STEP_EVENTS: dict[str, ev.Event] = {
     "UndoSucceeded": ev.UndoSucceeded(1, 1),
     "UndoSkipped": ev.UndoSkipped(1, "", "ann"),
     "WaitScheduled": ev.WaitScheduled(1, 0, ev.StepKind.SIGNAL, "told", 5_000),
-    "WaitEnded": ev.WaitEnded(1, b"1"),
     "SignalTaken": ev.SignalTaken(1),
     "WaitExpired": ev.WaitExpired(1),
-    "WaitFailed": ev.WaitFailed(1, "No", ""),
     "WaitCanceled": ev.WaitCanceled(1),
     "Recorded": ev.Recorded(1, 0, ev.StepKind.VALUE, "draw", b"1"),
 }
