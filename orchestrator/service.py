@@ -51,8 +51,8 @@ class Command(Named[M, R], Generic[P, M, R]):
         self.reply: type[R] | None = reply
         self.service = ""
         self.name = ""
-        self.siblings: dict[str, Command[..., Any, Any]] = {}
-        """All commands of the service, by name."""
+        self.owner: type[Service] | None = None
+        """The contract that it is declared in."""
         self._adapter: TypeAdapter[Any] = TypeAdapter(reply if reply is not None else type(None))
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -132,4 +132,4 @@ class Service:
         cls.commands = {key: value for key, value in vars(cls).items() if isinstance(value, Command)}
         for declared in cls.commands.values():
             declared.service = cls.name
-            declared.siblings = cls.commands
+            declared.owner = cls

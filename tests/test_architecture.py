@@ -39,6 +39,7 @@ BESIDE = {
     "bench": {"demo", "sagas"},
     "demo": {"sagas"},
     "simulation": {"sagas"},
+    "testing": {"participant", "checker"},
 }
 """Imports inside a layer."""
 

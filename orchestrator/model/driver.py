@@ -167,7 +167,7 @@ class Driver:
             self._compare()
         if self._sequence < state.sequence:
             missing = state.steps[self._sequence + 1]
-            known = _name_in_history(missing)
+            known = name_in_history(missing)
             raise Divergence(f"step {missing.sequence}: the history has {known}, the code did not ask for anything")
         self.replaying = False
 
@@ -179,6 +179,10 @@ class Driver:
             if isinstance(branch.waiting, _Join):
                 branches.extend(branch.waiting.branches)
             _close(branch.body)
+
+    def check(self, step: Step, request: Request) -> None:
+        """Raises `Divergence` where the code asks for another thing than was recorded. A test may compare more."""
+        _check(step, request)
 
     def _deliver(self, step: Step) -> None:
         branch = self._waiting.pop(step.sequence, None)
@@ -335,7 +339,7 @@ class Driver:
         if self.requests and self.requests[0][0] <= known:
             for sequence, _, request in self.requests:
                 if sequence <= known:
-                    _check(self._state.steps[sequence], request)
+                    self.check(self._state.steps[sequence], request)
             self.requests = [asked for asked in self.requests if asked[0] > known]
 
 
@@ -362,7 +366,7 @@ def _close_all(bodies: Iterable[Any]) -> None:
 
 
 def _check(step: Step, request: Request) -> None:
-    known, wanted = _name_in_history(step), name_of(request)
+    known, wanted = name_in_history(step), name_of(request)
     if wanted != known:
         raise Divergence(f"step {step.sequence}: the history has {known}, the code asks for {wanted}")
 
@@ -374,14 +378,15 @@ def name_of(request: Request) -> str:
     return f"{request.kind} {request.name}".rstrip()
 
 
-def _name_in_history(step: Step) -> str:
+def name_in_history(step: Step) -> str:
+    """Likewise, of what was asked for."""
     if step.is_command:
         return f"{step.service}.{step.command}"
     return f"{step.kind} {step.command}".rstrip()
 
 
 def _failure(step: Step, *, unknown: bool) -> StepFailed:
-    return StepFailed(_name_in_history(step), step.error_type, step.error_message, unknown=unknown)
+    return StepFailed(name_in_history(step), step.error_type, step.error_message, unknown=unknown)
 
 
 def _advice(asked: object) -> str:

@@ -1,5 +1,9 @@
 """Tests of a saga without a broker: `SagaTest` runs it in memory, time skips by itself."""
 
-from orchestrator.testing.saga_test import End, SagaTest
+from orchestrator.testing.end import End
+from orchestrator.testing.handler_test import Called, HandlerTest
+from orchestrator.testing.running import Running
+from orchestrator.testing.saga_test import SagaTest
+from orchestrator.testing.world import Sent
 
-__all__ = ["End", "SagaTest"]
+__all__ = ["Called", "End", "HandlerTest", "Running", "SagaTest", "Sent"]

@@ -1,197 +1,245 @@
-"""A saga against recorded answers, on the engine's own core: the same decisions as in production, without a broker.
-
-Before every outcome the saga's code is let go of and replayed, so that code which is not deterministic shows in its
-first test.
-"""
+"""What a test says about a saga and its services, before it runs."""
 
 from __future__ import annotations
 
-import logging
-from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Generic, Self, TypeVar
+from datetime import UTC, datetime
+from typing import Any, Generic, Self, TypeVar, overload
 
 from pydantic import BaseModel
 
+from orchestrator.errors import DefinitionError
 from orchestrator.model import messages as msg
-from orchestrator.model.decide import InputRejected, decide
-from orchestrator.model.effects import Command as CommandEffect
-from orchestrator.model.effects import effects
-from orchestrator.model.events import Event, Status, Undone
+from orchestrator.model.events import StepKind
 from orchestrator.model.messages import Outcome
-from orchestrator.model.turn import Execution, Moment
-from orchestrator.saga import Saga
+from orchestrator.participant import HandlerContext, Participant
+from orchestrator.saga import Duration, Saga, milliseconds
 from orchestrator.service import Command
-
-log = logging.getLogger(__name__)
+from orchestrator.signals import Signal
+from orchestrator.testing.end import End
+from orchestrator.testing.running import BY, Running
+from orchestrator.testing.services import Script, Scripted, Services
+from orchestrator.testing.world import Happening, Sent, World
+from orchestrator.wire.commands import ReplyMessage
 
 I = TypeVar("I")  # noqa: E741 - input, beside O for output
 O = TypeVar("O")  # noqa: E741
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
+S = TypeVar("S")
 
-MAX_INPUTS = 100_000
-"""A saga that is not at its end after so many outcomes and timers goes round in circles."""
-_START_MS = 1_000_000_000_000
+START = datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
+"""When a test's saga is started, unless it says otherwise."""
+
+Make = Callable[[str, str], msg.Input]
+"""An input, from the saga id and the message id."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    outcome: Outcome
-    payload: bytes = b"null"
-    error_type: str = ""
-    error_message: str = ""
+class Planned:
+    """An input that a test announces: `after_ms` after the start, or after the saga has begun to wait for `awaited`."""
 
+    make: Make
+    words: str
+    after_ms: int = 0
+    awaited: Command[..., Any, Any] | Signal[Any] | None = None
+    attempt: int = 1
+    once: bool = False
+    """Of several for the same one only the first, the others for the next."""
 
-@dataclass(slots=True, repr=False)
-class End(Generic[O]):
-    """How a saga ended. `effects`: the commands that had their effect, in order, `do` and undo alike.
-
-    `journal`: all events, as the journal would hold them. `reason`: why it is parked, or what made it fail; with the
-    traceback where the saga's code raised what it must not.
-    """
-
-    status: Status
-    result: O | None
-    effects: list[Command[..., Any, Any]]
-    journal: list[Event]
-    undone: Undone | None = None
-    reason: str = ""
-
-    def __repr__(self) -> str:
-        """One line, for a failed assertion: the reason without its traceback, the commands without their history."""
-        first, *more = self.reason.splitlines() or [""]
-        who, raised, _ = first.partition(" raised ")
-        why = f"{who}{raised}{more[-1]}" if raised and more else first
-        result = f" with {self.result!r}" if self.status is Status.COMPLETED else ""
-        return f"<{self.status}{result}{f' ({why})' if why else ''} after {self.effects!r}>"
+    def matches(self, happening: Happening) -> bool:
+        if isinstance(happening, Sent):
+            return happening.command is self.awaited and happening.attempt == self.attempt
+        waits_for = happening.name if happening.kind is StepKind.SIGNAL else None
+        return isinstance(self.awaited, Signal) and self.awaited.name == waits_for
 
 
 @dataclass(slots=True)
 class SagaTest(Generic[I, O]):
-    """`SagaTest(OrderFulfilment).answer(Inventory.reserve, Reservation(warehouse="A")).run(order)`.
+    """`SagaTest(OrderFulfilment).service(inventory, shipping).fail(Payments.charge, "CardDeclined").run(order)`.
 
-    Several answers for one command are given in their order, the last one to all that follow. A command without a reply
-    needs no answer.
+    Services are a participant's own handlers, functions, or recorded answers; answers come before handlers. Several
+    answers for one command are given in their order; then its handler goes on, or without one the last answer stays. A
+    command without a reply needs no answer. Time skips by itself, and the code is replayed before every outcome.
     """
 
     saga: type[Saga[I, O]]
-    _answers: dict[tuple[str, str], list[_Answer]] = field(default_factory=dict)
-    _services: dict[str, dict[str, Command[..., Any, Any]]] = field(default_factory=dict)
+    _script: Script = field(default_factory=Script)
+    _planned: list[Planned] = field(default_factory=list)
 
-    def answer(self, command: Command[..., M, R], reply: R) -> Self:
+    # -- given
+
+    def service(self, *participants: Participant, takes: Duration = 0) -> Self:
+        """The handlers of these participants answer. `takes`: how long each command takes them.
+
+        With an SQL inbox they work in its transactions: let it connect to a fresh database in tests.
+        """
+        for participant in participants:
+            self._script.host(participant, milliseconds(takes))
+        return self
+
+    @overload
+    def handle(self, command: Command[..., M, R], function: Callable[[M], Awaitable[R]]) -> Self: ...
+    @overload
+    def handle(self, command: Command[..., M, R], function: Callable[[M], R]) -> Self: ...
+    @overload
+    def handle(self, command: Command[..., M, R], function: Callable[[M, HandlerContext], Awaitable[R]]) -> Self: ...
+    @overload
+    def handle(self, command: Command[..., M, R], function: Callable[[M, HandlerContext], R]) -> Self: ...
+    def handle(self, command: Command[..., Any, Any], function: Callable[..., Any]) -> Self:
+        """A function answers, as a handler: it may raise `Failure` and `RetryLater`. Its assertions fail the test."""
+        self._script.handle(command, function)
+        return self
+
+    def answer(self, command: Command[..., M, R], reply: R, *, takes: Duration = 0) -> Self:
         """The command succeeds with `reply`. Raises `pydantic.ValidationError` if it is of another type."""
-        return self._add(command, _Answer(Outcome.SUCCESS, command.encode(reply)))
+        return self._add(command, ReplyMessage(Outcome.SUCCESS, command.encode(reply)), takes)
 
-    def fail(self, command: Command[..., M, R], error_type: str, message: str = "") -> Self:
+    def fail(self, command: Command[..., Any, Any], error_type: str, message: str = "", *, takes: Duration = 0) -> Self:
         """The service refuses: a business failure, without any effect."""
-        return self._add(command, _Answer(Outcome.FAILURE, b"", error_type, message))
+        return self._add(command, ReplyMessage(Outcome.FAILURE, b"", error_type, message), takes)
 
-    def retry(self, command: Command[..., M, R], error_type: str = "Unavailable", times: int = 1) -> Self:
-        """The service asks to be tried again, `times` times."""
+    def retry(
+        self,
+        command: Command[..., Any, Any],
+        error_type: str = "Unavailable",
+        times: int = 1,
+        *,
+        after: Duration | None = None,
+        takes: Duration = 0,
+    ) -> Self:
+        """The service asks to be tried again, `times` times; `after` that long, or as the step's policy says."""
+        after_ms = None if after is None else milliseconds(after)
         for _ in range(times):
-            self._add(command, _Answer(Outcome.RETRY, b"", error_type))
+            self._add(command, ReplyMessage(Outcome.RETRY, b"", error_type, "", after_ms), takes)
         return self
 
-    def run(self, input: I, *, id: str = "test") -> End[O]:
-        """Runs the saga to its end, or to where it is parked. Raises `AssertionError` where an answer is missing."""
-        return _Run(self, id).to_end(self.saga.encode_input(input))
-
-    def _add(self, command: Command[..., Any, Any], answer: _Answer) -> Self:
-        self._answers.setdefault((command.service, command.name), []).append(answer)
-        self._services[command.service] = command.siblings
+    def never(self, command: Command[..., Any, Any], times: int = 1) -> Self:
+        """Nobody answers: the command or its reply is lost, `times` times, and timeouts decide."""
+        for _ in range(times):
+            self._script.add(command, Scripted(None))
         return self
 
-    def take(self, effect: CommandEffect) -> tuple[Command[..., Any, Any], _Answer]:
-        """The command as declared and what it is answered. Raises `AssertionError`."""
-        command = self._services.get(effect.service, {}).get(effect.command)
-        answers = self._answers.get((effect.service, effect.command), [])
-        if command is not None and not answers and command.reply is None:
-            return command, _Answer(Outcome.SUCCESS)
-        if command is None or not answers:
-            name = f"{effect.service}.{effect.command}"
-            raise AssertionError(f"{name} was sent, and this test has no answer for it: add .answer(...) or .fail(...)")
-        return command, answers[0] if len(answers) == 1 else answers.pop(0)
+    @overload
+    def signal(self, signal: Signal[None], /, *, after: Duration = 0) -> Self: ...
+    @overload
+    def signal(self, signal: Signal[S], value: S, /, *, after: Duration = 0) -> Self: ...
+    def signal(self, signal: Signal[Any], value: Any = None, /, *, after: Duration = 0) -> Self:
+        """A client tells the saga this, `after` the saga has begun to wait for it.
+
+        Of several for one signal each wait gets the next. `.at(60).signal(...)` does not wait for a wait.
+        """
+        make = _signal(signal, value)
+        self._planned.append(Planned(make, f"signal({signal.name})", milliseconds(after), signal, once=True))
+        return self
+
+    def _add(self, command: Command[..., Any, Any], reply: ReplyMessage, takes: Duration) -> Self:
+        if not isinstance(command, Command):
+            raise DefinitionError(f"{command!r} is no command: name one of a service, such as Payments.charge")
+        self._script.add(command, Scripted(reply, milliseconds(takes)))
+        return self
+
+    # -- when
+
+    def at(self, time: Duration) -> When[I, O]:
+        """Something happens that long after the start: `.at(60).cancel()`. Seconds, or a timedelta."""
+        return When(self, f"at({time})", milliseconds(time))
+
+    def when(self, awaited: Command[..., Any, Any] | Signal[Any], attempt: int = 1) -> When[I, O]:
+        """Something happens when a command was sent, before its answer comes: `.when(Shipping.ship).cancel()`.
+
+        With a signal: when the saga has begun to wait for it.
+        """
+        return When(self, f"when({awaited!r})", 0, awaited, attempt)
+
+    def plan(self, planned: Planned) -> Self:
+        """For `When`."""
+        self._planned.append(planned)
+        return self
+
+    # -- then
+
+    def run(self, input: I, *, id: str = "test", now: datetime = START) -> End[O]:
+        """Runs the saga to its end, or to where it is parked. Raises `AssertionError` where an answer is missing.
+
+        `now`: when it is started.
+        """
+        running, planned = self._begin(input, id, now)
+        end = running.finish()
+        for missed in planned:
+            what = "waited for" if isinstance(missed.awaited, Signal) else "sent"
+            raise AssertionError(f".{missed.words} had no occasion: {missed.awaited!r} was never {what}. {end!r}")
+        return end
+
+    def start(self, input: I, *, id: str = "test", now: datetime = START) -> Running[O]:
+        """Starts the saga, and leaves it to the test how its time passes."""
+        return self._begin(input, id, now)[0]
+
+    def _begin(self, input: I, id: str, now: datetime) -> tuple[Running[O], list[Planned]]:
+        world = self.world(id, now)
+        waiting: list[Planned] = []
+        for number, planned in enumerate(self._planned, start=1):
+            if planned.awaited is not None:
+                waiting.append(planned)
+            else:
+                world.post(planned.make(id, f"planned-{number}"), world.now_ms + planned.after_ms)
+
+        def watch(happening: Happening) -> None:
+            told = False
+            for planned in [each for each in waiting if each.matches(happening)]:
+                if planned.once and told:
+                    continue  # for the next wait
+                told |= planned.once
+                waiting.remove(planned)
+                message_id = f"planned-{self._planned.index(planned) + 1}"
+                world.post(planned.make(id, message_id), world.now_ms + planned.after_ms)
+
+        world.watchers.append(watch)
+        world.take(self.start_of(input, id))
+        return Running(self.saga, world), waiting
+
+    def world(self, id: str, now: datetime = START, incarnation: int = 1) -> World:
+        """A world of its own for one run; nothing has happened in it."""
+        now_ms = round(now.timestamp() * 1000)
+        return World(self.saga.definition, Services(self._script), id, now_ms, incarnation)
+
+    def start_of(self, input: I, id: str) -> msg.Start:
+        """The input that starts the saga."""
+        return msg.Start(id, "start", self.saga.definition.name, self.saga.encode_input(input))
 
 
-class _Run(Generic[I, O]):
-    """One saga id from start to end."""
+@dataclass(frozen=True, slots=True)
+class When(Generic[I, O]):
+    """What happens at a time, or when a command is sent. Each method gives the test again."""
 
-    def __init__(self, test: SagaTest[I, O], saga_id: str) -> None:
-        self.test = test
-        self.saga_id = saga_id
-        self.definition = test.saga.definition
-        self.now_ms = _START_MS
-        self.offset = 0
-        self.execution: Execution | None = None
-        self.journal: list[Event] = []
-        self.effects: list[Command[..., Any, Any]] = []
-        self.commands: deque[CommandEffect] = deque()
+    _test: SagaTest[I, O]
+    _words: str
+    _after_ms: int = 0
+    _awaited: Command[..., Any, Any] | Signal[Any] | None = None
+    _attempt: int = 1
 
-    def to_end(self, payload: bytes) -> End[O]:
-        self._decide(msg.Start(self.saga_id, "start", self.definition.name, payload))
-        execution = self.execution
-        assert execution is not None
-        state = execution.state
-        while not state.ended:
-            if self.offset > MAX_INPUTS:
-                raise AssertionError(f"the saga is not at its end after {MAX_INPUTS} outcomes and timers")
-            if self.commands:
-                self._serve(self.commands.popleft())
-            elif not self._skip_time():
-                break
-        result = self.test.saga.decode_result(state.result) if state.phase is Status.COMPLETED else None
-        reason = "; ".join(state.parked.values()) or ": ".join(filter(None, (state.error_type, state.error_message)))
-        execution.detach()
-        if state.parked:
-            log.warning("parked for a person: %s", reason)
-        return End(state.status, result, self.effects, self.journal, state.undone, reason)
+    @overload
+    def signal(self, signal: Signal[None], /) -> SagaTest[I, O]: ...
+    @overload
+    def signal(self, signal: Signal[S], value: S, /) -> SagaTest[I, O]: ...
+    def signal(self, signal: Signal[Any], value: Any = None, /) -> SagaTest[I, O]:
+        """A client tells the saga something; it is kept until the saga asks for it."""
+        return self._plan(f"signal {signal.name}", _signal(signal, value))
 
-    def _serve(self, effect: CommandEffect) -> None:
-        command, answer = self.test.take(effect)
-        if answer.outcome is Outcome.SUCCESS:
-            self.effects.append(command)
-        undo = effect.direction == "undo"
-        reply = msg.Reply(
-            self.saga_id,
-            effect.run,
-            effect.sequence,
-            undo,
-            effect.attempt,
-            answer.outcome,
-            answer.payload,
-            answer.error_type,
-            answer.error_message,
-        )
-        self._decide(reply)
+    def cancel(self, reason: str = "") -> SagaTest[I, O]:
+        """A client cancels."""
+        return self._plan("cancel", lambda saga_id, message_id: msg.Cancel(saga_id, message_id, None, reason, BY))
 
-    def _skip_time(self) -> bool:
-        """Goes to the next timer. False: nothing will happen any more."""
-        assert self.execution is not None
-        state = self.execution.state
-        if state.parked:
-            return False
-        dues = [(due, sequence) for sequence in (0, *state.steps) if (due := state.due_of(sequence)) is not None]
-        if not dues:
-            return False
-        due_ms, sequence = min(dues)
-        self.now_ms = max(self.now_ms, due_ms)
-        self._decide(msg.TimerDue(self.saga_id, state.run, sequence, due_ms))
-        return True
+    def terminate(self, reason: str = "") -> SagaTest[I, O]:
+        """An operator ends the saga at once; nothing is undone."""
+        return self._plan("terminate", lambda saga_id, message_id: msg.Terminate(saga_id, message_id, None, reason, BY))
 
-    def _decide(self, given: msg.Input) -> None:
-        self.offset += 1
-        if self.execution is not None:
-            self.execution.detach()
-        try:
-            self.execution, events, _ = decide(
-                self.execution, self.definition, given, Moment(self.now_ms, 1, self.offset, 1)
-            )
-        except InputRejected as rejected:
-            raise AssertionError(str(rejected)) from None
-        assert self.execution is not None
-        self.journal.extend(events)
-        for event in events:
-            for effect in effects(event, self.saga_id, self.execution.state):
-                if isinstance(effect, CommandEffect):
-                    self.commands.append(effect)
+    def _plan(self, what: str, make: Make) -> SagaTest[I, O]:
+        words = f"{self._words}.{what}(...)"
+        return self._test.plan(Planned(make, words, self._after_ms, self._awaited, self._attempt))
+
+
+def _signal(signal: Signal[Any], value: Any) -> Make:
+    payload = signal.encode(value)
+    return lambda saga_id, message_id: msg.Signal(saga_id, message_id, signal.name, payload, None, BY)

@@ -35,7 +35,7 @@ from orchestrator.sagas.order_fulfilment import (
     Ship,
     Shipping,
 )
-from orchestrator.testing import End, SagaTest
+from orchestrator.testing import End, HandlerTest, Running, SagaTest
 
 # -- code style
 
@@ -169,6 +169,20 @@ async def main() -> str:
 
 
 # -- tests
+
+
+def test_handlers_answer_in_a_test() -> None:
+    test = SagaTest(OrderFulfilment).service(inventory, payments).service(shipping, takes=timedelta(hours=1))
+    test.handle(Payments.charge, lambda request: Receipt(payment_id=request.order_id)).handle(Payments.charge, charge)
+    test.handle(Inventory.reserve, reserve).never(Shipping.ship).at(60).cancel("too slow")
+    saga = test.when(Shipping.ship, attempt=2).terminate().start(Order(id="o-1", sku="tea", cents=900), id="o-1")
+    assert_type(saga, Running[str])
+    saga.advance(timedelta(days=1)).until(Shipping.ship)
+    end = saga.answer(Shipping.ship, "shipped").finish()
+    end.assert_completed("shipped").assert_compensated(Payments.refund, {Inventory.release, Shipping.ship})
+    assert_type(end.requests(Payments.charge), list[Charge])
+    called = HandlerTest(payments).call(Payments.charge(order_id="o-1", cents=900), attempt=2)
+    assert_type(called.reply, Receipt)
 
 
 def test_a_declined_card_gives_the_stock_back() -> None:

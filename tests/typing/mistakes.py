@@ -12,7 +12,7 @@ from orchestrator.sagas.order_fulfilment import (
     Reserve,
     Shipping,
 )
-from orchestrator.testing import SagaTest
+from orchestrator.testing import HandlerTest, SagaTest
 
 ORDER = Order(id="o-1", sku="tea", cents=900)
 
@@ -116,8 +116,22 @@ async def main(client: Client) -> None:
     await started.signal("paid", number)  # E: what a handle cannot do
 
 
+def nothing_for(request: Charge) -> None:
+    return None
+
+
 SagaTest(Mistaken).answer(Inventory.reserve, Receipt(payment_id="p"))  # E: wrong test answer
 SagaTest(Mistaken).answer(Inventory.release, True)  # E: test answer where there is no reply
 SagaTest(Mistaken).fail("Payments.charge", "CardDeclined")  # E: command by its name
+SagaTest(Mistaken).service(Payments)  # E: contract instead of a participant
+SagaTest(Mistaken).handle(Payments.charge, nothing_for)  # E: wrong reply of a function in a test
+SagaTest(Mistaken).handle(Inventory.release, nothing_for)  # E: wrong request of a function in a test
+SagaTest(Mistaken).at("60 s").cancel()  # E: time that is text
+SagaTest(Mistaken).when(Payments).cancel()  # E: service instead of a command
+SagaTest(Mistaken).start(ORDER).answer(Payments.charge, "paid")  # E: wrong answer by hand
+SagaTest(Mistaken).run(ORDER).assert_completed(1)  # E: wrong result of a test
+SagaTest(Mistaken).run(ORDER).requests(Payments.charge)[0].sku  # E: field that is not in the request
+HandlerTest(payments).call(Payments.charge)  # E: command not called
+HandlerTest(payments).call(Payments.charge(order_id="o", cents=1)).reply.warehouse  # E: field that is not in the reply
 SagaTest(Mistaken).run(Reserve(order_id="o-1", sku="tea"))  # E: wrong input of a test
 SagaTest(Inventory)  # E: service instead of a saga

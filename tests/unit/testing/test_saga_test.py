@@ -1,5 +1,7 @@
 """The test kit: what a user's first test looks like, and what it says when something is wrong."""
 
+from itertools import count
+
 import pytest
 from pydantic import BaseModel
 
@@ -104,10 +106,41 @@ class Careless(Saga[Nothing, None]):
             await self.sleep(1)
 
 
-def test_code_that_is_not_deterministic_shows() -> None:
-    end = SagaTest(Careless).answer(Clock.tick, None).run(Nothing())
-    assert end.status is Status.PARKED
-    assert "diverges" in end.reason
+def test_code_that_is_not_deterministic_fails_its_test_with_the_difference() -> None:
+    with pytest.raises(AssertionError) as failed:
+        SagaTest(Careless).answer(Clock.tick, None).run(Nothing())
+    assert str(failed.value) == (
+        "Careless is not deterministic. step 1: the history has clock.tick, the code asks for sleep\n"
+        "the history:\n"
+        "  1. clock.tick RUNNING"
+    )
+
+
+class Guessing(Saga[Order, str]):
+    """What it asks for is the same each time by name only."""
+
+    async def run(self, order: Order) -> str:
+        stock = await self.step(Inventory.reserve(order_id=f"{order.id}-{next(COUNTER)}", sku=order.sku))
+        return stock.warehouse
+
+
+class Fickle(Saga[Order, str]):
+    async def run(self, order: Order) -> str:
+        await self.step(Inventory.reserve(order_id=order.id, sku=order.sku))
+        return f"result {next(COUNTER)}"
+
+
+COUNTER = count(1)
+
+
+def test_a_request_made_of_chance_is_found_by_its_content() -> None:
+    with pytest.raises(AssertionError, match=r'the history has \{"order_id":"o-1-\d.*the code asks with .*"o-1-\d'):
+        SagaTest(Guessing).answer(Inventory.reserve, Reservation(warehouse="A")).run(ORDER)
+
+
+def test_a_result_made_of_chance_is_found_when_the_end_is_replayed() -> None:
+    with pytest.raises(AssertionError, match=r'ended with "result \d+", replayed with "result \d+"'):
+        SagaTest(Fickle).answer(Inventory.reserve, Reservation(warehouse="A")).run(ORDER)
 
 
 class Forgetful(Saga[Order, str]):

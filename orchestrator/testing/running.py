@@ -1,0 +1,249 @@
+"""A saga under test that is on its way: its time is moved by hand, and it can be looked at and talked to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar, overload
+
+from pydantic import BaseModel
+
+from orchestrator.model import messages as msg
+from orchestrator.model.driver import name_in_history
+from orchestrator.model.events import Event, Status, StepKind
+from orchestrator.model.messages import Outcome, Override
+from orchestrator.model.state import SagaState
+from orchestrator.saga import Duration, Saga, milliseconds
+from orchestrator.service import Command
+from orchestrator.signals import Signal
+from orchestrator.testing.end import End
+from orchestrator.testing.world import Flight, Sent, World
+from orchestrator.wire.commands import ReplyMessage
+
+log = logging.getLogger(__name__)
+
+O = TypeVar("O")  # noqa: E741 - output
+M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R")
+S = TypeVar("S")
+
+BY = "test"
+"""Who cancels, ends and decides in a test."""
+
+
+class Running(Generic[O]):
+    """What `SagaTest.start` gives. Nothing happens by itself: `advance`, `until` and `finish` let the time pass.
+
+    saga = SagaTest(OrderFulfilment).service(inventory, shipping).never(Payments.charge).start(order)
+    saga.until(Payments.charge)
+    assert saga.status is Status.RUNNING
+    saga.answer(Payments.charge, Receipt(payment_id="p-1")).finish().assert_completed()
+    """
+
+    def __init__(self, saga: type[Saga[Any, O]], world: World) -> None:
+        self._saga = saga
+        self._world = world
+        self._messages = 0
+
+    # -- looking
+
+    @property
+    def status(self) -> Status:
+        """As a client would be told."""
+        return self._world.state.status
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return self._world.elapsed
+
+    @property
+    def sent(self) -> list[Sent]:
+        """Every command so far, with its request, attempt and outcome."""
+        return list(self._world.sent)
+
+    @property
+    def effects(self) -> list[Command[..., Any, Any]]:
+        """The commands that had their effect so far, in order, `do` and undo alike."""
+        return [sent.command for sent in self._world.effects]
+
+    @property
+    def journal(self) -> list[Event]:
+        """All events so far, as the journal would hold them."""
+        return [event for decision in self._world.decisions for event in decision.events]
+
+    @property
+    def waiting_for(self) -> list[str]:
+        """What the saga waits for: steps by their command's name, sleeps, and what is parked."""
+        return _waits(self._world.state)
+
+    # -- letting time pass
+
+    def advance(self, duration: Duration) -> Self:
+        """Lets that much time pass, and everything happen that is due in it. Seconds, or a timedelta."""
+        world = self._world
+        target_ms = world.now_ms + milliseconds(duration)
+        while (flight := self._next()) is not None and flight.due_ms <= target_ms:
+            world.arrive(flight)
+        world.now_ms = max(world.now_ms, target_ms)
+        return self
+
+    def until(self, awaited: Command[..., Any, Any] | Signal[Any], attempt: int = 1) -> Self:
+        """Goes on until a command was sent and before its answer arrives, or until the saga waits for a signal.
+
+        Raises `AssertionError` if that never is.
+        """
+        if isinstance(awaited, Signal):
+            return self._until(lambda: self._waits_for(awaited), f"{awaited!r} was never waited for")
+        return self._until(lambda: self._under_way(awaited, attempt), f"{awaited!r} (attempt {attempt}) was never sent")
+
+    def until_parked(self) -> Self:
+        """Goes on until a person is needed. Raises `AssertionError` if nobody ever is."""
+        return self._until(lambda: bool(self._world.state.parked), "it is never parked")
+
+    def finish(self) -> End[O]:
+        """Goes on to the end, or to where the saga is parked. Raises `AssertionError` where it waits for ever."""
+        world = self._world
+        while (flight := self._next()) is not None:
+            world.arrive(flight)
+        state = world.state
+        if not state.ended and not state.parked:
+            raise AssertionError(_stuck(world))
+        for flight in world.flights:
+            if state.ended and not isinstance(flight.input, msg.Reply):
+                what, at = type(flight.input).__name__.lower(), (flight.due_ms - world.started_ms) / 1000
+                raise AssertionError(f"the {what} at {at:g} s came too late: the saga ended after {world.elapsed:g} s")
+        world.check_end()
+        end = self._end()
+        world.services.close()
+        return end
+
+    def _next(self) -> Flight | None:
+        upcoming = [] if self._world.state.ended else self._world.upcoming()
+        return upcoming[0] if upcoming else None
+
+    def _until(self, there: Callable[[], bool], otherwise: str) -> Self:
+        while not there():
+            flight = self._next()
+            if flight is None:
+                raise AssertionError(f"{otherwise}: {self!r}")
+            self._world.arrive(flight)
+        return self
+
+    def _under_way(self, command: Command[..., Any, Any], attempt: int) -> bool:
+        return any(
+            sent.command is command and sent.attempt == attempt and sent.answered is None for sent in self._world.sent
+        )
+
+    def _waits_for(self, signal: Signal[Any]) -> bool:
+        steps = self._world.state.steps
+        waits = [steps[sequence] for sequence in self._world.state.open]
+        return any(step.kind is StepKind.SIGNAL and step.command == signal.name for step in waits)
+
+    # -- talking
+
+    @overload
+    def signal(self, signal: Signal[None], /) -> Self: ...
+    @overload
+    def signal(self, signal: Signal[S], value: S, /) -> Self: ...
+    def signal(self, signal: Signal[Any], value: Any = None, /) -> Self:
+        """A client tells the saga something; it is kept until the saga asks for it."""
+        payload = signal.encode(value)
+        return self._take(msg.Signal(self._world.saga_id, self._message_id(), signal.name, payload, None, BY))
+
+    def answer(self, command: Command[..., Any, R], reply: R) -> Self:
+        """The service answers a command that nobody has answered yet. Raises `AssertionError` if there is none."""
+        return self._reply(command, ReplyMessage(Outcome.SUCCESS, command.encode(reply)))
+
+    def fail(self, command: Command[..., Any, Any], error_type: str, message: str = "") -> Self:
+        """Likewise, by a business failure."""
+        return self._reply(command, ReplyMessage(Outcome.FAILURE, b"", error_type, message))
+
+    def cancel(self, reason: str = "") -> Self:
+        """A client cancels."""
+        return self._take(msg.Cancel(self._world.saga_id, self._message_id(), None, reason, BY))
+
+    def terminate(self, reason: str = "") -> Self:
+        """An operator ends it at once; nothing is undone."""
+        return self._take(msg.Terminate(self._world.saga_id, self._message_id(), None, reason, BY))
+
+    def retry(self) -> Self:
+        """A person has what it is parked at tried again."""
+        return self._unpark(Override.RETRY)
+
+    def skip(self) -> Self:
+        """A person has what it is parked at left out."""
+        return self._unpark(Override.SKIP)
+
+    def set_result(self, command: Command[..., Any, R], reply: R) -> Self:
+        """A person says how the step that is parked went."""
+        steps = self._world.state.steps
+        parked = [s for s in self._world.state.parked if s and steps[s].command == command.name]
+        if not parked:
+            raise AssertionError(f"{command!r} is not parked: {self!r}")
+        return self._unpark(Override.SET_RESULT, parked[0], command.encode(reply))
+
+    def _unpark(self, action: Override, sequence: int = 0, payload: bytes | None = None) -> Self:
+        if not self._world.state.parked:
+            raise AssertionError(f"nothing is parked: {self!r}")
+        unpark = msg.Unpark(self._world.saga_id, self._message_id(), action, sequence, payload, None, "", BY)
+        return self._take(unpark)
+
+    def _reply(self, command: Command[..., Any, Any], ending: ReplyMessage) -> Self:
+        world = self._world
+        for sent in world.waiting():
+            if sent.command is command:
+                world.answer(sent, ending)
+                return self
+        raise AssertionError(f"{command!r} does not wait for an answer: use .never({command!r}), then .until. {self!r}")
+
+    def _take(self, given: msg.Input) -> Self:
+        self._world.take(given)
+        return self
+
+    def _message_id(self) -> str:
+        self._messages += 1
+        return f"{BY}-{self._messages}"
+
+    # -- telling
+
+    def _end(self) -> End[O]:
+        world, state = self._world, self._world.state
+        result = self._saga.decode_result(state.result) if state.phase is Status.COMPLETED else None
+        reason = "; ".join(state.parked.values()) or ": ".join(filter(None, (state.error_type, state.error_message)))
+        if state.parked:
+            log.warning("parked for a person: %s", reason)
+        return End(
+            state.status,
+            result,
+            self.effects,
+            self.journal,
+            state.undone,
+            reason,
+            state.error_type,
+            self.sent,
+            list(world.decisions),
+            world.elapsed,
+        )
+
+    def __repr__(self) -> str:
+        waits = f", waiting for {', '.join(self.waiting_for)}" if self.waiting_for else ""
+        return f"<{self.status}{waits}, after {self.effects!r}>"
+
+
+def _waits(state: SagaState) -> list[str]:
+    open_ = [name_in_history(state.steps[sequence]) for sequence in sorted(state.open)]
+    undos = [f"the undo of {name_in_history(state.steps[sequence])}" for sequence in sorted(state.undo_open)]
+    return [*open_, *undos, *(["a person"] if state.parked else [])]
+
+
+def _stuck(world: World) -> str:
+    """What a saga that nothing will happen to waits for, and what to do about it."""
+    names = sorted({repr(sent) for sent in world.waiting()})
+    if names:
+        return (
+            f"the saga waits for ever: {', '.join(names)} is never answered, and its step has no timeout. Give the "
+            "step start_to_close or schedule_to_close, or use .start(...) and .answer(...) on what it gives"
+        )
+    advice = "" if all(step.is_command for step in world.state.steps.values()) else ": tell it by .signal(...)"
+    return f"the saga waits for ever, for {', '.join(_waits(world.state)) or 'a condition'}{advice}"

@@ -1,0 +1,308 @@
+"""One saga in memory, on the engine's own core: the decisions of production, without broker and without waiting.
+
+Before every input the saga's code is let go of and replayed from the recorded outcomes, so that code which is not
+deterministic shows in its first test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.model import messages as msg
+from orchestrator.model.decide import InputRejected, decide
+from orchestrator.model.definition import Definition, Request, StepRequest
+from orchestrator.model.driver import Divergence, Driver, name_in_history
+from orchestrator.model.effects import Answer, Effect, Forward, effects_of
+from orchestrator.model.effects import Command as CommandEffect
+from orchestrator.model.events import Decision, Status, WaitScheduled
+from orchestrator.model.ids import Direction, idempotency_key
+from orchestrator.model.messages import Outcome
+from orchestrator.model.state import SagaState, Step
+from orchestrator.model.turn import Execution, Moment
+from orchestrator.service import Command
+from orchestrator.testing.services import Reaction, Services, message_of
+from orchestrator.wire.commands import ReplyMessage
+
+MAX_INPUTS = 100_000
+"""A saga that is not at its end after so many outcomes and timers goes round in circles."""
+MAX_ATTEMPTS = 1_000
+"""A command that is tried so often never succeeds."""
+
+
+@dataclass(slots=True)
+class Sent:
+    """A command as its service saw it. `at`: seconds since the start. `outcome` None: it was not answered (yet).
+
+    `asked` and `answered` are the numbers of the decisions that sent it and that its answer caused.
+    """
+
+    command: Command[..., Any, Any]
+    request: Any
+    direction: Direction
+    sequence: int
+    attempt: int
+    key: str
+    at: float
+    asked: int
+    effect: CommandEffect = field(repr=False)
+    outcome: Outcome | None = None
+    error: str = ""
+    answered: int | None = None
+
+    def __repr__(self) -> str:
+        attempt = f", attempt {self.attempt}" if self.attempt > 1 else ""
+        return f"{self.command!r}{attempt}"
+
+
+Happening = Sent | WaitScheduled
+"""What a saga has begun to wait for: a command's outcome, or a signal or a time."""
+
+
+@dataclass(slots=True)
+class Flight:
+    """Something on its way to the saga. Of what is due at one time the lowest `rank` arrives first, then the oldest."""
+
+    due_ms: int
+    rank: int
+    input: msg.Input
+    sent: Sent | None = None
+
+
+PERSON, SERVICE, TIMER = 0, 1, 2
+"""Ranks: answers that are there count before a time that is up, as in production."""
+
+
+class ExactDriver(Driver):
+    """Holds the code to what it asked for before, to the byte: a request made of the clock or of chance differs."""
+
+    def check(self, step: Step, request: Request) -> None:
+        Driver.check(self, step, request)
+        if isinstance(request, StepRequest) and request.payload != step.payload:
+            raise Divergence(
+                f"step {step.sequence}, {request.service}.{request.command}: the history has "
+                f"{_text(step.payload)}, the code asks with {_text(request.payload)}"
+            )
+
+
+class World:
+    """One saga id from its start to its end. `watchers` are told what it has begun to wait for."""
+
+    def __init__(self, definition: Definition, services: Services, saga_id: str, now_ms: int, incarnation: int) -> None:
+        self.definition = definition
+        self.services = services
+        self.saga_id = saga_id
+        self.started_ms = self.now_ms = now_ms
+        self.incarnation = incarnation
+        self.execution: Execution | None = None
+        self.decisions: list[Decision] = []
+        self.inputs = 0
+        self.sent: list[Sent] = []
+        self.effects: list[Sent] = []
+        self.flights: list[Flight] = []
+        self.watchers: list[Callable[[Happening], None]] = []
+
+    @property
+    def state(self) -> SagaState:
+        assert self.execution is not None
+        return self.execution.state
+
+    # -- what happens next
+
+    def post(self, given: msg.Input, due_ms: int, rank: int = PERSON, sent: Sent | None = None) -> None:
+        """Puts an input on its way."""
+        self.flights.append(Flight(due_ms, rank, given, sent))
+
+    def upcoming(self) -> list[Flight]:
+        """What may arrive next, in order: all that is due at the earliest time with the same rank."""
+        timer = self._timer()
+        flights = self.flights if timer is None else [*self.flights, timer]
+        if not flights:
+            return []
+        first = min((flight.due_ms, flight.rank) for flight in flights)
+        return [flight for flight in flights if (flight.due_ms, flight.rank) == first]
+
+    def _timer(self) -> Flight | None:
+        """The next timer. A saga that is parked for a person is not ended by its own."""
+        state = self.state
+        if state.ended:
+            return None
+        own = () if state.parked else (0,)
+        timed = (*own, *state.open, *state.undo_open)
+        dues = [(due, sequence) for sequence in timed if (due := state.due_of(sequence)) is not None]
+        if not dues:
+            return None
+        due_ms, sequence = min(dues)
+        return Flight(due_ms, TIMER, msg.TimerDue(self.saga_id, state.run, sequence, due_ms))
+
+    def arrive(self, flight: Flight) -> None:
+        """Lets the time pass until then, and has it decided."""
+        if flight in self.flights:
+            self.flights.remove(flight)
+        self.now_ms = max(self.now_ms, flight.due_ms)
+        if flight.sent is not None:
+            flight.sent.answered = len(self.decisions)
+        self.take(flight.input)
+
+    # -- deciding
+
+    def take(self, given: msg.Input) -> None:
+        """Decides an input, and what did not fit into the decision's budget. Raises `AssertionError`."""
+        self._decide(given)
+        while self.execution is not None and self.state.continue_due:
+            self._decide(msg.Continue(self.saga_id, self.state.run))
+
+    def _decide(self, given: msg.Input) -> None:
+        self.inputs += 1
+        if self.inputs > MAX_INPUTS:
+            raise AssertionError(f"the saga is not at its end after {MAX_INPUTS} outcomes and timers")
+        if self.execution is not None:
+            self.replay()
+        moment = Moment(self.now_ms, self.incarnation, self.inputs, 1)
+        try:
+            self.execution, events, run = decide(self.execution, self.definition, given, moment)
+        except InputRejected as rejected:
+            raise AssertionError(str(rejected)) from None
+        finally:
+            if self.execution is not None:
+                self.execution.detach()
+        decision = Decision(self.saga_id, run, self.now_ms, events)
+        self.decisions.append(decision)
+        for event in events:
+            if isinstance(event, WaitScheduled) and event.sequence in self.state.open:
+                self.tell(event)
+        for _, effect in effects_of(decision, self.state):
+            self.perform(effect)
+
+    def replay(self) -> None:
+        """Brings the code to where it was. Raises `AssertionError` if it asks for something else this time."""
+        assert self.execution is not None
+        state = self.execution.state
+        if state.phase is not Status.RUNNING or 0 in state.parked:
+            return
+        driver = ExactDriver(self.definition, state)
+        try:
+            driver.catch_up()
+        except Divergence as difference:
+            driver.detach()
+            raise AssertionError(f"{self.definition.name} is not deterministic. {explain(difference, state)}") from None
+        self.execution.driver = driver
+
+    def check_end(self) -> None:
+        """Replays the code of a saga that has completed once more: its result has to be the same."""
+        state = self.state
+        if state.phase is not Status.COMPLETED:
+            return
+        driver = ExactDriver(self.definition, state)
+        try:
+            driver.catch_up()
+        except Divergence as difference:
+            raise AssertionError(f"{self.definition.name} is not deterministic. {explain(difference, state)}") from None
+        finally:
+            driver.detach()
+        if driver.error is not None or driver.result != state.result:
+            again = repr(driver.error) if driver.error is not None else _text(driver.result)
+            name, result = self.definition.name, _text(state.result)
+            raise AssertionError(f"{name} is not deterministic. It ended with {result}, replayed with {again}")
+
+    # -- effects
+
+    def perform(self, effect: Effect) -> None:
+        """Does what a confirmed decision asks for. Effects of a new kind get a line here."""
+        if isinstance(effect, CommandEffect):
+            self.send(effect)
+        elif not isinstance(effect, Answer | Forward):
+            raise AssertionError(f"the test kit does not know what to do about {effect!r}")
+
+    def send(self, effect: CommandEffect) -> None:
+        """Hands a command to its service; the answer is on its way from then on."""
+        reaction = self.services.ask(effect, self.now_ms)
+        sent = self._note(effect, reaction)
+        if effect.attempt > MAX_ATTEMPTS:
+            raised = self.services.raised.get(sent.key)
+            raise AssertionError(
+                f"{sent.command!r} was tried {MAX_ATTEMPTS} times, and answered {sent.outcome} {sent.error}".rstrip()
+            ) from raised
+        self.tell(sent)
+        if isinstance(reaction.ending, ReplyMessage):
+            self.post(reply_of(effect, reaction.ending), reaction.due_ms, SERVICE, sent)
+
+    def tell(self, happening: Happening) -> None:
+        """Tells the watchers."""
+        for watch in tuple(self.watchers):
+            watch(happening)
+
+    def answer(self, sent: Sent, ending: ReplyMessage) -> None:
+        """A command that nobody answered is answered now."""
+        effect = sent.effect
+        self.services.remember(message_of(effect, self.now_ms), ending)
+        sent.outcome = ending.outcome
+        if ending.outcome is Outcome.SUCCESS:
+            self.effects.append(sent)
+        sent.answered = len(self.decisions)
+        self.take(reply_of(effect, ending))
+
+    def _note(self, effect: CommandEffect, reaction: Reaction) -> Sent:
+        sent = Sent(
+            reaction.command,
+            reaction.command.request.model_validate_json(effect.payload),
+            effect.direction,
+            effect.sequence,
+            effect.attempt,
+            idempotency_key(effect.saga_id, effect.run, effect.sequence, effect.direction),
+            self.elapsed,
+            len(self.decisions) - 1,
+            effect,
+        )
+        self.sent.append(sent)
+        if isinstance(reaction.ending, ReplyMessage):
+            sent.outcome = reaction.ending.outcome
+            sent.error = ": ".join(filter(None, (reaction.ending.error_type, reaction.ending.error_message)))
+            if reaction.ran and sent.outcome is Outcome.SUCCESS:
+                self.effects.append(sent)
+        return sent
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return (self.now_ms - self.started_ms) / 1000
+
+    def waiting(self) -> Iterator[Sent]:
+        """Commands whose step waits for an answer that is not on its way."""
+        state = self.state
+        flying = [flight.sent for flight in self.flights]
+        for sent in self.sent:
+            step = state.steps[sent.sequence]
+            undo = sent.direction == "undo"
+            open_ = sent.sequence in (state.undo_open if undo else state.open)
+            latest = sent.attempt == (step.undo_attempt if undo else step.attempt)
+            if open_ and latest and sent.outcome is None and not any(each is sent for each in flying):
+                yield sent
+
+
+def reply_of(effect: CommandEffect, ending: ReplyMessage) -> msg.Reply:
+    """A service's answer as the engine's input."""
+    return msg.Reply(
+        effect.saga_id,
+        effect.run,
+        effect.sequence,
+        effect.direction == "undo",
+        effect.attempt,
+        ending.outcome,
+        ending.payload,
+        ending.error_type,
+        ending.error_message,
+        ending.retry_after_ms,
+    )
+
+
+def explain(difference: Divergence, state: SagaState) -> str:
+    """What diverges, under the steps that the history holds up to there."""
+    text = str(difference)
+    lines = [f"  {step.sequence}. {name_in_history(step)} {step.status}" for step in state.steps.values()]
+    return "\n".join([text, "the history:", *lines])
+
+
+def _text(payload: bytes) -> str:
+    return payload.decode(errors="replace")
