@@ -21,7 +21,7 @@ FOLDERS = {"orchestrator": "orchestrator", "orchestrator.sagas": "sagas", "orche
 LAYERS: list[tuple[str, set[str]]] = [
     ("leaves", {"errors", "topics", "schemas"}),
     ("the pure core", {"model"}),
-    ("authoring and wire", {"service", "signals", "waits", "saga", "plan", "config", "wire"}),
+    ("authoring and wire", {"service", "signals", "waits", "saga", "plan", "lint", "config", "wire"}),
     ("edges", {"log", "store"}),
     ("runtime", {"runtime", "provisioning", "acls"}),
     ("surfaces", {"client", "participant", "visibility", "http", "testing", "broker", "checker"}),
@@ -34,6 +34,7 @@ BESIDE = {
     "waits": {"signals"},
     "saga": {"service", "signals", "waits", "plan"},
     "plan": {"service", "saga"},
+    "lint": {"saga"},
     "config": {"wire"},
     "sagas": {"connectors"},
     "bench": {"demo", "sagas"},
@@ -46,7 +47,7 @@ BESIDE = {
 NEVER = {
     "log": {"model", "wire", "service", "saga", "plan", "config"},
     "store": {"model", "wire", "service", "saga", "plan", "config"},
-    "runtime": {"service", "saga", "plan", "config"},
+    "runtime": {"lint", "service", "saga", "plan", "config"},
     "client": {"runtime", "provisioning", "store"},
     "participant": {"runtime", "provisioning", "store"},
     "cli": {"sagas", "connectors"},

@@ -18,6 +18,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "dev": ("dev", "Broker, worker, services and client in one command"),
     "doctor": ("doctor", "Check Java, broker, topics and versions"),
     "init": ("init", "Make a small project: a saga, a service, a test"),
+    "lint": ("lint", "Read sagas for what a replay could not repeat"),
     "list": ("look", "List sagas by status"),
     "park": ("operate", "Decide about a parked saga: retry, skip, set-result"),
     "participant": ("participant", "Run a service's handlers"),

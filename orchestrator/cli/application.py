@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.log.kafka import KafkaLog
     from orchestrator.model.definition import Definition
     from orchestrator.participant import Participant
+    from orchestrator.saga import Saga
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -104,10 +105,25 @@ def load_module(name: str) -> Any:
 
 
 def load_definitions(modules: tuple[str, ...]) -> dict[str, Definition]:
-    """The sagas of modules (all they define) or of `module:Class`. Raises `ConfigurationError`."""
-    from orchestrator.saga import Saga
+    """The sagas of modules (all they define) or of `module:Class`, read by the linter.
+
+    Raises `ConfigurationError`, `DefinitionError` where a saga's code cannot replay.
+    """
+    from orchestrator.lint import check
 
     found: dict[str, Definition] = {}
+    for saga in load_sagas(modules):
+        check(saga)
+        if found.setdefault(saga.definition.name, saga.definition) is not saga.definition:
+            raise ConfigurationError(f"two sagas are called {saga.definition.name}; pass name= to one of them")
+    return found
+
+
+def load_sagas(modules: tuple[str, ...]) -> list[type[Saga[Any, Any]]]:
+    """The saga classes of modules or of `module:Class`. Raises `ConfigurationError`."""
+    from orchestrator.saga import Saga
+
+    found: list[type[Saga[Any, Any]]] = []
     for name in modules:
         module_name, _, wanted = name.partition(":")
         module = load_module(module_name)
@@ -119,9 +135,7 @@ def load_definitions(modules: tuple[str, ...]) -> dict[str, Definition]:
         sagas = [value for attribute, value in known.items() if wanted in ("", attribute)]
         if not sagas:
             raise ConfigurationError(f"{name} defines no saga" + (_places(module_name, known) if wanted else ""))
-        for saga in sagas:
-            if found.setdefault(saga.definition.name, saga.definition) is not saga.definition:
-                raise ConfigurationError(f"two sagas are called {saga.definition.name}; pass name= to one of them")
+        found.extend(saga for saga in sagas if saga not in found)
     return found
 
 

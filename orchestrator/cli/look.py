@@ -181,7 +181,19 @@ def _print(details: Details) -> None:
     click.echo()
     _print_history(details)
     if run.status == "PARKED":
+        _print_detail(details)
         say(f"decide with `saga park retry {run.saga_id}`, or `skip`, or `set-result --result JSON`")
+
+
+def _print_detail(details: Details) -> None:
+    """The traceback or the difference that a saga itself is parked for, as it stands."""
+    from orchestrator.model.events import SagaParked
+
+    parked = [entry.event for entry in details.history if isinstance(entry.event, SagaParked)]
+    if parked and parked[-1].detail and details.run.parked_reason == parked[-1].reason:
+        click.echo()
+        click.echo(f"{parked[-1].reason}:")
+        click.echo(parked[-1].detail)
 
 
 def _print_history(details: Details) -> None:

@@ -14,20 +14,14 @@ from typing import Any
 
 from orchestrator.errors import Abort, Canceled, StepFailed
 from orchestrator.model.definition import Definition, RecordRequest, Request, StepRequest, WaitRequest
+from orchestrator.model.divergence import NOTHING, Divergence, name_in_history, name_of, side_by_side
 from orchestrator.model.events import StepKind
+from orchestrator.model.foreign import ForeignAwait, refusal, refused_by_itself
 from orchestrator.model.frozen import frozen
 from orchestrator.model.state import SagaState, Step, StepStatus
 
 _MAX_CLOSES = 100
 """How often one coroutine is closed whose `finally` blocks keep awaiting."""
-
-
-class Divergence(Exception):
-    """Today's code does not ask for what the history holds. The message is the difference."""
-
-
-class ForeignAwait(Exception):
-    """The code awaited something that is not durable."""
 
 
 class _Detached(BaseException):
@@ -167,8 +161,7 @@ class Driver:
             self._compare()
         if self._sequence < state.sequence:
             missing = state.steps[self._sequence + 1]
-            known = name_in_history(missing)
-            raise Divergence(f"step {missing.sequence}: the history has {known}, the code did not ask for anything")
+            raise self.difference(missing.sequence, name_in_history(missing), NOTHING)
         self.replaying = False
 
     def detach(self) -> None:
@@ -182,7 +175,14 @@ class Driver:
 
     def check(self, step: Step, request: Request) -> None:
         """Raises `Divergence` where the code asks for another thing than was recorded. A test may compare more."""
-        _check(step, request)
+        known, wanted = name_in_history(step), name_of(request)
+        if wanted != known:
+            raise self.difference(step.sequence, known, wanted)
+
+    def difference(self, sequence: int, known: str, wanted: str) -> Divergence:
+        """That the history has `known` where the code asks for `wanted`, with the lines around."""
+        asked = {number: name_of(request) for number, _, request in self.requests}
+        return Divergence(sequence, known, wanted, side_by_side(sequence, self._state, asked, self.delivered))
 
     def _deliver(self, step: Step) -> None:
         branch = self._waiting.pop(step.sequence, None)
@@ -217,7 +217,7 @@ class Driver:
             except (KeyboardInterrupt, GeneratorExit):
                 raise
             except BaseException as raised:
-                self._end(branch, None, raised)
+                self._end(branch, None, refused_by_itself(raised) or raised)
             else:
                 self._wait(branch, asked)
             finally:
@@ -292,7 +292,7 @@ class Driver:
                 branch.waiting = None
                 self._ready.append((branch, [], None))
         else:
-            self._ready.append((branch, None, ForeignAwait(_advice(asked))))
+            self._ready.append((branch, None, refusal(asked)))
 
     def _end(self, branch: _Branch, value: Any, error: BaseException | None) -> None:
         branch.done = True
@@ -365,33 +365,5 @@ def _close_all(bodies: Iterable[Any]) -> None:
             body.close()
 
 
-def _check(step: Step, request: Request) -> None:
-    known, wanted = name_in_history(step), name_of(request)
-    if wanted != known:
-        raise Divergence(f"step {step.sequence}: the history has {known}, the code asks for {wanted}")
-
-
-def name_of(request: Request) -> str:
-    """What a person calls it: `payments.charge`, `signal approved`."""
-    if isinstance(request, StepRequest):
-        return f"{request.service}.{request.command}"
-    return f"{request.kind} {request.name}".rstrip()
-
-
-def name_in_history(step: Step) -> str:
-    """Likewise, of what was asked for."""
-    if step.is_command:
-        return f"{step.service}.{step.command}"
-    return f"{step.kind} {step.command}".rstrip()
-
-
 def _failure(step: Step, *, unknown: bool) -> StepFailed:
     return StepFailed(name_in_history(step), step.error_type, step.error_message, unknown=unknown)
-
-
-def _advice(asked: object) -> str:
-    kind = type(asked).__name__
-    return (
-        f"a saga cannot await {kind}: it would not survive a crash. Await self.step(...) for work in a service, "
-        "self.sleep(...) for time, self.receive(...) for a signal, self.gather(...) for several at once"
-    )

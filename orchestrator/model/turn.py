@@ -11,7 +11,8 @@ import traceback
 from orchestrator.errors import Abort, Canceled, StepFailed
 from orchestrator.model import events as ev
 from orchestrator.model.definition import Definition, RecordRequest, StepRequest, WaitRequest
-from orchestrator.model.driver import Divergence, Driver, name_of
+from orchestrator.model.divergence import Divergence, name_of
+from orchestrator.model.driver import Driver
 from orchestrator.model.evolve import evolve
 from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import partition_of

@@ -9,7 +9,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 from pydantic import BaseModel
 
 from orchestrator.model import messages as msg
-from orchestrator.model.driver import name_in_history
+from orchestrator.model.divergence import name_in_history
 from orchestrator.model.events import Event, Status, StepKind
 from orchestrator.model.messages import Outcome, Override
 from orchestrator.model.state import SagaState

@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 from pydantic import BaseModel
 
 from orchestrator.errors import DefinitionError
+from orchestrator.lint import check
 from orchestrator.model import messages as msg
 from orchestrator.model.events import StepKind
 from orchestrator.model.messages import Outcome
@@ -161,7 +162,8 @@ class SagaTest(Generic[I, O]):
     # -- then
 
     def run(self, input: I, *, id: str = "test", now: datetime = START) -> End[O]:
-        """Runs the saga to its end, or to where it is parked. Raises `AssertionError` where an answer is missing.
+        """Runs the saga to its end, or to where it is parked. Raises `AssertionError` where an answer is missing,
+        `DefinitionError` where the code cannot replay (see `orchestrator.lint`).
 
         `now`: when it is started.
         """
@@ -177,6 +179,7 @@ class SagaTest(Generic[I, O]):
         return self._begin(input, id, now)[0]
 
     def _begin(self, input: I, id: str, now: datetime) -> tuple[Running[O], list[Planned]]:
+        check(self.saga)
         world = self.world(id, now)
         waiting: list[Planned] = []
         for number, planned in enumerate(self._planned, start=1):

@@ -13,7 +13,8 @@ from typing import Any
 from orchestrator.model import messages as msg
 from orchestrator.model.decide import InputRejected, decide
 from orchestrator.model.definition import Definition, Request, StepRequest
-from orchestrator.model.driver import Divergence, Driver, name_in_history
+from orchestrator.model.divergence import Divergence
+from orchestrator.model.driver import Driver
 from orchestrator.model.effects import Answer, Effect, Forward, effects_of
 from orchestrator.model.effects import Command as CommandEffect
 from orchestrator.model.events import Decision, Status, WaitScheduled
@@ -80,10 +81,8 @@ class ExactDriver(Driver):
     def check(self, step: Step, request: Request) -> None:
         Driver.check(self, step, request)
         if isinstance(request, StepRequest) and request.payload != step.payload:
-            raise Divergence(
-                f"step {step.sequence}, {request.service}.{request.command}: the history has "
-                f"{_text(step.payload)}, the code asks with {_text(request.payload)}"
-            )
+            name = f"{request.service}.{request.command}"
+            raise self.difference(step.sequence, f"{name} {_text(step.payload)}", f"{name} {_text(request.payload)}")
 
 
 class World:
@@ -186,7 +185,7 @@ class World:
             driver.catch_up()
         except Divergence as difference:
             driver.detach()
-            raise AssertionError(f"{self.definition.name} is not deterministic. {explain(difference, state)}") from None
+            raise AssertionError(f"{self.definition.name} is not deterministic. {difference}") from None
         self.execution.driver = driver
 
     def check_end(self) -> None:
@@ -198,7 +197,7 @@ class World:
         try:
             driver.catch_up()
         except Divergence as difference:
-            raise AssertionError(f"{self.definition.name} is not deterministic. {explain(difference, state)}") from None
+            raise AssertionError(f"{self.definition.name} is not deterministic. {difference}") from None
         finally:
             driver.detach()
         if driver.error is not None or driver.result != state.result:
@@ -295,13 +294,6 @@ def reply_of(effect: CommandEffect, ending: ReplyMessage) -> msg.Reply:
         ending.error_message,
         ending.retry_after_ms,
     )
-
-
-def explain(difference: Divergence, state: SagaState) -> str:
-    """What diverges, under the steps that the history holds up to there."""
-    text = str(difference)
-    lines = [f"  {step.sequence}. {name_in_history(step)} {step.status}" for step in state.steps.values()]
-    return "\n".join([text, "the history:", *lines])
 
 
 def _text(payload: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
+from asyncio import sleep as pause
 from collections.abc import Generator
 from datetime import UTC, datetime
 from typing import Any
@@ -161,9 +162,13 @@ def test_other_code_than_the_history_holds_parks_the_saga_with_the_difference() 
     play.crash()
     play.definition = Other.definition
     play.do(2, "y")
-    assert play.state.parked == {
-        0: "the code diverges from the history: step 2: the history has shop.reserve, the code asks for shop.charge"
-    }
+    assert play.state.parked[0].splitlines() == [
+        "the code diverges from the history: step 2: the history has shop.reserve, the code asks for shop.charge",
+        "the code was woken after 1 outcomes, the last of step 1 (shop.reserve)",
+        "  step  history       code",
+        "     1  shop.reserve  shop.reserve  done",
+        "!    2  shop.reserve  shop.charge   running",
+    ]
     assert play.step(2).result == b'"y"', "the reply is recorded all the same"
     play.definition = Two.definition
     play.retry()
@@ -181,6 +186,37 @@ def test_code_that_asks_for_less_than_the_history_holds_diverges() -> None:
     play.definition = Less.definition
     play.do(2, "y")
     assert "step 2: the history has shop.reserve, the code did not ask for anything" in play.state.parked[0]
+    assert play.state.parked[0].splitlines()[-1] == "!    2  shop.reserve  (nothing)     running"
+
+
+def test_a_divergence_in_a_long_history_shows_the_lines_around_it() -> None:
+    class Long(Saga[None, None], name="Long"):
+        async def run(self, _: None) -> None:
+            for what in "abcd":
+                await self.step(Shop.reserve(what=what))
+            await self.gather(self.step(Shop.charge()), self.step(Shop.charge()), self.step(Shop.reserve()))
+
+    class Other(Saga[None, None], name="Long"):
+        async def run(self, _: None) -> None:
+            for what in "abcd":
+                await self.step(Shop.reserve(what=what))
+            await self.gather(self.step(Shop.charge()), self.sleep(1), self.step(Shop.reserve()))
+
+    play = started(Long)
+    for sequence in (1, 2, 3, 4):
+        play.do(sequence, "x")
+    play.crash()
+    play.definition = Other.definition
+    play.do(6, {"number": 7})
+    assert play.state.parked[0].splitlines()[1:] == [
+        "the code was woken after 4 outcomes, the last of step 4 (shop.reserve)",
+        "  step  history       code",
+        "     3  shop.reserve  shop.reserve  done",
+        "     4  shop.reserve  shop.reserve  done",
+        "     5  shop.charge   shop.charge   running",
+        "!    6  shop.charge   sleep         done",
+        "     7  shop.reserve  shop.reserve  running",
+    ]
 
 
 def test_a_sleep_is_no_step() -> None:
@@ -217,7 +253,59 @@ class Foreign:
         yield self
 
 
-@pytest.mark.parametrize("what", [asyncio.sleep(0), Foreign()], ids=["asyncio", "own"])
+LOOP = asyncio.new_event_loop()
+LOOP.close()
+
+
+async def nothing() -> None:
+    pass
+
+
+async def fetch() -> None:
+    import httpx
+
+    async with httpx.AsyncClient() as client:
+        await client.get("http://127.0.0.1:1")
+
+
+async def in_a_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(nothing())
+
+
+async def in_a_thread() -> None:
+    await asyncio.to_thread(print)
+
+
+async def in_time() -> None:
+    async with asyncio.timeout(1):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("what", "advice"),
+    [
+        (lambda: asyncio.sleep(0), "cannot await asyncio.sleep(0): it would not survive a crash. Await self.sleep("),
+        (lambda: pause(1), "cannot await asyncio.sleep: it would not survive a crash. Await self.sleep(...)"),
+        (lambda: asyncio.wait({asyncio.Future(loop=LOOP)}), "Await self.gather(...) instead"),
+        (in_a_group, "Await self.gather(...) instead"),
+        (in_a_thread, "Await self.step(...) instead"),
+        (in_time, "Await self.step(..., start_to_close=...) instead"),
+        (fetch, "Await self.step(...) and let a service do it instead"),
+    ],
+    ids=["sleep-0", "sleep", "wait", "TaskGroup", "to_thread", "timeout", "httpx"],
+)
+def test_a_foreign_call_is_told_its_durable_name(what: Any, advice: str) -> None:
+    class Wrong(Saga[None, None]):
+        async def run(self, _: None) -> None:
+            await what()
+
+    play = started(Wrong, cold=False)
+    assert "the code raised ForeignAwait" in play.state.parked[0]
+    assert advice in play.state.parked[0]
+
+
+@pytest.mark.parametrize("what", [Foreign()], ids=["own"])
 def test_a_foreign_awaitable_parks_the_saga_and_names_the_right_call(what: Any) -> None:
     class Wrong(Saga[None, None]):
         async def run(self, _: None) -> None:

@@ -111,8 +111,9 @@ def test_code_that_is_not_deterministic_fails_its_test_with_the_difference() -> 
         SagaTest(Careless).answer(Clock.tick, None).run(Nothing())
     assert str(failed.value) == (
         "Careless is not deterministic. step 1: the history has clock.tick, the code asks for sleep\n"
-        "the history:\n"
-        "  1. clock.tick RUNNING"
+        "the code was woken at its start\n"
+        "  step  history     code\n"
+        "!    1  clock.tick  sleep  running"
     )
 
 
@@ -134,7 +135,9 @@ COUNTER = count(1)
 
 
 def test_a_request_made_of_chance_is_found_by_its_content() -> None:
-    with pytest.raises(AssertionError, match=r'the history has \{"order_id":"o-1-\d.*the code asks with .*"o-1-\d'):
+    with pytest.raises(
+        AssertionError, match=r'history has inventory.reserve \{"order_id":"o-1-\d.*code asks for .*"o-1-\d'
+    ):
         SagaTest(Guessing).answer(Inventory.reserve, Reservation(warehouse="A")).run(ORDER)
 
 

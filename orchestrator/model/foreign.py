@@ -1,0 +1,71 @@
+"""What a saga's code awaits that is not durable, and the name of the call it should have been."""
+
+from __future__ import annotations
+
+_IN_GENERAL = (
+    "Await self.step(...) for work in a service, self.sleep(...) for time, self.receive(...) for a signal, "
+    "self.gather(...) for several at once"
+)
+_CALLS = {
+    "sleep": "self.sleep(...)",
+    "gather": "self.gather(...)",
+    "_GatheringFuture": "self.gather(...)",
+    "wait": "self.gather(...)",
+    "create_task": "self.gather(...)",
+    "ensure_future": "self.gather(...)",
+    "_ensure_future": "self.gather(...)",
+    "Task": "self.gather(...)",
+    "TaskGroup": "self.gather(...)",
+    "timeout": "self.step(..., start_to_close=...)",
+    "wait_for": "self.step(..., start_to_close=...)",
+    "Timeout": "self.step(..., start_to_close=...)",
+    "to_thread": "self.step(...)",
+    "run_in_executor": "self.step(...)",
+}
+"""By the name of a function or class of asyncio."""
+_OUTSIDE = ("httpx", "httpcore", "aiohttp", "anyio", "sniffio", "psycopg", "asyncpg", "redis", "aiokafka")
+"""Packages that talk to others: that is a service's work."""
+
+
+class ForeignAwait(Exception):
+    """The code awaited something that is not durable."""
+
+
+def refusal(asked: object) -> ForeignAwait:
+    """For what the code awaited and the driver does not know."""
+    kind, package = type(asked).__name__, type(asked).__module__.partition(".")[0]
+    if asked is None:
+        kind, instead = "asyncio.sleep(0)", "self.sleep(...)"
+    elif package in _OUTSIDE:
+        instead = "self.step(...) and let a service do it"
+    else:
+        instead = _CALLS.get(kind, "")
+    return _said(kind, instead)
+
+
+def refused_by_itself(error: BaseException) -> ForeignAwait | None:
+    """For an error that something foreign raised by itself since no event loop runs; None for any other error."""
+    text = str(error)
+    if not (
+        (isinstance(error, RuntimeError) and "event loop" in text)
+        or "async library" in text
+        or (isinstance(error, RuntimeError) and text.startswith("Timeout should be used inside a task"))
+    ):
+        return None
+    trace = error.__traceback__
+    while trace is not None:
+        module, name = trace.tb_frame.f_globals.get("__name__", ""), trace.tb_frame.f_code.co_name
+        package = module.partition(".")[0]
+        if package in _OUTSIDE:
+            return _said(package, "self.step(...) and let a service do it")
+        if package == "asyncio":
+            owner = trace.tb_frame.f_locals.get("self")
+            known = name if name in _CALLS or owner is None else type(owner).__name__
+            return _said(f"asyncio.{known}", _CALLS.get(known, ""))
+        trace = trace.tb_next
+    return _said("asyncio", "")
+
+
+def _said(what: str, instead: str) -> ForeignAwait:
+    advice = f"await {instead} instead" if instead else _IN_GENERAL
+    return ForeignAwait(f"a saga cannot await {what}: it would not survive a crash. {advice[0].upper()}{advice[1:]}")

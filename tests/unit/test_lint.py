@@ -1,0 +1,211 @@
+"""The linter reads a saga's code before it runs, and names the right call for what no replay would give again."""
+
+import asyncio
+import datetime as dt
+import logging
+import os
+import random
+import threading
+import time
+import uuid
+from asyncio import sleep as pause
+from datetime import date, datetime
+from pathlib import Path
+from random import choice
+from time import sleep as nap
+from time import time as clock
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from orchestrator import Saga, Service, command
+from orchestrator.errors import DefinitionError
+from orchestrator.lint import check, findings
+from orchestrator.testing import SagaTest
+
+
+class Order(BaseModel):
+    id: str
+    skus: set[str] = set()
+
+
+class Shop(Service):
+    sell = command(Order, str)
+
+
+def found(saga: type[Saga[Any, Any]]) -> list[tuple[str, str]]:
+    """(rule, what) in the order of the lines."""
+    return [(finding.rule.name, finding.what) for finding in findings(saga)]
+
+
+def test_clock_randomness_and_ids_are_named_with_what_replaces_them() -> None:
+    class Careless(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            _ = time.time()
+            _ = clock()
+            _ = dt.datetime.now(dt.UTC)
+            _ = datetime.now()
+            _ = date.today()
+            _ = random.random()
+            _ = choice([1, 2])
+            _ = random.Random()
+            _ = uuid.uuid4()
+            _ = os.urandom(8)
+            _ = hash(order.id)
+
+    assert found(Careless) == [
+        ("clock", "calls time.time()"),
+        ("clock", "calls time.time()"),
+        ("clock", "calls datetime.datetime.now()"),
+        ("clock", "calls datetime.datetime.now()"),
+        ("clock", "calls datetime.date.today()"),
+        ("random", "calls random.random()"),
+        ("random", "calls random.Random.choice()"),
+        ("random", "calls random.Random()"),
+        ("uuid", "calls uuid.uuid4()"),
+        ("random", "calls os.urandom()"),
+        ("hash", "calls hash()"),
+    ]
+    line = str(findings(Careless)[0])
+    assert line.startswith("test_lint.py:")
+    assert line.endswith(": Careless.run calls time.time(): use self.now() [clock]")
+    assert Path(__file__).read_text().splitlines()[findings(Careless)[0].line - 1].strip() == "_ = time.time()"
+
+
+def test_what_waits_or_works_outside_is_named_too() -> None:
+    class Busy(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            import socket
+            import subprocess as sub
+
+            await pause(1)
+            await asyncio.gather()
+            threading.Thread(target=print).start()
+            with open(order.id):
+                pass
+            Path(order.id).read_text()
+            socket.create_connection(("host", 1))
+            sub.run(["true"])
+            nap(1)
+
+    assert found(Busy) == [
+        ("sleep", "calls asyncio.sleep()"),
+        ("gather", "calls asyncio.gather()"),
+        ("threads", "calls threading.Thread()"),
+        ("io", "calls open()"),
+        ("io", "calls read_text()"),
+        ("io", "calls socket.create_connection()"),
+        ("io", "calls subprocess.run()"),
+        ("sleep", "calls time.sleep()"),
+    ]
+
+
+def test_the_order_of_a_set_is_not_taken() -> None:
+    class Unordered(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            names = {"a", "b"}
+            for name in names:
+                await self.step(Shop.sell(id=name))
+            await self.gather(*{self.step(Shop.sell(id="x"))})
+            _ = [name.upper() for name in names | {"c"}]
+            _ = list(set(order.id))
+            _ = sorted(names), len(names), {name.upper() for name in names}
+            for name in sorted(names):
+                _ = name
+
+    assert [rule for rule, _ in found(Unordered)] == ["order"] * 4
+
+
+def helper(order: Order) -> float:
+    return deeper() if order.id else 0
+
+
+def deeper() -> float:
+    return time.time()
+
+
+def test_methods_and_functions_of_the_saga_are_read_as_well() -> None:
+    class Base(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            await self.first(order)
+
+        async def first(self, order: Order) -> None:
+            helper(order)
+            Base.second()
+
+        @staticmethod
+        def second() -> None:
+            _ = [random.random() for _ in range(3)]
+
+        def never_called(self) -> None:
+            time.time()
+
+    class Derived(Base):
+        pass
+
+    assert [(finding.where, finding.rule.name) for finding in findings(Derived)] == [
+        ("deeper", "clock"),
+        ("Base.second", "random"),
+    ]
+
+
+def test_what_the_saga_offers_is_fine() -> None:
+    class Careful(Saga[Order, str]):
+        async def run(self, order: Order) -> str:
+            time = self.now()
+            _ = self.random.choice([1, 2]), self.uuid(), time.time(), random.Random(order.id).random()
+            await self.sleep(1)
+            await self.gather(self.step(Shop.sell(id=order.id)), self.step(Shop.sell(id="b")))
+            return str(uuid.uuid5(uuid.NAMESPACE_DNS, order.id))
+
+    assert found(Careful) == []
+
+
+def test_a_mark_allows_a_line_a_rule_or_a_whole_function() -> None:
+    class Marked(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            _ = time.time()  # saga: allow clock
+            _ = time.time()  # saga: allow
+            _ = time.time()  # saga: allow random, uuid
+            self.log()
+
+        def log(self) -> None:  # saga: allow clock
+            time.time()
+            random.random()
+
+    assert found(Marked) == [("clock", "calls time.time()"), ("random", "calls random.random()")]
+
+
+COUNT = 0
+
+
+def test_a_warning_is_logged_and_an_error_is_raised(caplog: pytest.LogCaptureFixture) -> None:
+    class Warned(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            global COUNT
+            COUNT += 1
+            _ = os.environ["HOME"], os.environ.get("A"), os.getenv("B")
+
+    with caplog.at_level(logging.WARNING):
+        check(Warned)
+    assert [record.getMessage().rpartition("[")[2] for record in caplog.records] == ["global]"] + ["environment]"] * 3
+
+    class Wrong(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            time.time()
+            uuid.uuid4()
+
+    with pytest.raises(DefinitionError) as caught:
+        check(Wrong)
+    assert "Wrong.run calls time.time(): use self.now()" in str(caught.value)
+    assert "use self.uuid()" in str(caught.value)
+    assert "# saga: allow" in str(caught.value)
+    with pytest.raises(DefinitionError, match=r"use self\.now"):
+        SagaTest(Wrong).run(Order(id="o-1"))
+
+
+def test_code_whose_source_cannot_be_had_is_let_through() -> None:
+    space: dict[str, Any] = {"Saga": Saga, "time": time}
+    exec("class Hidden(Saga[str, None]):\n    async def run(self, x: str) -> None:\n        time.time()\n", space)
+    assert found(space["Hidden"]) == []
