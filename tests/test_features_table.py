@@ -66,3 +66,13 @@ def test_every_page_exists() -> None:
     for row in rows():
         for target in re.findall(r"\]\(([^)#]+)", row.page):
             assert (DOCS / target).is_file(), f"{row.id}: {target}"
+
+
+def test_each_feature_of_temporals_list_has_its_line() -> None:
+    """`temporal_features.txt`: the folders of temporalio/features that hold a feature."""
+    page = (DOCS / "temporal.md").read_text()
+    lines = re.findall(r"^\| `([\w/]+)` \| ([^|]*) \|(.*)\|$", page, re.MULTILINE)
+    assert [folder for folder, _, _ in lines] == (ROOT / "tests" / "temporal_features.txt").read_text().split()
+    for folder, state, here in lines:
+        assert state in ("same", "better", "different", "not yet"), folder
+        assert here.strip() or state == "not yet", f"{folder} is {state}, and the page does not say how"
