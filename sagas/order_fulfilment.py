@@ -2,22 +2,17 @@
 
 Run it: `saga worker orchestrator.sagas.order_fulfilment`, and for each service
 `saga participant orchestrator.sagas.order_fulfilment:inventory` (likewise `payments`, `shipping`); or all of it with
-`saga dev`. The services keep their books in SQLite files in the folder that SHOP_BOOKS names, `.saga/shop` by default;
-`:memory:` is for tests.
+`saga dev`. See `docs/order_fulfilment.md`.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from pathlib import Path
-
 from pydantic import BaseModel
 
-from orchestrator.connectors.sql import SqlInbox
 from orchestrator.errors import Failure
-from orchestrator.participant import HandlerContext, Participant
+from orchestrator.participant import HandlerContext
 from orchestrator.saga import Retry, Saga
+from orchestrator.sagas.books import bookkeeper, enter
 from orchestrator.service import Service, command
 
 CARD_LIMIT_CENTS = 100_000
@@ -82,42 +77,11 @@ class OrderFulfilment(Saga[Order, str]):
         return await self.step(Shipping.ship(order_id=order.id, warehouse=stock.warehouse), pivot=True)
 
 
-# The services. What each has done stands in its table `book`, written in the transaction that also keeps the
-# idempotency key: so a command that comes twice is in the book once.
+# The services. Each keeps a book, see `orchestrator.sagas.books`.
 
-
-def books(service: str) -> Path | str:
-    """The SQLite file of one service."""
-    folder = Path(os.environ.get("SHOP_BOOKS", ".saga/shop"))
-    if str(folder) == ":memory:":
-        return ":memory:"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{service}.db"
-
-
-def connect(service: str) -> sqlite3.Connection:
-    """A connection to a service's book, which is made if it is not there."""
-    connection = sqlite3.connect(books(service), timeout=30, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")  # outlives the process, not the machine: enough for a demonstration
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS book (number INTEGER PRIMARY KEY, key TEXT, saga_id TEXT, run TEXT, step INTEGER,"
-        " direction TEXT, entry TEXT)"
-    )
-    return connection
-
-
-def enter(context: HandlerContext, entry: str) -> None:
-    """Writes one line into the book, in the handler's transaction."""
-    context.connection.execute(
-        "INSERT INTO book (key, saga_id, run, step, direction, entry) VALUES (?, ?, ?, ?, ?, ?)",
-        (context.idempotency_key, context.saga_id, context.run, context.step, context.direction, entry),
-    )
-
-
-inventory = Participant(Inventory, inbox=SqlInbox(lambda: connect("inventory")))
-payments = Participant(Payments, inbox=SqlInbox(lambda: connect("payments")))
-shipping = Participant(Shipping, inbox=SqlInbox(lambda: connect("shipping")))
+inventory = bookkeeper(Inventory)
+payments = bookkeeper(Payments)
+shipping = bookkeeper(Shipping)
 
 
 @inventory.handles(Inventory.reserve)
