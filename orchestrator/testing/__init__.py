@@ -1,9 +1,10 @@
-"""Tests of a saga without a broker: `SagaTest` runs it in memory, time skips by itself."""
+"""Tests of a saga without a broker: `SagaTest` runs it in memory, time skips by itself. See `docs/testing.md`."""
 
 from orchestrator.testing.end import End
 from orchestrator.testing.handler_test import Called, HandlerTest
+from orchestrator.testing.histories import check_histories, replay
 from orchestrator.testing.running import Running
 from orchestrator.testing.saga_test import SagaTest
 from orchestrator.testing.world import Sent
 
-__all__ = ["Called", "End", "HandlerTest", "Running", "SagaTest", "Sent"]
+__all__ = ["Called", "End", "HandlerTest", "Running", "SagaTest", "Sent", "check_histories", "replay"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import EllipsisType
 from typing import Any, Generic, Self, TypeVar
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 from orchestrator.model.events import Decision, Event, Status, Undone
 from orchestrator.model.messages import Outcome
 from orchestrator.service import Command
+from orchestrator.testing.histories import save
 from orchestrator.testing.world import Sent
 
 O = TypeVar("O")  # noqa: E741 - output
@@ -101,6 +103,10 @@ class End(Generic[O]):
         if error_type is not None and self.error_type != error_type:
             raise AssertionError(f"it failed with {self.error_type!r}, expected was {error_type!r}: {self!r}")
         return self
+
+    def save(self, path: str | Path) -> Path:
+        """Writes the history into a file that can be reviewed, and replayed by `check_histories`."""
+        return save(self.decisions, path)
 
     def _assert_order(self, undos: tuple[AnyCommand | set[AnyCommand], ...]) -> None:
         done = self._undos()

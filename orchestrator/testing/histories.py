@@ -1,0 +1,140 @@
+"""Histories as files, and whether today's code still replays them.
+
+end = SagaTest(OrderFulfilment).service(inventory, payments, shipping).run(order)
+end.save("tests/histories/paid.json")
+
+def test_running_sagas_survive_this_code() -> None:
+    check_histories("tests/histories", OrderFulfilment)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrator.model.divergence import Divergence
+from orchestrator.model.driver import Driver
+from orchestrator.model.events import Cause, CompensationStarted, Decision, SagaStarted, Status
+from orchestrator.model.evolve import BrokenHistory, evolve
+from orchestrator.model.state import SagaState
+from orchestrator.saga import Saga
+from orchestrator.wire.history import UnreadableHistory, read_history, write_history
+
+History = str | Path | Sequence[Decision]
+"""A file, or the decisions themselves, such as `end.decisions`."""
+
+
+def save(decisions: Sequence[Decision], path: str | Path) -> Path:
+    """Writes a history into a file, whose folder is made."""
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(write_history(decisions), encoding="utf-8")
+    return file
+
+
+def replay(saga: type[Saga[Any, Any]], history: History) -> None:
+    """Replays a history with the saga's code. Raises `AssertionError` with the difference.
+
+    The rule is production's: the code has to ask for the same commands, signals and pauses in the same order. What it
+    asks them with may have changed.
+    """
+    name = str(history) if isinstance(history, str | Path) else "the history"
+    problem = _difference(saga, _decisions(history))
+    if problem is not None:
+        raise AssertionError(f"{name}: {problem}")
+
+
+def check_histories(folder: str | Path, *sagas: type[Saga[Any, Any]]) -> int:
+    """Replays every history (`*.json`) in a folder, its folders too, with the saga of its type; returns how many.
+
+    Raises `AssertionError` that names each that does not replay, or if there is none.
+    """
+    files = sorted(Path(folder).rglob("*.json"))
+    known = {saga.definition.name: saga for saga in sagas}
+    problems = []
+    for file in files:
+        try:
+            decisions = _decisions(file)
+        except AssertionError as unreadable:
+            problems.append(str(unreadable))
+            continue
+        saga_type = _started(decisions).saga_type
+        problem = (
+            _difference(known[saga_type], decisions)
+            if saga_type in known
+            else f"it is of a {saga_type}; given are {', '.join(known) or 'no sagas'}"
+        )
+        if problem is not None:
+            problems.append(f"{file}: {problem}")
+    if not files:
+        raise AssertionError(f"there is no history in {folder}")
+    if problems:
+        raise AssertionError("\n\n".join([f"{len(problems)} of {len(files)} histories do not replay", *problems]))
+    return len(files)
+
+
+def state_of(decisions: Sequence[Decision]) -> SagaState:
+    """The state that these decisions lead to."""
+    state = SagaState(decisions[0].saga_id, decisions[0].run)
+    for decision in decisions:
+        for event in decision.events:
+            evolve(state, event, decision.at_ms)
+    return state
+
+
+def _decisions(history: History) -> Sequence[Decision]:
+    if not isinstance(history, str | Path):
+        return history
+    try:
+        return read_history(Path(history).read_text(encoding="utf-8"))
+    except UnreadableHistory as unreadable:
+        raise AssertionError(f"{history}: {unreadable}") from None
+
+
+def _started(decisions: Sequence[Decision]) -> SagaStarted:
+    started = decisions[0].events[0] if decisions and decisions[0].events else None
+    if not isinstance(started, SagaStarted):
+        raise AssertionError("the history does not begin with SagaStarted")
+    return started
+
+
+def _difference(saga: type[Saga[Any, Any]], decisions: Sequence[Decision]) -> str | None:
+    """What today's code does otherwise, None if nothing."""
+    started = _started(decisions)
+    if started.saga_type != saga.definition.name:
+        return f"it is of a {started.saga_type}, not of a {saga.definition.name}"
+    problem = saga.definition.check_input(started.payload)
+    if problem is not None:
+        return f"its input does not fit any more: {problem}"
+    try:
+        state = state_of(decisions)
+    except BrokenHistory as broken:
+        return f"it is no history of this software: {broken}"
+    driver = Driver(saga.definition, state)
+    try:
+        driver.catch_up()
+        return _other_end(driver, state, decisions)
+    except Divergence as difference:
+        return str(difference)
+    finally:
+        driver.detach()
+
+
+def _other_end(driver: Driver, state: SagaState, decisions: Sequence[Decision]) -> str | None:
+    """Where the history went on by the code's last word, and today's would be another."""
+    failed = any(
+        isinstance(event, CompensationStarted) and event.cause is Cause.FAILED
+        for decision in decisions
+        for event in decision.events
+    )
+    if state.phase is not Status.COMPLETED and not failed:
+        return None
+    ended = "the saga completed" if state.phase is Status.COMPLETED else "the saga failed"
+    if not driver.finished:
+        return f"{ended}, the code goes on"
+    if failed and driver.error is None:
+        return f"{ended}, the code completes"
+    if not failed and driver.error is not None:
+        return f"{ended}, the code raises {driver.error!r}"
+    return None
