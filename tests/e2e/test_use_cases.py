@@ -40,5 +40,5 @@ def test_every_use_case_ends_as_its_page_says(place: Town) -> None:
 
 
 def test_a_worker_killed_in_the_middle_changes_nothing(place: Town) -> None:
-    assert_as_written(place.run(4, "killed", place.workers[0].kill))
+    assert_as_written(place.run(2, "killed", place.workers[0].kill))
     assert check(place.evidence()).violations == []

@@ -22,9 +22,11 @@ from orchestrator.participant import ParticipantSettings
 from orchestrator.participant.runner import Runner, load_participant
 from orchestrator.provisioning import apply, plan
 from orchestrator.saga import Saga
+from orchestrator.sagas import expense_approval as expenses
 from orchestrator.sagas import infrastructure_provisioning as infrastructure
 from orchestrator.sagas import order_fulfilment as orders
 from orchestrator.sagas import travel_booking as travel
+from orchestrator.signals import Signal
 from orchestrator.topics import TopicNames
 
 PARTITIONS = 4
@@ -44,6 +46,8 @@ class Scenario:
     """Its result as a text, or its status and the error's type."""
     books: dict[str, list[str]] = field(default_factory=dict)
     """By service, sorted; `{id}` stands for the saga id."""
+    says: tuple[tuple[Signal[Any], Any], ...] = ()
+    """What a client tells the saga, one after the other, as soon as it has started it."""
 
 
 def trip(destination: str, cents: int = 90_000, **more: Any) -> Callable[[str], travel.Trip]:
@@ -99,6 +103,49 @@ SCENARIOS = (
         trip("Shangri-La", patience=3 * SOON),
         "COMPENSATED Timeout",
         {"hotels": ["cancelled the room in Shangri-La", "reserved a room in Shangri-La"], "cards": []},
+    ),
+    Scenario(
+        "expense-small",
+        expenses.ExpenseApproval,
+        lambda id: expenses.Expense(id=id, employee="Ada", cents=900),
+        "payment-{id}",
+        {"budgets": ["reserved 900"], "mail": [], "payroll": ["paid 900 to Ada"]},
+    ),
+    Scenario(
+        "expense-approved",
+        expenses.ExpenseApproval,
+        lambda id: expenses.Expense(id=id, employee="Ada", cents=20_000),
+        "payment-{id}",
+        {
+            "budgets": ["reserved 20000"],
+            "mail": [
+                "to Ada: manager: yes have fun",
+                "to Bob: this is not for you to decide",
+                "to manager: please decide about {id} (request 1 to you)",
+            ],
+            "payroll": ["paid 20000 to Ada"],
+        },
+        says=(
+            (expenses.ExpenseApproval.decided, expenses.Decision(by="Bob", approved=False)),
+            (expenses.ExpenseApproval.decided, expenses.Decision(by="manager", approved=True, why="have fun")),
+        ),
+    ),
+    Scenario(
+        "expense-nobody",
+        expenses.ExpenseApproval,
+        lambda id: expenses.Expense(id=id, employee="Ada", cents=20_000, times_asked=2, remind_every=SOON),
+        "COMPENSATED NobodyDecided",
+        {
+            "budgets": ["released 20000", "reserved 20000"],
+            "mail": [
+                "to Ada: nobody has decided about {id}",
+                "to director: please decide about {id} (request 1 to you)",
+                "to director: please decide about {id} (request 2 to you)",
+                "to manager: please decide about {id} (request 1 to you)",
+                "to manager: please decide about {id} (request 2 to you)",
+            ],
+            "payroll": [],
+        },
     ),
     Scenario(
         "environment",
@@ -183,6 +230,8 @@ class Town:
             async def one(saga_id: str, scenario: Scenario) -> None:
                 handle = await client.start(scenario.saga, scenario.given(saga_id), id=saga_id)
                 self.told[saga_id] = Told(saga_id, True)
+                for signal, value in scenario.says:
+                    await handle.signal(signal, value)
                 try:
                     ends[saga_id], status = str(await handle.result(timeout=RESULT_WITHIN_S)), "COMPLETED"
                 except SagaFailed as failed:
