@@ -24,19 +24,24 @@ if TYPE_CHECKING:
         StepFailed,
     )
     from orchestrator.model.events import Status, Undone
+    from orchestrator.model.retries import FailedAttempt, Jitter
     from orchestrator.participant import HandlerContext, Participant
     from orchestrator.plan import outcome, step, takes
-    from orchestrator.saga import Retry, Saga
+    from orchestrator.retry import Backoff, Retry
+    from orchestrator.saga import Saga
     from orchestrator.service import Service, command
     from orchestrator.signals import Signal, signal
 
 __all__ = [
     "Abort",
+    "Backoff",
     "Canceled",
     "Client",
+    "FailedAttempt",
     "Failure",
     "Handle",
     "HandlerContext",
+    "Jitter",
     "Participant",
     "Pending",
     "ResultTimeout",
@@ -73,9 +78,11 @@ _HOMES = {
         "StepFailed",
     ),
     "model.events": ("Status", "Undone"),
+    "model.retries": ("FailedAttempt", "Jitter"),
     "participant": ("HandlerContext", "Participant"),
     "plan": ("outcome", "step", "takes"),
-    "saga": ("Retry", "Saga"),
+    "retry": ("Backoff", "Retry"),
+    "saga": ("Saga",),
     "service": ("Service", "command"),
     "signals": ("Signal", "signal"),
 }

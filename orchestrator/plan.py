@@ -17,8 +17,10 @@ from typing import Any, Literal, TypeVar, cast, overload
 
 from pydantic import BaseModel
 
+from orchestrator.durations import Duration
 from orchestrator.errors import DefinitionError
-from orchestrator.saga import Duration, Retry, Saga, Undo, check_service, compile_undo
+from orchestrator.retry import Retry
+from orchestrator.saga import Saga, Undo, check_service, compile_undo
 from orchestrator.service import Call, Command, Fields, Template
 
 I = TypeVar("I")  # noqa: E741 - input

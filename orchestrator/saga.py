@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, Literal, TypeVar, overload
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import DefinitionError
 from orchestrator.model.definition import Context, Definition, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked, Together
-from orchestrator.model.events import RetryPolicy
+from orchestrator.retry import Retry as Retry
 from orchestrator.service import Call, Command, Named
 from orchestrator.signals import Signal, first_problem, signals_of
 from orchestrator.waits import Receive, Sleep, WaitUntil
@@ -35,55 +34,8 @@ D = TypeVar("D")
 E = TypeVar("E")
 S = TypeVar("S")
 
-Duration = float | timedelta
-"""Seconds, or a timedelta."""
-
 Undo = Named[M, Any] | Call[Any, Any] | Callable[[R | None], Call[Any, Any]]
 """A command of the same service with the same request, a call, or a function from the reply (None: unknown)."""
-
-
-MAX_DURATION_SECONDS = 100_000_000_000
-"""Some 3,000 years: what is longer is a mistake, and would not fit the journal's numbers."""
-
-
-def milliseconds(duration: Duration) -> int:
-    """A duration as whole milliseconds. Raises `DefinitionError` if it is negative, no number, or beyond all reason."""
-    seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
-    if not 0 <= seconds <= MAX_DURATION_SECONDS:
-        raise DefinitionError(f"a duration is between 0 and {MAX_DURATION_SECONDS:,} seconds, not {duration!r}")
-    return round(seconds * 1000)
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How a step is tried again. Durations in seconds or timedelta; `maximum_attempts=0`: no limit.
-
-    `maximum_interval` defaults to 100 times the first. `exhausted`: what happens after the last attempt: "fail" raises
-    `StepFailed` in the saga with an unknown outcome, "park" sets the saga aside for a person.
-    """
-
-    initial_interval: Duration = 1.0
-    backoff_coefficient: float = 2.0
-    maximum_interval: Duration | None = None
-    maximum_attempts: int = 0
-    non_retryable_error_types: tuple[str, ...] = ()
-    exhausted: Literal["fail", "park"] = "fail"
-
-    @lru_cache(maxsize=256)  # noqa: B019 - they are few, small and alike
-    def policy(self) -> RetryPolicy:
-        """As the engine records it with the step. Raises `DefinitionError`."""
-        if not 1 <= self.backoff_coefficient < float("inf") or self.maximum_attempts < 0:
-            raise DefinitionError(f"{self!r}: backoff_coefficient must be at least 1, maximum_attempts at least 0")
-        initial = milliseconds(self.initial_interval)
-        maximum = 100 * initial if self.maximum_interval is None else milliseconds(self.maximum_interval)
-        return RetryPolicy(
-            initial,
-            float(self.backoff_coefficient),
-            maximum,
-            self.maximum_attempts,
-            tuple(self.non_retryable_error_types),
-            self.exhausted == "park",
-        )
 
 
 class StepAwaitable(Generic[R]):
@@ -198,19 +150,20 @@ class Saga(Generic[I, O]):
             None if start_to_close is None else milliseconds(start_to_close),
             None if schedule_to_close is None else milliseconds(schedule_to_close),
             None if retry is None else retry.policy(),
-            None if undo_retry is None else undo_retry.policy(),
+            None if undo_retry is None else undo_retry.policy(undo=True),
             spread,
+            None if retry is None or retry.predicate is None else self._apart(retry.predicate),
         )
         return StepAwaitable(command, request)
 
-    def _apart(self, undo: Callable[[R | None], Call[Any, Any]]) -> Callable[[R | None], Call[Any, Any]]:
-        """An undo function that leaves `random` as it was: it is called when the reply comes, but by no replay."""
+    def _apart(self, function: Callable[[A], B]) -> Callable[[A], B]:
+        """The function, leaving `random` as it was: it is called when a reply comes, but by no replay."""
 
-        def call(reply: R | None) -> Call[Any, Any]:
+        def call(argument: A) -> B:
             used: random.Random | None = self.__dict__.get("_random")
             state = used.getstate() if used is not None else None
             try:
-                return undo(reply)
+                return function(argument)
             finally:
                 if used is None:
                     self.__dict__.pop("_random", None)

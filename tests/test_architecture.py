@@ -21,7 +21,10 @@ FOLDERS = {"orchestrator": "orchestrator", "orchestrator.sagas": "sagas", "orche
 LAYERS: list[tuple[str, set[str]]] = [
     ("leaves", {"errors", "topics", "schemas"}),
     ("the pure core", {"model"}),
-    ("authoring and wire", {"service", "signals", "waits", "saga", "plan", "lint", "config", "wire"}),
+    (
+        "authoring and wire",
+        {"durations", "retry", "service", "signals", "waits", "saga", "plan", "lint", "config", "wire"},
+    ),
     ("edges", {"log", "store"}),
     ("runtime", {"runtime", "provisioning", "acls"}),
     ("surfaces", {"client", "participant", "visibility", "http", "testing", "broker", "checker"}),
@@ -32,8 +35,9 @@ LAYERS: list[tuple[str, set[str]]] = [
 
 BESIDE = {
     "waits": {"signals"},
-    "saga": {"service", "signals", "waits", "plan"},
-    "plan": {"service", "saga"},
+    "retry": {"durations"},
+    "saga": {"durations", "retry", "service", "signals", "waits", "plan"},
+    "plan": {"durations", "retry", "service", "saga"},
     "lint": {"saga"},
     "config": {"wire"},
     "sagas": {"connectors"},

@@ -20,6 +20,7 @@ import pytest
 
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
+from orchestrator.model.retries import RetryPolicy, RetryRule
 from orchestrator.wire import journal, ledger
 from orchestrator.wire.avro import FORMAT, NAMESPACE, Codec, DatumCodec, UnreadableRecord, load_schema
 from orchestrator.wire.commands import ReplyMessage
@@ -30,7 +31,7 @@ GOLDEN = Path(__file__).parent / "schemas"
 
 JOURNALED: dict[str, type] = {
     kind.__name__: kind
-    for kind in (*ev.Event.__args__, *msg.Input.__args__, ev.Decision, ev.RetryPolicy, msg.ReplyAddress)
+    for kind in (*ev.Event.__args__, *msg.Input.__args__, ev.Decision, RetryPolicy, RetryRule, msg.ReplyAddress)
 }
 """Dataclasses that are encoded as they are."""
 ASSEMBLED: dict[str, type] = {

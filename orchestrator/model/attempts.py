@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
-from orchestrator.model.events import DO_POLICY, UNDO_POLICY, UnknownCause
+from orchestrator.model.events import UnknownCause
+from orchestrator.model.ids import Direction, idempotency_key
 from orchestrator.model.messages import Outcome
+from orchestrator.model.retries import DO_POLICY, UNDO_POLICY, FailedAttempt, RetryPolicy
 from orchestrator.model.state import Step, StepStatus
 from orchestrator.model.turn import MAX_BYTES, Turn
 
@@ -66,8 +68,15 @@ def _attempt_failed(
     """An attempt ended without an outcome: back off, or end the step unknown, or park it where unknown cannot stand."""
     now_ms, policy = turn.moment.now_ms, step.retry or DO_POLICY
     out_of_time = step.deadline_ms is not None and now_ms >= step.deadline_ms
-    if not out_of_time and not policy.exhausted(step.attempt, error_type):
-        due_ms = now_ms + (policy.interval_ms(step.attempt) if retry_after_ms is None else retry_after_ms)
+    due_ms = None if out_of_time else _next_due(turn, step, policy, "do", step.attempt, error_type, retry_after_ms)
+    if due_ms is not None and policy.asks:
+        try:
+            wanted = _is_wanted(turn, step, error_type, message)
+        except Exception as bug:
+            turn.emit(ev.StepParked(step.sequence, f"the retry's predicate raised {type(bug).__name__}: {bug}"))
+            return
+        due_ms = due_ms if wanted else None
+    if due_ms is not None:
         turn.emit(ev.StepBackedOff(step.sequence, step.attempt, due_ms, error_type, message))
     elif policy.park or step.pivot or turn.state.pivot_done:
         words = "its time is up" if out_of_time else f"attempt {step.attempt} was the last"
@@ -75,6 +84,39 @@ def _attempt_failed(
     else:
         cause = UnknownCause.TIMEOUT if timeout or out_of_time else UnknownCause.EXHAUSTED
         turn.emit(ev.StepEndedUnknown(step.sequence, cause, error_type, message))
+
+
+def _next_due(
+    turn: Turn,
+    step: Step,
+    policy: RetryPolicy,
+    direction: Direction,
+    attempt: int,
+    error_type: str,
+    retry_after_ms: int | None,
+) -> int | None:
+    """When the next attempt begins; None where the policy has none."""
+    if policy.exhausted(attempt, error_type):
+        return None
+    if retry_after_ms is None:
+        key = idempotency_key(turn.state.saga_id, turn.state.run, step.sequence, direction)
+        retry_after_ms = policy.interval_ms(attempt, error_type, key)
+    due_ms = turn.moment.now_ms + retry_after_ms
+    if policy.retry_timeout_ms is not None and due_ms > step.since_ms + policy.retry_timeout_ms:
+        return None
+    return due_ms
+
+
+def _is_wanted(turn: Turn, step: Step, error_type: str, message: str) -> bool:
+    """What the saga's code says about another attempt: yes where it cannot be asked, for the saga itself is parked.
+
+    The event that follows holds the answer, so no replay asks again.
+    """
+    driver = turn.warm()
+    request = None if driver is None else driver.request_of(step.sequence)
+    if request is None or request.retry_if is None:
+        return True
+    return bool(request.retry_if(FailedAttempt(f"{step.service}.{step.command}", step.attempt, error_type, message)))
 
 
 _UNDO_OPEN = (StepStatus.UNDOING, StepStatus.UNDO_BACKING_OFF, StepStatus.UNDO_PARKED)
@@ -97,12 +139,11 @@ def _undo_attempt_failed(
     turn: Turn, step: Step, error_type: str, message: str, retry_after_ms: int | None = None
 ) -> None:
     policy = step.undo_retry or UNDO_POLICY
-    if policy.exhausted(step.undo_attempt, error_type):
+    due_ms = _next_due(turn, step, policy, "undo", step.undo_attempt, error_type, retry_after_ms)
+    if due_ms is None:
         reason = f"undo attempt {step.undo_attempt} was the last: {error_type} {message}".rstrip()
         turn.emit(ev.UndoParked(step.sequence, reason))
     else:
-        interval = policy.interval_ms(step.undo_attempt) if retry_after_ms is None else retry_after_ms
-        due_ms = turn.moment.now_ms + interval
         turn.emit(ev.UndoBackedOff(step.sequence, step.undo_attempt, due_ms, error_type, message))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from orchestrator.model.events import RetryPolicy, StepKind
+from orchestrator.model.events import StepKind
 from orchestrator.model.frozen import frozen
+from orchestrator.model.retries import FailedAttempt, RetryPolicy
 
 
 class Context(Protocol):
@@ -36,7 +37,10 @@ UndoPayload = Callable[[bytes | None], bytes]
 
 @frozen
 class StepRequest:
-    """A step that code asks for. `undo_payload`: None sends the step's own payload again."""
+    """A step that code asks for. `undo_payload`: None sends the step's own payload again.
+
+    `retry_if` has a word in whether an attempt is followed by another: it is asked once, when the attempt has failed.
+    """
 
     service: str
     command: str
@@ -49,6 +53,7 @@ class StepRequest:
     retry: RetryPolicy | None = None
     undo_retry: RetryPolicy | None = None
     spread: bool = False
+    retry_if: Callable[[FailedAttempt], bool] | None = None
 
 
 @frozen

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from orchestrator.model.frozen import frozen
 from orchestrator.model.messages import Input, ReplyAddress
+from orchestrator.model.retries import RetryPolicy
 
 
 class Status(StrEnum):
@@ -63,35 +64,6 @@ class UnknownCause(StrEnum):
     TIMEOUT = "timeout"
     EXHAUSTED = "exhausted"
     CANCELED = "canceled"
-
-
-@frozen
-class RetryPolicy:
-    """How often and how fast a step is tried. Attempts 0: no limit. `park`: exhausted parks the saga."""
-
-    initial_interval_ms: int = 1_000
-    backoff_coefficient: float = 2.0
-    maximum_interval_ms: int = 100_000
-    maximum_attempts: int = 0
-    non_retryable_error_types: tuple[str, ...] = ()
-    park: bool = False
-
-    def interval_ms(self, attempt: int) -> int:
-        """The wait after `attempt` (from 1) has failed, in milliseconds."""
-        try:
-            interval = self.initial_interval_ms * self.backoff_coefficient ** (attempt - 1)
-        except OverflowError:
-            return self.maximum_interval_ms
-        return int(min(interval, self.maximum_interval_ms))
-
-    def exhausted(self, attempt: int, error_type: str) -> bool:
-        """Whether no further attempt may follow `attempt`."""
-        return 0 < self.maximum_attempts <= attempt or error_type in self.non_retryable_error_types
-
-
-DO_POLICY = RetryPolicy()
-UNDO_POLICY = RetryPolicy(maximum_attempts=10, park=True)
-"""An undo that ten attempts could not bring to an end (about eight minutes) is a person's business."""
 
 
 @frozen

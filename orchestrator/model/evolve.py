@@ -163,6 +163,7 @@ def _step_scheduled(state: SagaState, event: ev.StepScheduled, at_ms: int) -> No
         retry=event.retry,
         undo_retry=event.undo_retry,
     )
+    step.since_ms = at_ms
     step.due_ms = _attempt_due(step, at_ms)
     _add(state, step, event)
 
@@ -180,6 +181,7 @@ def _step_attempted(state: SagaState, event: ev.StepAttempted, at_ms: int) -> No
     step = _move(state, event)
     if event.by:
         step.deadline_ms = None
+        step.since_ms = at_ms
     _set_due(state, event.sequence, _attempt_due(step, at_ms))
     step.attempt = event.attempt
 
@@ -282,7 +284,12 @@ def _undo_started(state: SagaState, event: ev.UndoScheduled | ev.UndoAttempted, 
     step = _move(state, event)
     if step.start_to_close_ms is not None:
         _set_due(state, event.sequence, at_ms + step.start_to_close_ms)
-    step.undo_attempt = event.attempt if isinstance(event, ev.UndoAttempted) else 1
+    if isinstance(event, ev.UndoScheduled):
+        step.undo_attempt, step.since_ms = 1, at_ms
+    else:
+        step.undo_attempt = event.attempt
+        if event.by:
+            step.since_ms = at_ms
 
 
 def _saga_parked(state: SagaState, event: ev.SagaParked, at_ms: int) -> None:

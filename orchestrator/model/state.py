@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from orchestrator.model.events import Cause, RetryPolicy, Status, StepKind, Undone, UnknownCause
+from orchestrator.model.events import Cause, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import Input, ReplyAddress
+from orchestrator.model.retries import RetryPolicy
 
 
 class StepStatus(StrEnum):
@@ -128,6 +129,7 @@ class Step:
         "retry",
         "sequence",
         "service",
+        "since_ms",
         "start_to_close_ms",
         "status",
         "undo_attempt",
@@ -172,6 +174,8 @@ class Step:
         self.due_ms = due_ms
         self.retry = retry
         self.undo_retry = undo_retry
+        self.since_ms = 0
+        """When its `do`, then its `undo`, was scheduled, or a person had it tried again."""
         self.attempt = 1
         self.undo_attempt = 0
         self.resolved = 0

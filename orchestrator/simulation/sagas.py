@@ -16,7 +16,8 @@ from typing import Any
 from orchestrator.errors import Abort, StepFailed
 from orchestrator.model.definition import Context, Definition, StepRequest, WaitRequest
 from orchestrator.model.driver import Asked, Together, Until
-from orchestrator.model.events import RetryPolicy, StepKind
+from orchestrator.model.events import StepKind
+from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
 
 SERVICES = ("inventory", "payments", "shipping")
 TYPES = ("Plain", "Timed")
@@ -102,9 +103,14 @@ def _request(step: dict[str, Any]) -> StepRequest:
             maximum_interval_ms=5_000,
             maximum_attempts=step["attempts"],
             park=step["park"],
+            jitter=Jitter(step["jitter"]),
+            retry_timeout_ms=step["retry timeout"],
+            asks=step["asks"],
+            rules=(RetryRule("Unsure", 50, 1.0, 50, 5, Jitter.NONE),) if step["rule"] else (),
         ),
         undo_retry=RetryPolicy(initial_interval_ms=100, maximum_interval_ms=1_000, maximum_attempts=4, park=True),
         spread=step["spread"],
+        retry_if=(lambda failed: failed.attempt != 2) if step["asks"] else None,
     )
 
 
@@ -160,6 +166,10 @@ def _step(random: Random, *, pivot: bool = False, after_pivot: bool = False) -> 
         "timeout": random.choice((None, None, None, 400, 2_000)),
         "deadline": random.choice((None, None, None, None, 700, 5_000)),
         "park": random.random() < 0.1,
+        "jitter": random.choice(("none", "none", "half", "full")),
+        "retry timeout": random.choice((None, None, None, None, 1_000)),
+        "asks": random.random() < 0.1,
+        "rule": random.random() < 0.1,
         "spread": random.random() < 0.2,
         "script": _script(random),
     }

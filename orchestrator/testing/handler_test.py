@@ -7,11 +7,11 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
+from orchestrator.durations import Duration, milliseconds
 from orchestrator.model.effects import Command as CommandEffect
 from orchestrator.model.ids import Direction
 from orchestrator.model.messages import Outcome
 from orchestrator.participant import Participant
-from orchestrator.saga import Duration, milliseconds
 from orchestrator.service import Call, Command
 from orchestrator.testing.services import Script, Services, message_of
 from orchestrator.wire.commands import ReplyMessage

@@ -8,12 +8,13 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from pydantic import BaseModel
 
+from orchestrator.durations import Duration, milliseconds
 from orchestrator.model import messages as msg
 from orchestrator.model.divergence import name_in_history
 from orchestrator.model.events import Event, Status, StepKind
 from orchestrator.model.messages import Outcome, Override
 from orchestrator.model.state import SagaState
-from orchestrator.saga import Duration, Saga, milliseconds
+from orchestrator.saga import Saga
 from orchestrator.service import Command
 from orchestrator.signals import Signal
 from orchestrator.testing.end import End

@@ -9,13 +9,14 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from pydantic import BaseModel
 
+from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import DefinitionError
 from orchestrator.lint import check
 from orchestrator.model import messages as msg
 from orchestrator.model.events import StepKind
 from orchestrator.model.messages import Outcome
 from orchestrator.participant import HandlerContext, Participant
-from orchestrator.saga import Duration, Saga, milliseconds
+from orchestrator.saga import Saga
 from orchestrator.service import Command
 from orchestrator.signals import Signal
 from orchestrator.testing.end import End

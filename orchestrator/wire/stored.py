@@ -13,8 +13,9 @@ from typing import Any
 
 import orjson
 
-from orchestrator.model.events import Cause, InputHeld, RetryPolicy, Status, StepKind, Undone, UnknownCause
+from orchestrator.model.events import Cause, InputHeld, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import ReplyAddress
+from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
 from orchestrator.model.rule import NO_HASH
 from orchestrator.model.state import OPEN, UNDO_OPEN, SagaState, Step, StepStatus
 from orchestrator.wire.avro import Codec, UnreadableRecord
@@ -30,6 +31,7 @@ _STEP_PLAIN = (
     "partition",
     "undo_command",
     "pivot",
+    "since_ms",
     "start_to_close_ms",
     "deadline_ms",
     "due_ms",
@@ -67,7 +69,8 @@ _RUN_PLAIN = (
 )
 _run_plain = attrgetter(*_RUN_PLAIN)
 _POLICY = tuple(field.name for field in fields(RetryPolicy))
-_policy = attrgetter(*_POLICY)
+_policy_plain = attrgetter(*_POLICY[:-1])
+_rule = attrgetter(*(field.name for field in fields(RetryRule)))
 
 
 def write_step(step: Step) -> bytes:
@@ -101,9 +104,19 @@ def read_step(sequence: int, data: bytes) -> Step:
     return step
 
 
+def _policy(policy: RetryPolicy) -> tuple[Any, ...]:
+    return (*_policy_plain(policy), [_rule(rule) for rule in policy.rules])
+
+
+def _read_rule(error_type: str, initial: int, coefficient: float, maximum: int, most: int, jitter: str) -> RetryRule:
+    return RetryRule(error_type, initial, coefficient, maximum, most, Jitter(jitter))
+
+
 def _read_policy(values: list[Any]) -> RetryPolicy:
     policy = dict(zip(_POLICY, values, strict=True))
     policy["non_retryable_error_types"] = tuple(policy["non_retryable_error_types"])
+    policy["jitter"] = Jitter(policy["jitter"])
+    policy["rules"] = tuple([_read_rule(*rule) for rule in policy["rules"]])
     return RetryPolicy(**policy)
 
 

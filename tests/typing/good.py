@@ -6,11 +6,14 @@ from uuid import UUID
 
 from orchestrator import (
     Abort,
+    Backoff,
     Canceled,
     Client,
+    FailedAttempt,
     Failure,
     Handle,
     HandlerContext,
+    Jitter,
     Participant,
     Retry,
     RetryLater,
@@ -40,12 +43,16 @@ from orchestrator.testing import End, HandlerTest, Running, SagaTest
 # -- code style
 
 
+def may_pass(failed: FailedAttempt) -> bool:
+    return failed.attempt < 3 and failed.error_type != "Closed"
+
+
 class OrderFulfilment(Saga[Order, str]):
     async def run(self, order: Order) -> str:
         stock = await self.step(Inventory.reserve(order_id=order.id, sku=order.sku), undo=Inventory.release)
         await self.step(
             Payments.charge(order_id=order.id, cents=order.cents),
-            retry=Retry(maximum_attempts=5),
+            retry=Retry(maximum_attempts=5, jitter=Jitter.FULL, rules={"Busy": Backoff(30)}, predicate=may_pass),
             undo=lambda receipt: Payments.refund(order_id=order.id, receipt=receipt),
         )
         return await self.step(Shipping.ship(order_id=order.id, warehouse=stock.warehouse), pivot=True)

@@ -1,6 +1,6 @@
 """Mistakes that type checkers must find, each on the line that names it. Nothing here is ever run."""
 
-from orchestrator import Client, HandlerContext, Participant, Retry, Saga, outcome, step, takes
+from orchestrator import Client, Jitter, HandlerContext, Participant, Retry, Saga, outcome, step, takes
 from orchestrator.sagas.order_fulfilment import (
     Charge,
     Inventory,
@@ -41,6 +41,11 @@ class Mistaken(Saga[Order, str]):
 
         await self.step(charge, retry=5)  # E: retry that is none
         await self.step(charge, retry=Retry(exhausted="ignore"))  # E: what there is not to do when exhausted
+        await self.step(charge, retry=Retry(jitter="full"))  # E: jitter that is text
+        await self.step(charge, retry=Retry(jitter=Jitter.ALL))  # E: jitter that there is not
+        await self.step(charge, retry=Retry(rules={"Busy": 30}))  # E: rule of a retry that is a number
+        await self.step(charge, retry=Retry(predicate=lambda f: f.kind == "x"))  # E: unknown field of an attempt
+        await self.step(charge, retry=Retry(predicate=refund_known))  # E: predicate of something else
         await self.step(charge, start_to_close="5s")  # E: duration that is text
         await self.sleep("1 day")  # E: pause that is text
         return stock  # E: wrong result of a saga

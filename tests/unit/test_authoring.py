@@ -8,10 +8,11 @@ from typing import Any, Generic, TypeVar
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.durations import milliseconds
 from orchestrator.errors import DefinitionError
-from orchestrator.model.events import RetryPolicy
+from orchestrator.model.retries import RetryPolicy
 from orchestrator.plan import outcome, step, takes
-from orchestrator.saga import Retry, Saga, milliseconds
+from orchestrator.saga import Retry, Saga
 from orchestrator.service import Service, command, topic_name
 
 T = TypeVar("T")

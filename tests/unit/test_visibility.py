@@ -20,6 +20,7 @@ from orchestrator.model import events as ev
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Outcome
+from orchestrator.model.retries import RetryPolicy
 from orchestrator.topics import TopicNames
 from orchestrator.visibility import Visibility, event_data
 from orchestrator.visibility.database import load_position
@@ -405,7 +406,7 @@ def test_an_event_is_shown_without_what_has_its_default() -> None:
     shown = event_data(ev.StepSucceeded(1, 2, b'{"a": 1}'))
     assert shown == {"sequence": 1, "attempt": 2, "payload": {"a": 1}}
     assert event_data(ev.StepSucceeded(1, 2, b"\xff"))["payload"] == "\ufffd"
-    policy = event_data(ev.StepScheduled(1, 0, "s", "c", b"", 0, retry=ev.RetryPolicy(maximum_attempts=3)))["retry"]
+    policy = event_data(ev.StepScheduled(1, 0, "s", "c", b"", 0, retry=RetryPolicy(maximum_attempts=3)))["retry"]
     assert policy == {"type": "RetryPolicy", "maximum_attempts": 3}
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from orchestrator.errors import Abort, StepFailed
 from orchestrator.model.definition import Context, Definition, StepRequest, WaitRequest
 from orchestrator.model.driver import Asked, Together, Until
-from orchestrator.model.events import RetryPolicy, StepKind
+from orchestrator.model.events import StepKind
+from orchestrator.model.retries import RetryPolicy
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.model.events import RetryPolicy
 from orchestrator.model.ids import epoch_number, idempotency_key, murmur2, partition_of, run_id
+from orchestrator.model.retries import RetryPolicy
 
 
 @pytest.mark.parametrize(

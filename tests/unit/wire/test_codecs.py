@@ -178,7 +178,9 @@ def named(item: Any) -> Any:
         return {"name": item[0], "value": item[1]}
     if isinstance(item, tuple):
         return {"offset": item[0], "index": item[1]}
-    return (f"orchestrator.{type(item).__name__}", datum_of(item)) if is_dataclass(item) else item
+    if isinstance(item, EVENTS + INPUTS):
+        return f"orchestrator.{type(item).__name__}", datum_of(item)
+    return datum_of(item)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

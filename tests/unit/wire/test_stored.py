@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.model.events import Cause, RetryPolicy, Status, StepKind, Undone, UnknownCause
+from orchestrator.model.events import Cause, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import Input, ReplyAddress
+from orchestrator.model.retries import RetryPolicy
 from orchestrator.model.state import OPEN, UNDO_OPEN, SagaState, Step, StepStatus
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.stored import (
@@ -49,6 +50,7 @@ HINTS: dict[str, dict[str, Any]] = {
         "result": bytes,
         "retry": RetryPolicy | None,
         "service": str,
+        "since_ms": int,
         "start_to_close_ms": int | None,
         "status": StepStatus,
         "undo_attempt": int,

@@ -1,0 +1,73 @@
+"""How a step is tried again, as a saga's author writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
+
+from orchestrator.durations import Duration, milliseconds
+from orchestrator.errors import DefinitionError
+from orchestrator.model.retries import FailedAttempt, Jitter, RetryPolicy, RetryRule
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """The pace of attempts. Durations in seconds or timedelta; `maximum_attempts=0`: no limit.
+
+    `maximum_interval` defaults to 100 times the first. `jitter`: `Jitter.FULL` takes any pause up to the interval,
+    `HALF` one of at least half of it; always the same one for the same attempt of the same step.
+    """
+
+    initial_interval: Duration = 1.0
+    backoff_coefficient: float = 2.0
+    maximum_interval: Duration | None = None
+    maximum_attempts: int = 0
+    jitter: Jitter = field(default=Jitter.NONE, kw_only=True)
+
+    def _pace(self) -> tuple[int, float, int, int]:
+        if not 1 <= self.backoff_coefficient < float("inf") or self.maximum_attempts < 0:
+            raise DefinitionError(f"{self!r}: backoff_coefficient must be at least 1, maximum_attempts at least 0")
+        initial = milliseconds(self.initial_interval)
+        maximum = 100 * initial if self.maximum_interval is None else milliseconds(self.maximum_interval)
+        return initial, float(self.backoff_coefficient), maximum, self.maximum_attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Retry(Backoff):
+    """How a step is tried again; the pace is a `Backoff`'s.
+
+    `exhausted`: what happens after the last attempt: "fail" raises `StepFailed` in the saga with an unknown outcome,
+    "park" sets the saga aside for a person. `retry_timeout`: no attempt begins later than so long after the first.
+    `rules`: another pace for some error types; attempts are counted over all types. `predicate`: asked about each
+    failed attempt that another would follow, once and by no replay; False ends the step as its last attempt would. It
+    only looks at what it is given.
+    """
+
+    non_retryable_error_types: tuple[str, ...] = ()
+    exhausted: Literal["fail", "park"] = "fail"
+    retry_timeout: Duration | None = field(default=None, kw_only=True)
+    rules: Mapping[str, Backoff] = field(default_factory=dict, kw_only=True, hash=False)
+    predicate: Callable[[FailedAttempt], bool] | None = field(default=None, kw_only=True)
+
+    @lru_cache(maxsize=256)  # noqa: B019 - they are few, small and alike
+    def policy(self, *, undo: bool = False) -> RetryPolicy:
+        """As the engine records it with the step. Raises `DefinitionError`."""
+        if undo and self.predicate is not None:
+            raise DefinitionError("an undo's retries have no predicate: an undo needs no code of the saga")
+        return RetryPolicy(
+            *self._pace(),
+            tuple(self.non_retryable_error_types),
+            self.exhausted == "park",
+            Jitter(self.jitter),
+            None if self.retry_timeout is None else milliseconds(self.retry_timeout),
+            self.predicate is not None,
+            tuple([_rule(error_type, pace) for error_type, pace in self.rules.items()]),
+        )
+
+
+def _rule(error_type: str, pace: Backoff) -> RetryRule:
+    if type(pace) is not Backoff:
+        raise DefinitionError(f"the rule for {error_type!r} is a Backoff, the pace alone; it is {pace!r}")
+    return RetryRule(error_type, *pace._pace(), Jitter(pace.jitter))
