@@ -19,6 +19,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from orchestrator.errors import ConfigurationError
+from orchestrator.model.turn import SIGNAL_TTL_MS
 from orchestrator.topics import TopicNames
 from orchestrator.wire.tokens import TokenKeys
 
@@ -57,6 +58,8 @@ class Settings(BaseModel):
     """After which the group gives a dead worker's partitions to others. 10 s, in development 6 s."""
     claim_wait_ms: int = Field(default=30_000, ge=0, le=3_600_000)
     """How long a worker leaves a partition with runs whose code it lacks to one that has it, before it takes it."""
+    signal_ttl_ms: int = Field(default=SIGNAL_TTL_MS, ge=1_000, le=31_536_000_000)
+    """How long a signal is kept for a saga that nobody has started. 24 h."""
     trim_lag_ms: int = Field(default=86_400_000, ge=60_000)
     """How long consumed inputs are kept. At least as long as a mirror or a backup of the journal may be behind."""
     common: Block = Field(default_factory=dict, repr=False)

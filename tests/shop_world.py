@@ -25,6 +25,7 @@ from orchestrator.wire import headers as h
 from orchestrator.wire.commands import CommandMessage, ReplyMessage, read_command, reply_headers
 from orchestrator.wire.journal import Claim, Genesis
 from orchestrator.wire.tokens import TokenKeys
+from tests.expense import Expense
 
 PARTITIONS = 4
 SERVICES = ("inventory", "payments", "shipping")
@@ -114,7 +115,7 @@ class World:
 
     def new_engine(self) -> Engine:
         """Another worker with an empty store."""
-        definitions = {saga.definition.name: saga.definition for saga in (OrderFulfilment, Greeting)}
+        definitions = {saga.definition.name: saga.definition for saga in (OrderFulfilment, Greeting, Expense)}
         config = PartitionConfig(self.topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
         clients = Clients(
             self.log.reader("owners", [self.topics.inbox]),

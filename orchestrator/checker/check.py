@@ -28,7 +28,8 @@ def examine(evidence: Evidence) -> tuple[Verdict, Accepted]:
 
 def _check_told(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
     """C1: an accepted start has exactly one saga, a failed one none. C2: what was told is what the journal says."""
-    runs: Counter[str] = Counter(saga_id for saga_id, _ in accepted.histories)
+    begun = [history for history in accepted.histories.values() if history.state.phase is not ev.Status.NOT_STARTED]
+    runs: Counter[str] = Counter(history.saga_id for history in begun)
     ended: dict[str, str] = {
         history.saga_id: str(history.state.phase) for history in accepted.histories.values() if history.state.ended
     }

@@ -163,7 +163,7 @@ def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
         verdict.statuses[status] = verdict.statuses.get(status, 0) + 1
         if ends[key] > 1:
             verdict.blame("C2", f"{history.saga_id} ended {ends[key]} times")
-        waits = state.parked or state.phase is ev.Status.WAITING_FOR_CODE
+        waits = state.parked or state.phase in (ev.Status.WAITING_FOR_CODE, ev.Status.NOT_STARTED)
         if evidence.settled and state.phase not in FINAL and not waits:
             verdict.blame("C2", f"{history.saga_id} is {status} after all is quiet")
         if state.phase in FINAL and state.phase is not ev.Status.TERMINATED:

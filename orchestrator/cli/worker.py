@@ -56,7 +56,9 @@ def run_worker(modules: tuple[str, ...], options: dict[str, Any], *, child: bool
         audit(admin, names, partitions=settings.partitions, replication=settings.replication)
         topic_ids = {topic: state.topic_id for topic, state in admin.describe(pinned_topics(names)).items()}
     slot, lock = _claim_slot(settings.state_directory / "stores")
-    config = PartitionConfig(names, settings.partitions, settings.token_keys(), definitions)
+    config = PartitionConfig(
+        names, settings.partitions, settings.token_keys(), definitions, signal_ttl_ms=settings.signal_ttl_ms
+    )
     worker = Worker(
         log,
         config,

@@ -117,16 +117,20 @@ class Client:
         id: str | None = None,
         message_id: str | None = None,
         traceparent: str | None = None,
+        signal: tuple[Signal[S], S] | None = None,
     ) -> Handle[O]:
         """Starts a saga; when this returns Kafka has it on all in-sync replicas, and it will run.
 
         An id that exists is not started again: the handle is attached to what is there, if it is of the same type.
-        Without an id a random one is made. `message_id` names this one request over restarts of the caller; by default
-        it is this call's own. Raises `InvalidRequest`, `pydantic.ValidationError`, `NotAcknowledged`, `Disconnected`.
+        `signal=(Expense.decided, value)` tells the saga something in the same record, whether that starts it or not; of
+        some 7 KiB at most. Without an id a random one is made. `message_id` names this one request over restarts of the
+        caller; by default it is this call's own. Raises `InvalidRequest`, `pydantic.ValidationError`,
+        `NotAcknowledged`, `Disconnected`.
         """
         saga_id = id if id is not None else str(uuid.uuid4())
         reply = self._reply_address()
-        request = self._start_request(saga, input, saga_id, message_id, reply, traceparent)
+        along = None if signal is None else (signal[0].name, signal[0].encode(signal[1]))
+        request = self._start_request(saga, input, saga_id, message_id, reply, traceparent, along)
         await self._connection.listen(self._timeout_s)
         expected = self._connection.expect(reply.correlation_id)
         await self._send(request, saga_id)
@@ -276,10 +280,11 @@ class Client:
         message_id: str | None,
         reply: ReplyAddress,
         traceparent: str | None,
+        signal: tuple[str, bytes] | None = None,
     ) -> Request:
         payload = saga.encode_input(input)
         message_id = message_id or f"start-{reply.correlation_id}"
-        return self._requests.start(saga.definition.name, saga_id, payload, message_id, reply, traceparent)
+        return self._requests.start(saga.definition.name, saga_id, payload, message_id, reply, traceparent, signal)
 
     def _reply_address(self) -> ReplyAddress:
         self._count += 1

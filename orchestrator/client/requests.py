@@ -53,8 +53,9 @@ class Requests:
         message_id: str,
         reply: ReplyAddress,
         traceparent: str | None,
+        signal: tuple[str, bytes] | None = None,
     ) -> Request:
-        """`payload` is the saga's input as JSON, at most 256 KiB."""
+        """`payload` is the saga's input as JSON, at most 256 KiB; `signal` a name and its JSON, that go in headers."""
         _check_size(payload, f"the input of saga {saga_id!r}")
         headers: HeaderValues = {
             h.SAGA_TYPE: saga_type,
@@ -64,6 +65,8 @@ class Requests:
             h.CORRELATION_ID: reply.correlation_id,
             h.CONTENT_TYPE: _JSON,
             h.TRACEPARENT: traceparent,
+            h.SIGNAL: None if signal is None else signal[0],
+            h.SIGNAL_VALUE: None if signal is None else signal[1].decode(),
         }
         return self._request(self._inbox, saga_id, headers, payload)
 

@@ -43,8 +43,8 @@ def decide(
     `execution` is None where the saga id is not known, `definition` where this owner lacks the code. Raises
     `InputRejected`, having changed nothing.
     """
-    if execution is None:
-        return _decide_unknown(definition, input, moment)
+    if execution is None or execution.state.phase is Status.NOT_STARTED:
+        return _decide_unknown(execution, definition, input, moment)
     state = execution.state
     turn = Turn(execution, definition, moment)
     if not isinstance(input, _JOINING) and input.run is not None and input.run != state.run:
@@ -55,7 +55,9 @@ def decide(
     if isinstance(input, _CHECKED):
         _check(input, state)
     elif isinstance(input, msg.Signal):
-        _check_signal(input, state, definition)
+        _check_signal(input.name, input.payload, state, definition)
+    elif isinstance(input, msg.Start) and input.saga_type == state.saga_type:
+        _check_signal_along(input, state, definition)
     if definition is None and state.phase in _NEEDING_CODE and _needs_code(input, state):
         if state.phase is Status.RUNNING:
             execution.detach()
@@ -69,28 +71,62 @@ def decide(
 
 
 def _decide_unknown(
-    definition: Definition | None, input: msg.Input, moment: Moment
+    execution: Execution | None, definition: Definition | None, input: msg.Input, moment: Moment
 ) -> tuple[Execution | None, tuple[ev.Event, ...], str]:
+    """Of an id that nobody has started. `execution`: there are signals for it, which are kept under its coming run."""
+    known = execution is not None
+    execution = execution or Execution(SagaState(input.saga_id, run_id(moment.incarnation, moment.offset, 0)))
+    state = execution.state
+    turn = Turn(execution, definition, moment)
     if isinstance(input, msg.Attach):
-        return None, (ev.AttachRefused(input.reply_to, ev.Refusal.NOT_FOUND, "there is no such saga"),), ""
-    if not isinstance(input, msg.Start):
+        refusal = ev.AttachRefused(input.reply_to, ev.Refusal.NOT_FOUND, "there is no such saga")
+        if not known:
+            return None, (refusal,), ""
+        turn.emit(refusal)
+    elif isinstance(input, msg.Signal) and input.run is None:
+        _check_signal(input.name, input.payload, state, None)
+        until_ms = moment.now_ms + moment.signal_ttl_ms
+        turn.emit(ev.SignalBuffered(input.name, input.payload, until_ms, input.by))
+    elif isinstance(input, msg.Start):
+        _begin(turn, input)
+    elif isinstance(input, msg.TimerDue):
+        if state.due_of(0) == input.due_ms and moment.now_ms >= input.due_ms:
+            _drop_signals(turn, lambda name, payload: "nobody started the saga")
+    else:
         raise InputRejected(f"there is no saga {input.saga_id!r}")
+    return execution, tuple(turn.events), state.run
+
+
+def _begin(turn: Turn, input: msg.Start) -> None:
+    definition = turn.definition
     if definition is not None and (problem := definition.check_input(input.payload)) is not None:
         raise InputRejected(f"the input does not fit {input.saga_type}: {problem}", input.reply_to)
     if len(input.payload) > MAX_BYTES:
         reason = f"the input has {len(input.payload)} bytes, at most {MAX_BYTES}; pass a reference"
         raise InputRejected(reason, input.reply_to)
-    run = run_id(moment.incarnation, moment.offset, 0)
-    execution = Execution(SagaState(input.saga_id, run))
-    turn = Turn(execution, definition, moment)
+    _check_signal_along(input, turn.state, definition)
     timeout_ms = definition.execution_timeout_ms if definition is not None else None
     turn.emit(
         ev.SagaStarted(input.saga_type, input.payload, input.message_id, input.reply_to, input.traceparent, timeout_ms)
     )
     if definition is None:
         turn.emit(ev.CodeMissing())
+    else:
+        _drop_signals(turn, definition.check_signal)
+    if input.signal is not None:
+        turn.emit(ev.SignalReceived(input.signal, input.signal_payload))
     turn.advance()
-    return execution, tuple(turn.events), run
+
+
+def _drop_signals(turn: Turn, problem_of: Callable[[str, bytes], str | None]) -> None:
+    """Drops those of the kept signals that have a problem."""
+    place = 0
+    while place < len(turn.state.signals):
+        name, payload = turn.state.signals[place]
+        if (problem := problem_of(name, payload)) is None:
+            place += 1
+        else:
+            turn.emit(ev.SignalDropped(place, name, problem))
 
 
 _NEEDING_CODE = (Status.RUNNING, Status.WAITING_FOR_CODE)
@@ -118,11 +154,19 @@ def _check(input: msg.Reply | msg.SendFailed | msg.Unpark, state: SagaState) -> 
         raise InputRejected(f"it carries {len(input.payload or b'')} bytes, at most {MAX_BYTES}; pass a reference")
 
 
-def _check_signal(input: msg.Signal, state: SagaState, definition: Definition | None) -> None:
+def _check_signal_along(input: msg.Start, state: SagaState, definition: Definition | None) -> None:
+    if input.signal is not None:
+        try:
+            _check_signal(input.signal, input.signal_payload, state, definition)
+        except InputRejected as rejected:
+            raise InputRejected(str(rejected), input.reply_to) from None
+
+
+def _check_signal(name: str, payload: bytes, state: SagaState, definition: Definition | None) -> None:
     """Raises `InputRejected` for a signal that the saga's code could never take."""
-    if definition is not None and (problem := definition.check_signal(input.name, input.payload)) is not None:
+    if definition is not None and (problem := definition.check_signal(name, payload)) is not None:
         raise InputRejected(problem)
-    size = len(input.payload)
+    size = len(payload)
     if size > MAX_BYTES:
         raise InputRejected(f"the signal has {size} bytes, at most {MAX_BYTES}; pass a reference")
     if len(state.signals) >= MAX_SIGNALS or sum(len(kept) for _, kept in state.signals) + size > MAX_BYTES:
@@ -152,6 +196,24 @@ def _start(turn: Turn, input: msg.Start) -> None:
         turn.emit(ev.WaiterAdded(input.reply_to))
     else:
         turn.absorb(input, "the id exists already")
+    if input.signal is not None and input.saga_type == state.saga_type:
+        _signal_along(turn, input)
+
+
+def _signal_along(turn: Turn, input: msg.Start) -> None:
+    """The signal that came with the start of a saga that exists."""
+    assert input.signal is not None
+    signal = msg.Signal(input.saga_id, input.message_id, input.signal, input.signal_payload)
+    if turn.state.ended:
+        _after_end(turn, signal)
+    elif turn.state.phase is Status.WAITING_FOR_CODE:
+        turn.emit(ev.InputHeld(signal))
+    elif turn.definition is None and turn.state.phase is Status.RUNNING:
+        turn.execution.detach()
+        turn.emit(ev.CodeMissing())
+        turn.emit(ev.InputHeld(signal))
+    else:
+        _signal(turn, signal)
 
 
 def _other_type(state: SagaState) -> str:
@@ -240,6 +302,7 @@ def _go_on(turn: Turn) -> None:
 def _code_arrived(turn: Turn, input: msg.CodeArrived) -> None:
     if turn.state.phase is Status.WAITING_FOR_CODE and turn.definition is not None:
         turn.emit(ev.CodeFound())
+        _drop_signals(turn, turn.definition.check_signal)
         turn.advance()
         _take_held(turn)
 

@@ -21,6 +21,8 @@ class Status(StrEnum):
     COMPENSATING = "COMPENSATING"
     PARKED = "PARKED"
     WAITING_FOR_CODE = "WAITING_FOR_CODE"
+    NOT_STARTED = "NOT_STARTED"
+    """Signals came before the start: they are kept under the run that it will have."""
     COMPLETED = "COMPLETED"
     COMPENSATED = "COMPENSATED"
     FAILED = "FAILED"
@@ -184,6 +186,25 @@ class SignalReceived:
     name: str
     payload: bytes
     by: str = ""
+
+
+@frozen
+class SignalBuffered:
+    """A signal for an id that nobody has started; kept until `until_ms`, or longer if another one comes."""
+
+    name: str
+    payload: bytes
+    until_ms: int
+    by: str = ""
+
+
+@frozen
+class SignalDropped:
+    """The signal that is kept at this place (from 0) will never be asked for."""
+
+    place: int
+    name: str
+    reason: str
 
 
 @frozen
@@ -372,6 +393,8 @@ Event = (
     | WaitExpired
     | WaitCanceled
     | SignalReceived
+    | SignalBuffered
+    | SignalDropped
     | SignalTaken
     | Recorded
     | CancelRequested

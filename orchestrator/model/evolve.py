@@ -14,6 +14,7 @@ from orchestrator.model.state import (
     STEP_TRANSITIONS,
     TO_UNDO,
     UNDO_OPEN,
+    UNSTARTED,
     SagaState,
     Step,
     StepStatus,
@@ -21,6 +22,10 @@ from orchestrator.model.state import (
 
 AFTER_THE_END = frozenset({ev.WaiterAdded, ev.AttachRefused, ev.InputAbsorbed})
 """What may still happen to a run that has ended."""
+BEFORE_THE_START = frozenset({ev.SagaStarted, ev.SignalBuffered, ev.SignalDropped, ev.AttachRefused})
+"""What may happen to a run that has not begun."""
+_BEGINNING = frozenset({ev.SagaStarted, ev.SignalBuffered})
+"""What happens to no other."""
 
 
 class BrokenHistory(Exception):
@@ -30,7 +35,11 @@ class BrokenHistory(Exception):
 def evolve(state: SagaState, event: ev.Event, at_ms: int) -> None:
     """Applies one event that was decided at `at_ms`. Raises `BrokenHistory` where the table forbids it."""
     kind = type(event)
-    if (state.phase is None) != (kind is ev.SagaStarted) or (state.phase in FINAL and kind not in AFTER_THE_END):
+    if state.phase in UNSTARTED:
+        wrong = kind not in BEFORE_THE_START
+    else:
+        wrong = kind in _BEGINNING or (state.phase in FINAL and kind not in AFTER_THE_END)
+    if wrong:
         raise BrokenHistory(f"{state.saga_id}: {kind.__name__} in {state.phase}")
     _APPLY[kind](state, event, at_ms)
 
@@ -125,8 +134,7 @@ def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
     state.traceparent = event.traceparent
     if event.reply_to is not None:
         state.waiters.append(event.reply_to)
-    if event.timeout_ms is not None:
-        _set_due(state, 0, at_ms + event.timeout_ms)
+    _set_due(state, 0, None if event.timeout_ms is None else at_ms + event.timeout_ms)
 
 
 def _waiter_added(state: SagaState, event: ev.WaiterAdded, at_ms: int) -> None:
@@ -231,6 +239,20 @@ def _wait_expired(state: SagaState, event: ev.WaitExpired, at_ms: int) -> None:
 
 def _signal_received(state: SagaState, event: ev.SignalReceived, at_ms: int) -> None:
     state.signals.append((event.name, event.payload))
+
+
+def _signal_buffered(state: SagaState, event: ev.SignalBuffered, at_ms: int) -> None:
+    _enter(state, event)
+    state.signals.append((event.name, event.payload))
+    _set_due(state, 0, event.until_ms)
+
+
+def _signal_dropped(state: SagaState, event: ev.SignalDropped, at_ms: int) -> None:
+    if not 0 <= event.place < len(state.signals):
+        raise BrokenHistory(f"{state.saga_id}: SignalDropped at {event.place} of {len(state.signals)}")
+    del state.signals[event.place]
+    if state.phase is ev.Status.NOT_STARTED and not state.signals:
+        _set_due(state, 0, None)
 
 
 def _signal_taken(state: SagaState, event: ev.SignalTaken, at_ms: int) -> None:
@@ -353,6 +375,8 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.WaitExpired: _wait_expired,
     ev.WaitCanceled: _moved,
     ev.SignalReceived: _signal_received,
+    ev.SignalBuffered: _signal_buffered,
+    ev.SignalDropped: _signal_dropped,
     ev.SignalTaken: _signal_taken,
     ev.Recorded: _recorded,
     ev.CancelRequested: _cancel_requested,

@@ -31,7 +31,10 @@ class ReplyAddress:
 
 @frozen
 class Start:
-    """Start a saga. On an id that exists it starts nothing: the sender is attached to what is there."""
+    """Start a saga. On an id that exists it starts nothing: the sender is attached to what is there.
+
+    `signal` names one that comes along, with what it says; it is for what exists, too.
+    """
 
     saga_id: str
     message_id: str
@@ -39,6 +42,8 @@ class Start:
     payload: bytes
     reply_to: ReplyAddress | None = None
     traceparent: str | None = None
+    signal: str | None = None
+    signal_payload: bytes = b""
 
 
 @frozen

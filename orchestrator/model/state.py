@@ -73,6 +73,9 @@ _T = Status
 
 SAGA_TRANSITIONS: dict[tuple[Status | None, str], Status] = {
     (None, "SagaStarted"): _T.RUNNING,
+    (None, "SignalBuffered"): _T.NOT_STARTED,
+    (_T.NOT_STARTED, "SignalBuffered"): _T.NOT_STARTED,
+    (_T.NOT_STARTED, "SagaStarted"): _T.RUNNING,
     (_T.RUNNING, "CodeMissing"): _T.WAITING_FOR_CODE,
     (_T.WAITING_FOR_CODE, "CodeFound"): _T.RUNNING,
     (_T.RUNNING, "CompensationStarted"): _T.COMPENSATING,
@@ -91,6 +94,7 @@ SAGA_TRANSITIONS: dict[tuple[Status | None, str], Status] = {
 FINAL = frozenset(
     {Status.COMPLETED, Status.COMPENSATED, Status.FAILED, Status.CANCELED, Status.TIMED_OUT, Status.TERMINATED}
 )
+UNSTARTED = frozenset({None, Status.NOT_STARTED})
 OPEN = frozenset({_S.RUNNING, _S.BACKING_OFF, _S.PARKED, _S.WAITING})
 """No outcome yet."""
 WAITS = frozenset({_S.WAITING, _S.WAITED, _S.EXPIRED, _S.WAIT_CANCELED})

@@ -29,12 +29,15 @@ The first payload of a decision is taken whatever the budget, a reply together w
 limit of 1 MiB.
 """
 
+SIGNAL_TTL_MS = 86_400_000
+
 _WITH_PAYLOAD = (
     ev.SagaStarted,
     ev.StepScheduled,
     ev.StepSucceeded,
     ev.SagaEnded,
     ev.SignalReceived,
+    ev.SignalBuffered,
     ev.Recorded,
 )
 _TEXT_CHARACTERS = 4_000
@@ -43,12 +46,16 @@ _TYPE_CHARACTERS = 256
 
 @frozen
 class Moment:
-    """What a decision may know of the world: the partition's clock, the place its record will have, topic sizes."""
+    """What a decision may know of the world: the partition's clock, the place its record will have, topic sizes.
+
+    `signal_ttl_ms`: how long a signal is kept for an id that nobody has started.
+    """
 
     now_ms: int
     incarnation: int
     offset: int
     partitions: int
+    signal_ttl_ms: int = SIGNAL_TTL_MS
 
 
 class Execution:

@@ -17,6 +17,7 @@ from orchestrator.model import messages as msg
 from orchestrator.model.decide import InputRejected, decide
 from orchestrator.model.definition import Definition
 from orchestrator.model.effects import Command, Effect, effects, effects_of
+from orchestrator.model.events import Status
 from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import epoch_number
 from orchestrator.model.turn import Execution, Moment, Turn
@@ -282,7 +283,8 @@ class Partition:
 
     def _moment(self) -> Moment:
         at = self.progress.at
-        return Moment(self._now_ms, at.incarnation, self.writer.next_offset, self.config.partitions)
+        offset, config = self.writer.next_offset, self.config
+        return Moment(self._now_ms, at.incarnation, offset, config.partitions, config.signal_ttl_ms)
 
     def _attempt(self, given: msg.Input, taken: Taken | None = None) -> None:
         """Decides an input of a topic, or one of the engine's own, and what it leaves to be continued."""
@@ -321,7 +323,7 @@ class Partition:
             self._submit(self._decision(given.saga_id, run, events, message_id, taken), execution)
 
     def _definition(self, given: msg.Input, execution: Execution | None) -> Definition | None:
-        if execution is not None:
+        if execution is not None and execution.state.phase is not Status.NOT_STARTED:
             return self.config.definitions.get(execution.state.saga_type)
         return self.config.definitions.get(given.saga_type) if isinstance(given, msg.Start) else None
 
@@ -346,7 +348,7 @@ class Partition:
     def _park_poison(self, given: msg.Input, taken: Taken | None) -> None:
         """An input at which the engine failed again and again: its saga is set aside."""
         execution = self.runs.find(given.saga_id)
-        if execution is None or execution.state.ended:
+        if execution is None or execution.state.ended or execution.state.phase is Status.NOT_STARTED:
             if taken is not None:
                 raise InputRejected(f"deciding it failed {MAX_FAILURES} times; the worker's log says why")
             return

@@ -6,16 +6,21 @@ from collections.abc import Mapping
 
 from orchestrator.model.definition import Definition
 from orchestrator.model.frozen import frozen
+from orchestrator.model.turn import SIGNAL_TTL_MS
 from orchestrator.topics import TopicNames
 from orchestrator.wire.tokens import TokenKeys
 
 
 @frozen
 class PartitionConfig:
-    """`partitions` is N, `definitions` the sagas by their type's name; `warm` how many runs stay in memory."""
+    """`partitions` is N, `definitions` the sagas by their type's name; `warm` how many runs stay in memory.
+
+    `signal_ttl_ms`: how long a signal is kept for an id that nobody has started.
+    """
 
     topics: TopicNames
     partitions: int
     keys: TokenKeys
     definitions: Mapping[str, Definition]
     warm: int = 10_000
+    signal_ttl_ms: int = SIGNAL_TTL_MS

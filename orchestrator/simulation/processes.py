@@ -149,7 +149,8 @@ class Worker(Process):
             log.appender(link=outward, wake=wake),
         )
         owner = Owner(Claim(self.name, "", tuple(DEFINITIONS), "sim"), lambda: random.randbytes(16), world.genesis)
-        config = PartitionConfig(TOPICS, world.partitions, KEYS, world.known_types(), warm=random.choice((2, 1_000)))
+        warm, signal_ttl_ms = random.choice((2, 1_000)), random.choice((1_000, 60_000))
+        config = PartitionConfig(TOPICS, world.partitions, KEYS, world.known_types(), warm, signal_ttl_ms)
         self.engine = world.make_engine(config, clients, self.stores, owner, random.random)
         self.ring(0)
 

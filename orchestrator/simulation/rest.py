@@ -72,4 +72,6 @@ def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> boo
     state = load_state(stores.peek(partition.number), saga_id) if execution is None else execution.state
     if state is None or state.ended or state.phase is Status.WAITING_FOR_CODE:
         return True
+    if state.phase is Status.NOT_STARTED:
+        return not state.signals
     return bool(state.parked) and all(sequence in state.parked for sequence in (*state.open, *state.undo_open))

@@ -122,6 +122,8 @@ class World:
             h.REPLY_PARTITION: number % self.partitions,
             h.CORRELATION_ID: saga_id,
         }
+        if random.random() < 0.1:
+            headers |= {h.SIGNAL: sagas.SIGNAL, h.SIGNAL_VALUE: '"at once"'}
         astray = random.random() < 0.1
         self.send(TOPICS.inbox, saga_id, self.payloads[number], headers, astray=astray)
         self.told[saga_id] = Told(saga_id, True)

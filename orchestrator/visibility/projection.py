@@ -106,6 +106,10 @@ def read_row(values: tuple[Any, ...]) -> Row:
     return row
 
 
+def _buffered(row: Row, event: ev.SignalBuffered, at_ms: int) -> None:
+    row.started_at_ms = row.started_at_ms or at_ms
+
+
 def _started(row: Row, event: ev.SagaStarted, at_ms: int) -> None:
     row.saga_type = event.saga_type
     row.started_at_ms = at_ms
@@ -140,7 +144,7 @@ def _ended(row: Row, event: ev.SagaEnded, at_ms: int) -> None:
     row.error_type, row.error_message = event.error_type, event.error_message
 
 
-_PHASES = {ev.SagaStarted, ev.CodeMissing, ev.CodeFound, ev.CompensationStarted, ev.SagaEnded}
+_PHASES = {ev.SignalBuffered, ev.SagaStarted, ev.CodeMissing, ev.CodeFound, ev.CompensationStarted, ev.SagaEnded}
 _STEP_MOVES = {
     ev.StepBackedOff,
     ev.StepAttempted,
@@ -156,6 +160,7 @@ _STEP_MOVES = {
 """Events after which their step is no longer parked."""
 
 _CHANGES: dict[type, Callable[[Row, Any, int], None]] = {
+    ev.SignalBuffered: _buffered,
     ev.SagaStarted: _started,
     ev.StepParked: _step_parked,
     ev.UndoParked: _step_parked,

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from hashlib import sha256
 
 from orchestrator.log.base import Record
-from orchestrator.model.events import SagaStarted
 from orchestrator.model.rule import JournalHalted, Kind
 from orchestrator.visibility.database import Moved, Position, load_position, save_position, transaction
 from orchestrator.visibility.projection import COLUMNS, Row, read_row
@@ -81,8 +80,7 @@ class Projector:
         decision = read_decision(envelope)
         if decision is not None and decision.run:
             key = (decision.saga_id, decision.run)
-            begins = isinstance(decision.events[0], SagaStarted) if decision.events else False
-            row = Row(*key, partition, offset) if begins else self._row(key, partition, offset)
+            row = self._row(key, partition, offset)
             row.apply(decision, offset)
             self._rows[key] = self._dirty[key] = row
             self._decisions.append((partition, offset, *key, envelope.body))

@@ -33,6 +33,7 @@ ERROR_TYPE = "error-type"
 ERROR_MESSAGE = "error-message"
 RETRY_AFTER_MS = "retry-after-ms"
 SIGNAL = "signal"
+SIGNAL_VALUE = "signal-value"
 CONTENT_TYPE = "content-type"
 
 ECHOED = (

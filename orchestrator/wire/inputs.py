@@ -121,8 +121,16 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
     message_id = _message_id(record, headers)
     if kind == "start":
         saga_type = h.need(headers, h.SAGA_TYPE)
+        signal, value = headers.get(h.SIGNAL) or None, headers.get(h.SIGNAL_VALUE, "null").encode()
         return msg.Start(
-            saga_id, message_id, saga_type, record.value or b"", _reply_to(headers), headers.get(h.TRACEPARENT)
+            saga_id,
+            message_id,
+            saga_type,
+            record.value or b"",
+            _reply_to(headers),
+            headers.get(h.TRACEPARENT),
+            signal,
+            b"" if signal is None else value,
         )
     if kind == "attach":
         reply_to = _reply_to(headers)

@@ -23,6 +23,7 @@ from orchestrator import (
     StepFailed,
     Undone,
     outcome,
+    signal,
     step,
     takes,
 )
@@ -56,6 +57,19 @@ class OrderFulfilment(Saga[Order, str]):
             undo=lambda receipt: Payments.refund(order_id=order.id, receipt=receipt),
         )
         return await self.step(Shipping.ship(order_id=order.id, warehouse=stock.warehouse), pivot=True)
+
+
+class Expense(Saga[int, str]):
+    decided = signal(Receipt)
+    nudged = signal()
+
+    async def run(self, cents: int) -> str:
+        assert_type(await self.receive(Expense.decided), Receipt)
+        late = await self.receive(Expense.decided, timeout=timedelta(days=3))
+        assert_type(late, Receipt | None)
+        assert_type(await self.receive(Expense.nudged), None)
+        assert_type(await self.wait_until(lambda: late is None, timeout=60), bool)
+        return "paid"
 
 
 class Everything(Saga[Order, Receipt | None], name="everything", execution_timeout=timedelta(hours=1)):
@@ -165,6 +179,10 @@ async def main() -> str:
         assert_type(handle, Handle[str])
         other = await client.start(Everything, Order(id="o-2", sku="tea", cents=900))
         assert_type(await other.result(), Receipt | None)
+        expense = await client.start(Expense, 900, id="e-1", signal=(Expense.decided, Receipt(payment_id="p")))
+        await expense.signal(Expense.decided, Receipt(payment_id="p-1"))
+        await expense.signal(Expense.nudged)
+        await client.signal("e-1", Expense.decided, Receipt(payment_id="p-1"), message_id="m-1")
         planned = await client.start(OrderPlan, Order(id="o-3", sku="tea", cents=900))
         assert_type(await planned.result(timeout=None), str)
         attached = await client.attach(OrderFulfilment, "o-1")

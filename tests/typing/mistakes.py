@@ -1,6 +1,6 @@
 """Mistakes that type checkers must find, each on the line that names it. Nothing here is ever run."""
 
-from orchestrator import Client, Jitter, HandlerContext, Participant, Retry, Saga, outcome, step, takes
+from orchestrator import Client, HandlerContext, Jitter, Participant, Retry, Saga, outcome, signal, step, takes
 from orchestrator.sagas.order_fulfilment import (
     Charge,
     Inventory,
@@ -15,6 +15,17 @@ from orchestrator.sagas.order_fulfilment import (
 from orchestrator.testing import HandlerTest, SagaTest
 
 ORDER = Order(id="o-1", sku="tea", cents=900)
+
+
+class Expense(Saga[int, str]):
+    decided = signal(Receipt)
+    nudged = signal()
+
+    async def run(self, cents: int) -> str:
+        receipt: Order = await self.receive(Expense.decided)  # E: wrong type of a signal that was received
+        late = await self.receive(Expense.decided, timeout=60)
+        print(late.payment_id)  # E: signal that may not have come
+        return receipt.id
 
 
 class Mistaken(Saga[Order, str]):
@@ -118,7 +129,12 @@ async def main(client: Client) -> None:
     await client.start(Mistaken(), ORDER)  # E: saga that is an object, not a class
     started = await client.start(Mistaken, ORDER)
     number: int = await started.result()  # E: wrong type of a result
-    await started.signal("paid", number)  # E: what a handle cannot do
+    await started.signal("paid", number)  # E: signal by its name
+    await started.signal(Expense.decided, number)  # E: wrong payload of a signal
+    await started.signal(Expense.decided)  # E: signal without its payload
+    await started.signal(Expense.nudged, number)  # E: payload of a signal that has none
+    await client.signal("e-1", Expense.decided, "yes")  # E: wrong payload of a signal by id
+    await client.start(Mistaken, ORDER, signal=(Expense.decided, "yes"))  # E: wrong payload of a signal with a start
 
 
 def nothing_for(request: Charge) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
-from orchestrator.model.evolve import _APPLY, AFTER_THE_END, BrokenHistory, evolve, transition_of
+from orchestrator.model.evolve import _APPLY, AFTER_THE_END, BEFORE_THE_START, BrokenHistory, evolve, transition_of
 from orchestrator.model.state import FINAL, SAGA_TRANSITIONS, STEP_TRANSITIONS, WAITS, SagaState, StepStatus
 
 ADDRESS = msg.ReplyAddress("saga.answers", 0, "c")
@@ -35,6 +35,7 @@ STEP_EVENTS: dict[str, ev.Event] = {
     "Recorded": ev.Recorded(1, 0, ev.StepKind.VALUE, "draw", b"1"),
 }
 SAGA_EVENTS: dict[str, ev.Event] = {
+    "SignalBuffered": ev.SignalBuffered("told", b"1", 9_000),
     "SagaStarted": ev.SagaStarted("Order", b"{}", "m-1"),
     "CodeMissing": ev.CodeMissing(),
     "CodeFound": ev.CodeFound(),
@@ -52,6 +53,7 @@ OTHER_EVENTS: list[ev.Event] = [
     ev.Continued(),
     ev.InputAbsorbed("Reply", "late"),
     ev.AttachRefused(ADDRESS, ev.Refusal.NOT_FOUND, "why"),
+    ev.SignalDropped(0, "told", "why"),
 ]
 
 
@@ -133,9 +135,23 @@ def test_a_saga_moves_as_its_table_says_and_in_no_other_way(status: ev.Status | 
 
 
 @pytest.mark.parametrize("event", [*STEP_EVENTS.values(), *OTHER_EVENTS], ids=lambda event: type(event).__name__)
-def test_nothing_happens_to_a_run_before_its_start(event: ev.Event) -> None:
-    with pytest.raises(BrokenHistory):
-        evolve(SagaState("s", "1-10-0"), event, 1_000)
+def test_before_its_start_signals_are_kept_for_a_run_and_nothing_else_happens(event: ev.Event) -> None:
+    state = SagaState("s", "1-10-0")
+    if type(event) not in BEFORE_THE_START:
+        with pytest.raises(BrokenHistory):
+            evolve(state, event, 1_000)
+    evolve(state, SAGA_EVENTS["SignalBuffered"], 1_000)
+    if type(event) in BEFORE_THE_START:
+        evolve(state, event, 1_000)
+    else:
+        with pytest.raises(BrokenHistory):
+            evolve(state, event, 1_000)
+    assert state.phase is ev.Status.NOT_STARTED
+
+
+def test_only_a_signal_that_is_kept_can_be_dropped() -> None:
+    with pytest.raises(BrokenHistory, match="SignalDropped at 0 of 0"):
+        evolve(started(), ev.SignalDropped(0, "told", "why"), 1_000)
 
 
 @pytest.mark.parametrize("event", OTHER_EVENTS, ids=lambda event: type(event).__name__)

@@ -84,7 +84,6 @@ def test_what_no_code_can_take_is_rejected_and_changes_nothing() -> None:
     assert "the signal decided does not fit" in play.rejected(lambda: play.signal("decided", 3))
     large = play.rejected(lambda: play.signal("decided", "x" * 300_000))
     assert "pass a reference" in large
-    assert "there is no saga" in Play(Approval).rejected(lambda: Play(Approval).signal("decided", "yes"))
 
 
 def test_signals_that_nobody_asks_for_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
