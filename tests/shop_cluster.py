@@ -1,14 +1,16 @@
 """The shop on a real broker: one worker and the participants, each in a thread."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
+from typing import Any
 
 from orchestrator.log.base import Record
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.worker import Worker
+from orchestrator.saga import Saga
 from orchestrator.store.memory import MemoryStores
 from orchestrator.topics import TopicNames
 from orchestrator.wire.commands import CommandMessage, ReplyMessage, read_command, reply_headers
@@ -52,14 +54,17 @@ def serve(
 
 @contextmanager
 def shop(
-    broker: str, prefix: str, behave: Callable[[CommandMessage], ReplyMessage | None] = succeed
+    broker: str,
+    prefix: str,
+    behave: Callable[[CommandMessage], ReplyMessage | None] = succeed,
+    sagas: Sequence[type[Saga[Any, Any]]] = SAGAS,
 ) -> Iterator[tuple[KafkaLog, TopicNames]]:
     """Topics, a worker and participants under the prefix, until the block ends."""
     log, topics = KafkaLog(broker), TopicNames(prefix)
     admin = log.admin()
     apply(admin, plan(topics, partitions=PARTITIONS, replication=1, services=SERVICES))
     admin.close()
-    definitions = {saga.definition.name: saga.definition for saga in SAGAS}
+    definitions = {saga.definition.name: saga.definition for saga in sagas}
     config = PartitionConfig(topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
     worker = Worker(log, config, MemoryStores())
     stop, wake = Event(), Event()

@@ -80,3 +80,8 @@ def test_a_page_that_is_wrong_is_found_with_its_line() -> None:
     assert run_page("```python fragment\nawait nobody\n```\n", ModuleType("page"), "page.md") == 0
     with pytest.raises(SyntaxError):
         run_page("```python fragment\nawait nobody(\n```\n", ModuleType("page"), "page.md")
+
+
+def test_no_page_holds_both_sides_of_a_conflict() -> None:
+    for page in (*PAGES, *DOCS.parent.glob("*.md")):
+        assert not re.search(r"^(<{7}|={7}$|>{7})", page.read_text(), re.MULTILINE), page.name
