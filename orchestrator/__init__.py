@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         SagaNotFound,
         StepFailed,
     )
+    from orchestrator.groups import Done
     from orchestrator.model.events import Status, Undone
     from orchestrator.model.retries import FailedAttempt, Jitter
     from orchestrator.participant import HandlerContext, Participant
@@ -37,6 +38,7 @@ __all__ = [
     "Backoff",
     "Canceled",
     "Client",
+    "Done",
     "FailedAttempt",
     "Failure",
     "Handle",
@@ -77,6 +79,7 @@ _HOMES = {
         "SagaNotFound",
         "StepFailed",
     ),
+    "groups": ("Done",),
     "model.events": ("Status", "Undone"),
     "model.retries": ("FailedAttempt", "Jitter"),
     "participant": ("HandlerContext", "Participant"),

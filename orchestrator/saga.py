@@ -7,7 +7,7 @@ one `model.definition.Definition`.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, Literal, TypeVar, overload
 from uuid import UUID
@@ -16,8 +16,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import DefinitionError
+from orchestrator.groups import Groups
 from orchestrator.model.definition import Context, Definition, StepRequest, UndoPayload
-from orchestrator.model.driver import Asked, Together
+from orchestrator.model.driver import Asked
 from orchestrator.retry import Retry as Retry
 from orchestrator.service import Call, Command, Named
 from orchestrator.signals import Signal, first_problem, signals_of
@@ -29,9 +30,6 @@ M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
 A = TypeVar("A")
 B = TypeVar("B")
-C = TypeVar("C")
-D = TypeVar("D")
-E = TypeVar("E")
 S = TypeVar("S")
 
 Undo = Named[M, Any] | Call[Any, Any] | Callable[[R | None], Call[Any, Any]]
@@ -52,7 +50,7 @@ class StepAwaitable(Generic[R]):
         return self._command.decode(payload or b"")
 
 
-class Saga(Generic[I, O]):
+class Saga(Groups, Generic[I, O]):
     """Base of sagas: `class OrderFulfilment(Saga[Order, str])`, an input type and a result type.
 
     Class arguments: `name` (the saga type on the wire, default the class's name), `execution_timeout` (seconds or
@@ -192,29 +190,6 @@ class Saga(Generic[I, O]):
         `condition` is asked after everything that happens to the saga. It only looks: it changes nothing.
         """
         return WaitUntil(condition, None if timeout is None else milliseconds(timeout))
-
-    @overload
-    async def gather(self, a: Awaitable[A], /) -> tuple[A]: ...
-    @overload
-    async def gather(self, a: Awaitable[A], b: Awaitable[B], /) -> tuple[A, B]: ...
-    @overload
-    async def gather(self, a: Awaitable[A], b: Awaitable[B], c: Awaitable[C], /) -> tuple[A, B, C]: ...
-    @overload
-    async def gather(
-        self, a: Awaitable[A], b: Awaitable[B], c: Awaitable[C], d: Awaitable[D], /
-    ) -> tuple[A, B, C, D]: ...
-    @overload
-    async def gather(
-        self, a: Awaitable[A], b: Awaitable[B], c: Awaitable[C], d: Awaitable[D], e: Awaitable[E], /
-    ) -> tuple[A, B, C, D, E]: ...
-    @overload
-    async def gather(self, *branches: Awaitable[A]) -> tuple[A, ...]: ...
-    async def gather(self, *branches: Awaitable[Any]) -> tuple[Any, ...]:
-        """Runs steps or coroutines at the same time; gives their results in order.
-
-        The first that fails cancels the others, waits for them, and is raised.
-        """
-        return tuple(await Together(branches))
 
     @property
     def id(self) -> str:

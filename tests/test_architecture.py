@@ -23,7 +23,7 @@ LAYERS: list[tuple[str, set[str]]] = [
     ("the pure core", {"model"}),
     (
         "authoring and wire",
-        {"durations", "retry", "service", "signals", "waits", "saga", "plan", "lint", "config", "wire"},
+        {"durations", "retry", "service", "signals", "waits", "groups", "saga", "plan", "lint", "config", "wire"},
     ),
     ("edges", {"log", "store"}),
     ("runtime", {"runtime", "provisioning", "acls"}),
@@ -36,7 +36,7 @@ LAYERS: list[tuple[str, set[str]]] = [
 BESIDE = {
     "waits": {"signals"},
     "retry": {"durations"},
-    "saga": {"durations", "retry", "service", "signals", "waits", "plan"},
+    "saga": {"durations", "groups", "retry", "service", "signals", "waits", "plan"},
     "plan": {"durations", "retry", "service", "saga"},
     "lint": {"saga"},
     "config": {"wire"},

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterable
-from typing import Any
+from typing import Any, Final
 
 from orchestrator.errors import Abort, Canceled, StepFailed
 from orchestrator.model.definition import Definition, RecordRequest, Request, StepRequest, WaitRequest
@@ -52,29 +52,72 @@ class Until:
         return self.condition() or (yield self) is True
 
 
+LOST: Final = object()
+"""In a group's results: a branch that was let go of before its end."""
+
+
 @frozen
 class Together:
-    """What code awaits to run branches at the same time; gives their results in order."""
+    """What code awaits to run branches at the same time; gives what each came to, in order.
+
+    That is what it returned, the `StepFailed` that it ended by, or `LOST`. `successes` of them are enough (None: all):
+    the others are then cancelled and waited for. `tolerated` may end by `StepFailed`; one more, or any other error, has
+    the others cancelled and is raised. `concurrency` are open at a time, in order (None: all).
+    """
 
     branches: tuple[Awaitable[Any], ...]
+    successes: int | None = None
+    tolerated: int = 0
+    concurrency: int | None = None
 
     def __await__(self) -> Generator[Together, list[Any], list[Any]]:
         return (yield self)
 
 
 class _Join:
-    """Several branches that another one waits for."""
+    """Several branches that another one waits for. `open` are those that have begun and not ended."""
 
-    __slots__ = ("branches", "canceled", "failure", "left", "owner", "results")
+    __slots__ = (
+        "canceled",
+        "closed",
+        "concurrency",
+        "failure",
+        "needed",
+        "open",
+        "owner",
+        "rest",
+        "results",
+        "tolerated",
+    )
 
-    def __init__(self, owner: _Branch, size: int) -> None:
+    def __init__(self, owner: _Branch, asked: Together) -> None:
+        size = len(asked.branches)
         self.owner = owner
-        self.branches: list[_Branch] = []
-        self.results: list[Any] = [None] * size
-        self.left = size
+        self.rest = enumerate(asked.branches)
+        self.open: dict[int, _Branch] = {}
+        self.concurrency = size if asked.concurrency is None else asked.concurrency
+        self.needed = size if asked.successes is None else asked.successes
+        self.tolerated = asked.tolerated
+        self.results: list[Any] = [LOST] * size
+        self.closed = False
+        """Enough succeeded, one failed, or it was cancelled: nothing more begins, what still ends does not count."""
         self.canceled = False
         """It was passed a cancellation: the one who waits for the group gets it too once the group is over."""
         self.failure: BaseException | None = None
+
+    def note(self, index: int, value: Any, error: BaseException | None) -> None:
+        """What a branch came to; closes the group where that decides it."""
+        if error is None:
+            if not self.closed:
+                self.results[index] = value
+                self.needed -= 1
+                self.closed = not self.needed
+        elif isinstance(error, StepFailed) and not self.closed and self.tolerated:
+            self.results[index] = error
+            self.tolerated -= 1
+        elif self.failure is None and (self.canceled or not (self.closed and isinstance(error, StepFailed | Canceled))):
+            self.failure = error
+            self.closed = True
 
 
 class _Branch:
@@ -89,7 +132,7 @@ class _Branch:
     __slots__ = ("body", "cancel", "canceled", "condition", "done", "index", "join", "waiting")
 
     def __init__(self, body: Any, join: _Join | None = None, index: int = 0) -> None:
-        self.body = body if hasattr(body, "send") else body.__await__()
+        self.body = body if hasattr(body, "send") else _alone(body)
         self.join = join
         self.index = index
         self.waiting: int | _Join | None = None
@@ -170,7 +213,8 @@ class Driver:
         while branches:
             branch = branches.pop()
             if isinstance(branch.waiting, _Join):
-                branches.extend(branch.waiting.branches)
+                branches.extend(branch.waiting.open.values())
+                _close_all(body for _, body in branch.waiting.rest)
             _close(branch.body)
 
     def check(self, step: Step, request: Request) -> None:
@@ -279,18 +323,14 @@ class Driver:
                 request = WaitRequest(StepKind.SLEEP, "", asked.timeout_ms)
                 self.requests.append((self._sequence, self.delivered, request))
         elif isinstance(asked, Together):
-            join = _Join(branch, len(asked.branches))
-            try:
-                join.branches = [_Branch(body, join, index) for index, body in enumerate(asked.branches)]
-            except Exception as wrong:
+            wrong = [body for body in asked.branches if not hasattr(body, "__await__")]
+            if wrong:
                 _close_all(asked.branches)
-                self._ready.append((branch, None, ForeignAwait(f"gather takes steps and coroutines: {wrong}")))
+                error = ForeignAwait(f"a group takes steps and coroutines, not {type(wrong[0]).__name__}")
+                self._ready.append((branch, None, error))
                 return
-            branch.waiting = join
-            self._ready.extend((child, None, None) for child in join.branches)
-            if not join.left:
-                branch.waiting = None
-                self._ready.append((branch, [], None))
+            branch.waiting = _Join(branch, asked)
+            self._go_on(branch.waiting)
         else:
             self._ready.append((branch, None, refusal(asked)))
 
@@ -301,13 +341,24 @@ class Driver:
             self.finished, self.error = True, error
             self.result = value if error is None else b""
             return
-        join.results[branch.index] = value
-        join.left -= 1
-        if error is not None and join.failure is None:
-            join.failure = error
-            for sibling in join.branches:
+        del join.open[branch.index]
+        was_closed = join.closed
+        join.note(branch.index, value, error)
+        if join.closed and not was_closed:
+            for sibling in list(join.open.values()):
                 self._cancel(sibling)
-        if not join.left:
+        self._go_on(join)
+
+    def _go_on(self, join: _Join) -> None:
+        """Begins as many branches as the group may have open; it is over when none is."""
+        while not join.closed and len(join.open) < join.concurrency:
+            index, body = next(join.rest, (0, None))
+            if body is None:
+                break
+            join.open[index] = _Branch(body, join, index)
+            self._ready.append((join.open[index], None, None))
+        if not join.open:
+            _close_all(body for _, body in join.rest)
             failure = join.failure
             if join.canceled and (failure is None or isinstance(failure, StepFailed | Abort)):
                 failure = Canceled()
@@ -321,8 +372,8 @@ class Driver:
         branch.canceled = True
         waiting = branch.waiting
         if isinstance(waiting, _Join):
-            waiting.canceled = True
-            for child in waiting.branches:
+            waiting.canceled = waiting.closed = True
+            for child in list(waiting.open.values()):
                 self._cancel(child)
         elif waiting is not None or branch.condition is not None:
             self._forget_condition(branch)
@@ -341,6 +392,10 @@ class Driver:
                 if sequence <= known:
                     self.check(self._state.steps[sequence], request)
             self.requests = [asked for asked in self.requests if asked[0] > known]
+
+
+async def _alone(body: Awaitable[Any]) -> Any:
+    return await body
 
 
 def _close(body: Any) -> None:

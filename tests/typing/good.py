@@ -9,6 +9,7 @@ from orchestrator import (
     Backoff,
     Canceled,
     Client,
+    Done,
     FailedAttempt,
     Failure,
     Handle,
@@ -84,6 +85,29 @@ class Everything(Saga[Order, Receipt | None], name="everything", execution_timeo
         many = await self.gather(*[self.step(reserve, spread=True) for _ in range(100)])
         assert_type(many, tuple[Reservation, ...])
         assert_type(await self.gather(self.charge(order), self.charge(order)), tuple[Receipt, Receipt])
+        ship = self.step(Shipping.ship(order_id="o", warehouse="A"))
+        match await self.race(self.step(reserve), ship, self.sleep(5)):
+            case (0, won):
+                assert_type(won, Reservation)
+            case (1, shipped):
+                assert_type(shipped, str)
+            case (2, nothing):
+                assert_type(nothing, None)
+        place, either = await self.any(self.charge(order), self.step(reserve))
+        assert_type(either, Receipt | Reservation)
+        assert_type(await self.any(*[self.charge(order) for _ in range(9)]), tuple[int, Receipt])
+        assert_type(await self.some([self.charge(order), self.charge(order)], successes=1), tuple[Receipt, ...])
+        settled, other = await self.settle(self.charge(order), self.step(reserve))
+        assert_type(other, Done[Reservation] | StepFailed)
+        match settled:
+            case Done(receipt):
+                assert_type(receipt, Receipt)
+            case failure:
+                raise failure
+        assert_type(await self.each([order, order], self.charge, concurrency=place + 1), tuple[Receipt, ...])
+        borne = await self.each([order], self.charge, tolerated_share=0.05)
+        assert_type(borne, tuple[Done[Receipt] | StepFailed, ...])
+        assert_type([one.value for one in borne if isinstance(one, Done)], list[Receipt])
         assert_type(self.now(), datetime)
         assert_type(self.uuid(), UUID)
         assert_type(self.random.random(), float)

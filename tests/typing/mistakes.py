@@ -50,6 +50,20 @@ class Mistaken(Saga[Order, str]):
         _, two = await self.gather(self.step(charge), self.step(charge), self.step(ship))  # E: three results, not two
         print(two)
 
+        (paid,) = await self.settle(self.step(charge))
+        print(paid.value.payment_id)  # E: result of a branch that may have failed
+        _, first = await self.race(self.step(charge), self.step(ship))
+        print(first.payment_id)  # E: result of one branch of a race, whichever won
+        match await self.any(self.step(charge), self.step(ship)):
+            case (1, receipt):
+                print(receipt.payment_id)  # E: result of another branch than the one that won
+        await self.some([self.step(charge)])  # E: how many are to succeed is not said
+        await self.each([order], self.pay, concurrency="all")  # E: number that is text
+        await self.each(["o-1"], self.pay)  # E: items that the function does not take
+        await self.each([order], self.pay, tolerated_failures=1, tolerated_share=0.5)  # E: count and share at once
+        for result in await self.each([order], self.pay, tolerated_failures=1):
+            print(result.value.payment_id)  # E: result of an item that may have failed
+
         await self.step(charge, retry=5)  # E: retry that is none
         await self.step(charge, retry=Retry(exhausted="ignore"))  # E: what there is not to do when exhausted
         await self.step(charge, retry=Retry(jitter="full"))  # E: jitter that is text
@@ -60,6 +74,9 @@ class Mistaken(Saga[Order, str]):
         await self.step(charge, start_to_close="5s")  # E: duration that is text
         await self.sleep("1 day")  # E: pause that is text
         return stock  # E: wrong result of a saga
+
+    async def pay(self, order: Order) -> Receipt:
+        return await self.step(Payments.charge(order_id=order.id, cents=order.cents))
 
 
 def refund_known(receipt: Receipt) -> object:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import Abort, StepFailed
 from orchestrator.model.definition import Context, Definition, StepRequest, WaitRequest
-from orchestrator.model.driver import Asked, Together, Until
+from orchestrator.model.driver import LOST, Asked, Together, Until
 from orchestrator.model.events import StepKind
 from orchestrator.model.retries import RetryPolicy
 
@@ -58,6 +58,9 @@ class Note:
 @dataclass(frozen=True)
 class Both:
     parts: tuple[Node, ...]
+    successes: int | None
+    tolerated: int
+    concurrency: int | None
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,13 @@ _STOP = st.builds(Stop, st.booleans())
 _NODE: st.SearchStrategy[Any] = st.recursive(
     st.one_of(_LEAF, _LEAF, _LEAF, _STOP),
     lambda node: st.one_of(
-        st.builds(Both, st.lists(node, max_size=4).map(tuple)),
+        st.builds(
+            Both,
+            st.lists(node, max_size=4).map(tuple),
+            st.sampled_from((None, None, None, 1, 2)),
+            st.sampled_from((0, 0, 1, 4)),
+            st.sampled_from((None, None, 1, 2)),
+        ),
         st.builds(Catch, node, node),
         st.builds(Finally, node, node),
         st.builds(Chain, st.lists(node, min_size=1, max_size=3).map(tuple)),
@@ -140,7 +149,9 @@ class _Machine:
             value = self._context.record(StepKind.VALUE, node.name, lambda: b"%d" % self._context.now_ms)
             self._seen.append(value.decode())
         elif isinstance(node, Both):
-            await Together(tuple(self.run(part) for part in node.parts))
+            parts = tuple(self.run(part) for part in node.parts)
+            results = await Together(parts, node.successes, node.tolerated, node.concurrency)
+            self._seen.append(" ".join("lost" if result is LOST else str(result) for result in results))
         elif isinstance(node, Chain):
             for part in node.parts:
                 await self.run(part)

@@ -324,7 +324,7 @@ def test_what_cannot_be_awaited_cannot_be_gathered() -> None:
         async def helper(self) -> None:
             await self.sleep(1)
 
-    assert "gather takes steps and coroutines" in started(Wrong).state.parked[0]
+    assert "a group takes steps and coroutines, not int" in started(Wrong).state.parked[0]
 
 
 def test_code_may_catch_what_a_foreign_awaitable_raises() -> None:
