@@ -167,13 +167,13 @@ def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
         if evidence.settled and state.phase not in FINAL and not waits:
             verdict.blame("C2", f"{history.saga_id} is {status} after all is quiet")
         if state.phase in FINAL and state.phase is not ev.Status.TERMINATED:
-            _check_undone(history, verdict)
+            check_undone(history, verdict)
 
 
 _NOT_TO_UNDO = {StepStatus.REFUSED, StepStatus.RECORDED, *WAITS}
 
 
-def _check_undone(history: History, verdict: Verdict) -> None:
+def check_undone(history: History, verdict: Verdict) -> None:
     """C4, from the events alone: exactly the done and unknown steps with an undo, in reverse order of scheduling."""
     state = history.state
     completed = state.phase is ev.Status.COMPLETED

@@ -48,6 +48,7 @@ class Shop(Service):
     reserve = command(Goods)
     release = command(Goods)
     charge = command(Charge)
+    refund = command(Charge)
     ship = command(Goods, Parcel)
 
 
@@ -57,7 +58,7 @@ class Shop(Service):
 class OrderSaga(Saga[Order, str]):
     async def run(self, order: Order) -> str:
         await self.step(Shop.reserve(order_id=order.order_id, item=order.item), undo=Shop.release)
-        await self.step(Shop.charge(order_id=order.order_id, cents=order.cents))
+        await self.step(Shop.charge(order_id=order.order_id, cents=order.cents), undo=Shop.refund)
         parcel = await self.step(Shop.ship(order_id=order.order_id, item=order.item), pivot=True)
         return parcel.tracking
 
@@ -85,6 +86,11 @@ def charge(request: Charge) -> None:
     print(f"charged {request.cents} for {request.order_id}")
 
 
+@shop.handles(Shop.refund)
+def refund(request: Charge) -> None:
+    print(f"refunded {request.cents} for {request.order_id}")
+
+
 @shop.handles(Shop.ship)
 def ship(goods: Goods) -> Parcel:
     print(f"shipped {goods.item} for {goods.order_id}")
@@ -92,27 +98,35 @@ def ship(goods: Goods) -> Parcel:
 '''
 
 _TEST = '''\
-"""The saga against recorded answers, without a broker. Time skips by itself."""
+"""The saga with its service in memory, without a broker. Time skips by itself."""
 
-from orchestrator.model.events import Status
-from orchestrator.testing import SagaTest
+from orchestrator.testing import SagaTest, prove
 
-from @MODULE@ import Order, OrderSaga, Parcel, Shop
+from @MODULE@ import Order, OrderSaga, Shop, shop
 
 ORDER = Order(order_id="order-1", item="tea", cents=900)
 
 
 def test_an_order_is_shipped() -> None:
-    end = SagaTest(OrderSaga).answer(Shop.ship, Parcel(tracking="p-1")).run(ORDER)
-    assert end.status is Status.COMPLETED
-    assert end.result == "p-1"
+    end = SagaTest(OrderSaga).service(shop).run(ORDER)
+    end.assert_completed("parcel-of-order-1")
     assert end.effects == [Shop.reserve, Shop.charge, Shop.ship]
 
 
 def test_a_declined_card_gives_the_goods_back() -> None:
-    end = SagaTest(OrderSaga).fail(Shop.charge, "CardDeclined").run(ORDER)
-    assert end.status is Status.COMPENSATED
-    assert end.effects == [Shop.reserve, Shop.release]
+    expensive = Order(order_id="order-2", item="gold", cents=900_000)
+    end = SagaTest(OrderSaga).service(shop).run(expensive)
+    assert end.reason == "CardDeclined: 9000.00 is over the limit"
+    end.assert_compensated(Shop.release)
+
+
+def test_an_address_that_is_not_found_gives_the_money_back_too() -> None:
+    end = SagaTest(OrderSaga).service(shop).fail(Shop.ship, "NoSuchAddress").run(ORDER)
+    end.assert_compensated(Shop.refund, Shop.release)
+
+
+def test_whatever_fails_or_crashes_it_is_shipped_or_undone() -> None:
+    assert prove(SagaTest(OrderSaga).service(shop), ORDER).cases > 100
 '''
 
 _SETTINGS = """\

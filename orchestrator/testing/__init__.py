@@ -3,8 +3,9 @@
 from orchestrator.testing.end import End
 from orchestrator.testing.handler_test import Called, HandlerTest
 from orchestrator.testing.histories import check_histories, replay
+from orchestrator.testing.proof import Proof, prove
 from orchestrator.testing.running import Running
 from orchestrator.testing.saga_test import SagaTest
 from orchestrator.testing.world import Sent
 
-__all__ = ["Called", "End", "HandlerTest", "Running", "SagaTest", "Sent", "check_histories", "replay"]
+__all__ = ["Called", "End", "HandlerTest", "Proof", "Running", "SagaTest", "Sent", "check_histories", "prove", "replay"]

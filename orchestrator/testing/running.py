@@ -66,7 +66,7 @@ class Running(Generic[O]):
     @property
     def effects(self) -> list[Command[..., Any, Any]]:
         """The commands that had their effect so far, in order, `do` and undo alike."""
-        return [sent.command for sent in self._world.effects]
+        return [done.command for done in self._world.services.log]
 
     @property
     def journal(self) -> list[Event]:
@@ -115,7 +115,7 @@ class Running(Generic[O]):
                 what, at = type(flight.input).__name__.lower(), (flight.due_ms - world.started_ms) / 1000
                 raise AssertionError(f"the {what} at {at:g} s came too late: the saga ended after {world.elapsed:g} s")
         world.check_end()
-        end = self._end()
+        end = self.end()
         world.services.close()
         return end
 
@@ -208,7 +208,8 @@ class Running(Generic[O]):
 
     # -- telling
 
-    def _end(self) -> End[O]:
+    def end(self) -> End[O]:
+        """How it stands now, as if it had ended."""
         world, state = self._world, self._world.state
         result = self._saga.decode_result(state.result) if state.phase is Status.COMPLETED else None
         reason = "; ".join(state.parked.values()) or ": ".join(filter(None, (state.error_type, state.error_message)))

@@ -181,7 +181,13 @@ class SagaTest(Generic[I, O]):
 
     def _begin(self, input: I, id: str, now: datetime) -> tuple[Running[O], list[Planned]]:
         check(self.saga)
-        world = self.world(id, now)
+        world = self.world(id, now, Services(self._script))
+        waiting = self.begin(world, input)
+        return Running(self.saga, world), waiting
+
+    def begin(self, world: World, input: I) -> list[Planned]:
+        """Starts the saga in a world, with all that this test announces; returns what has had no occasion yet."""
+        id = world.saga_id
         waiting: list[Planned] = []
         for number, planned in enumerate(self._planned, start=1):
             if planned.awaited is not None:
@@ -200,17 +206,20 @@ class SagaTest(Generic[I, O]):
                 world.post(planned.make(id, message_id), world.now_ms + planned.after_ms)
 
         world.watchers.append(watch)
-        world.take(self.start_of(input, id))
-        return Running(self.saga, world), waiting
+        world.take(msg.Start(id, "start", self.saga.definition.name, self.saga.encode_input(input)))
+        return waiting
 
-    def world(self, id: str, now: datetime = START, incarnation: int = 1) -> World:
+    def world(
+        self, id: str, now: datetime, services: Services, incarnation: int = 1, *, replaying: bool = True
+    ) -> World:
         """A world of its own for one run; nothing has happened in it."""
         now_ms = round(now.timestamp() * 1000)
-        return World(self.saga.definition, Services(self._script), id, now_ms, incarnation)
+        return World(self.saga.definition, services, id, now_ms, incarnation, replaying=replaying)
 
-    def start_of(self, input: I, id: str) -> msg.Start:
-        """The input that starts the saga."""
-        return msg.Start(id, "start", self.saga.definition.name, self.saga.encode_input(input))
+    @property
+    def script(self) -> Script:
+        """What was said about the services."""
+        return self._script
 
 
 @dataclass(frozen=True, slots=True)

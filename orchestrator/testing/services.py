@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.log.base import Record
 from orchestrator.model.effects import Command as CommandEffect
-from orchestrator.model.ids import idempotency_key
+from orchestrator.model.ids import Direction, idempotency_key
 from orchestrator.model.messages import Outcome
 from orchestrator.participant import rules
 from orchestrator.participant.handlers import Handler, Inbox, Participant
@@ -47,6 +47,11 @@ class Script:
     takes_ms: dict[str, int] = field(default_factory=dict)
     known: dict[tuple[str, str], Command[..., Any, Any]] = field(default_factory=dict)
     """Commands of the services that this test says anything about."""
+
+    @property
+    def has_inbox(self) -> bool:
+        """Whether a participant keeps its outcomes in a database."""
+        return any(participant.inbox is not None for participant in self.participants.values())
 
     def learn(self, command: Command[..., Any, Any]) -> None:
         """Notes a command and its siblings."""
@@ -90,6 +95,15 @@ class Reaction(NamedTuple):
     ran: bool
 
 
+class Effect(NamedTuple):
+    """Something that a service has done."""
+
+    command: Command[..., Any, Any]
+    key: str
+    sequence: int
+    direction: Direction
+
+
 class Services:
     """The services of one run. What they opened is closed by `close`, or when nobody has them any more."""
 
@@ -100,6 +114,8 @@ class Services:
         self._silent: set[tuple[str, int]] = set()
         self._busy_until_ms: dict[Unit, int] = {}
         self._loop = Loop()
+        self.log: list[Effect] = []
+        """What they have done, in order."""
         self.raised: dict[str, BaseException] = {}
         """What the handlers of commands raised last, by idempotency key."""
         self._hosts = {name: self._watched(participant) for name, participant in script.participants.items()}
@@ -134,18 +150,27 @@ class Services:
             return Reaction(declared, decision.reply, ready_ms, False)
         if not isinstance(decision, rules.Run):
             return Reaction(declared, Postponed(message.reply_token), ready_ms, False)
-        scripted = self._next_answer(declared)
-        if scripted is None:
-            ending: Ending | None = self._run(declared, message, now_ms, decision.unsure)
-            takes_ms = self._script.takes_ms.get(declared.service, 0)
-        else:
-            ending, takes_ms = scripted.reply, scripted.takes_ms
+        ending, takes_ms = self.perform(declared, message, now_ms, decision.unsure)
         if ending is None:
             self._silent.add(attempt)
         else:
             self.remember(message, ending)
             self._busy_until_ms[message.unit] = ready_ms = ready_ms + takes_ms
         return Reaction(declared, ending, ready_ms, True)
+
+    def perform(
+        self, declared: Command[..., Any, Any], message: CommandMessage, now_ms: int, unsure: bool
+    ) -> tuple[Ending | None, int]:
+        """Carries a command out that no memory answers: what comes of it, and how long it takes in milliseconds."""
+        scripted = self._next_answer(declared)
+        if scripted is None:
+            ending: Ending | None = self._run(declared, message, now_ms, unsure)
+            takes_ms = self._script.takes_ms.get(declared.service, 0)
+        else:
+            ending, takes_ms = scripted.reply, scripted.takes_ms
+        if isinstance(ending, ReplyMessage) and ending.outcome is Outcome.SUCCESS:
+            self.log.append(Effect(declared, message.idempotency_key, message.sequence, message.direction))
+        return ending, takes_ms
 
     def remember(self, message: CommandMessage, ending: Ending) -> None:
         """Keeps an outcome, as the participant would."""

@@ -23,8 +23,11 @@ from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SagaState, Step
 from orchestrator.model.turn import Execution, Moment
 from orchestrator.service import Command
+from orchestrator.testing.histories import state_of
+from orchestrator.testing.services import Effect as Done
 from orchestrator.testing.services import Reaction, Services, message_of
 from orchestrator.wire.commands import ReplyMessage
+from orchestrator.wire.history import read_history, write_history
 
 MAX_INPUTS = 100_000
 """A saga that is not at its end after so many outcomes and timers goes round in circles."""
@@ -63,12 +66,16 @@ Happening = Sent | WaitScheduled
 
 @dataclass(slots=True)
 class Flight:
-    """Something on its way to the saga. Of what is due at one time the lowest `rank` arrives first, then the oldest."""
+    """Something on its way to the saga. Of what is due at one time the lowest `rank` arrives first, then the oldest.
+
+    `repeat`: it answers a command that was sent again.
+    """
 
     due_ms: int
     rank: int
     input: msg.Input
     sent: Sent | None = None
+    repeat: bool = False
 
 
 PERSON, SERVICE, TIMER = 0, 1, 2
@@ -88,18 +95,30 @@ class ExactDriver(Driver):
 class World:
     """One saga id from its start to its end. `watchers` are told what it has begun to wait for."""
 
-    def __init__(self, definition: Definition, services: Services, saga_id: str, now_ms: int, incarnation: int) -> None:
+    def __init__(
+        self,
+        definition: Definition,
+        services: Services,
+        saga_id: str,
+        now_ms: int,
+        incarnation: int = 1,
+        *,
+        replaying: bool = True,
+    ) -> None:
         self.definition = definition
         self.services = services
         self.saga_id = saga_id
         self.started_ms = self.now_ms = now_ms
         self.incarnation = incarnation
+        self.replaying = replaying
+        """Whether the code is let go of and replayed before every input."""
+        self.taken: list[msg.Input] = []
         self.execution: Execution | None = None
         self.decisions: list[Decision] = []
         self.inputs = 0
         self.sent: list[Sent] = []
-        self.effects: list[Sent] = []
         self.flights: list[Flight] = []
+        self._known: dict[tuple[int, Direction, int], Sent] = {}
         self.watchers: list[Callable[[Happening], None]] = []
 
     @property
@@ -109,9 +128,9 @@ class World:
 
     # -- what happens next
 
-    def post(self, given: msg.Input, due_ms: int, rank: int = PERSON, sent: Sent | None = None) -> None:
+    def post(self, given: msg.Input, due_ms: int) -> None:
         """Puts an input on its way."""
-        self.flights.append(Flight(due_ms, rank, given, sent))
+        self.flights.append(Flight(due_ms, PERSON, given))
 
     def upcoming(self) -> list[Flight]:
         """What may arrive next, in order: all that is due at the earliest time with the same rank."""
@@ -140,23 +159,47 @@ class World:
         if flight in self.flights:
             self.flights.remove(flight)
         self.now_ms = max(self.now_ms, flight.due_ms)
-        if flight.sent is not None:
+        if flight.sent is not None and flight.sent.answered is None:
             flight.sent.answered = len(self.decisions)
         self.take(flight.input)
 
     # -- deciding
 
     def take(self, given: msg.Input) -> None:
-        """Decides an input, and what did not fit into the decision's budget. Raises `AssertionError`."""
-        self._decide(given)
+        """Decides an input, and what did not fit into the decision's budget. Raises `AssertionError`.
+
+        What comes from outside is taken once, by its message id.
+        """
+        message_id: str = getattr(given, "message_id", "")
+        if message_id and any(decision.message_id == message_id for decision in self.decisions):
+            return
+        self.taken.append(given)
+        self._decide(given, message_id)
         while self.execution is not None and self.state.continue_due:
             self._decide(msg.Continue(self.saga_id, self.state.run))
 
-    def _decide(self, given: msg.Input) -> None:
+    def crash(self) -> None:
+        """The owner is gone; the next one has what the journal holds, and sends again what is open."""
+        assert self.execution is not None
+        self.execution.detach()
+        state = state_of(read_history(write_history(self.decisions)))
+        self.execution = Execution(state)
+        for decision in tuple(self.decisions):
+            for _, effect in effects_of(decision, state):
+                self.perform(effect)
+
+    def expire(self) -> None:
+        """The saga's own time is up, whatever it is at."""
+        state = self.state
+        if state.due_ms is not None:
+            self.now_ms = max(self.now_ms, state.due_ms)
+            self.take(msg.TimerDue(self.saga_id, state.run, 0, state.due_ms))
+
+    def _decide(self, given: msg.Input, message_id: str = "") -> None:
         self.inputs += 1
         if self.inputs > MAX_INPUTS:
             raise AssertionError(f"the saga is not at its end after {MAX_INPUTS} outcomes and timers")
-        if self.execution is not None:
+        if self.execution is not None and self.replaying:
             self.replay()
         moment = Moment(self.now_ms, self.incarnation, self.inputs, 1)
         try:
@@ -164,9 +207,9 @@ class World:
         except InputRejected as rejected:
             raise AssertionError(str(rejected)) from None
         finally:
-            if self.execution is not None:
+            if self.execution is not None and self.replaying:
                 self.execution.detach()
-        decision = Decision(self.saga_id, run, self.now_ms, events)
+        decision = Decision(self.saga_id, run, self.now_ms, events, message_id)
         self.decisions.append(decision)
         for event in events:
             if isinstance(event, WaitScheduled) and event.sequence in self.state.open:
@@ -217,15 +260,18 @@ class World:
     def send(self, effect: CommandEffect) -> None:
         """Hands a command to its service; the answer is on its way from then on."""
         reaction = self.services.ask(effect, self.now_ms)
-        sent = self._note(effect, reaction)
+        known = self._known.get((effect.sequence, effect.direction, effect.attempt))
+        sent = self._note(effect, reaction) if known is None else known
         if effect.attempt > MAX_ATTEMPTS:
             raised = self.services.raised.get(sent.key)
             raise AssertionError(
                 f"{sent.command!r} was tried {MAX_ATTEMPTS} times, and answered {sent.outcome} {sent.error}".rstrip()
             ) from raised
-        self.tell(sent)
+        if known is None:
+            self.tell(sent)
         if isinstance(reaction.ending, ReplyMessage):
-            self.post(reply_of(effect, reaction.ending), reaction.due_ms, SERVICE, sent)
+            reply = reply_of(effect, reaction.ending)
+            self.flights.append(Flight(reaction.due_ms, SERVICE, reply, sent, repeat=known is not None))
 
     def tell(self, happening: Happening) -> None:
         """Tells the watchers."""
@@ -238,7 +284,7 @@ class World:
         self.services.remember(message_of(effect, self.now_ms), ending)
         sent.outcome = ending.outcome
         if ending.outcome is Outcome.SUCCESS:
-            self.effects.append(sent)
+            self.services.log.append(Done(sent.command, sent.key, sent.sequence, sent.direction))
         sent.answered = len(self.decisions)
         self.take(reply_of(effect, ending))
 
@@ -255,11 +301,10 @@ class World:
             effect,
         )
         self.sent.append(sent)
+        self._known[effect.sequence, effect.direction, effect.attempt] = sent
         if isinstance(reaction.ending, ReplyMessage):
             sent.outcome = reaction.ending.outcome
             sent.error = ": ".join(filter(None, (reaction.ending.error_type, reaction.ending.error_message)))
-            if reaction.ran and sent.outcome is Outcome.SUCCESS:
-                self.effects.append(sent)
         return sent
 
     @property

@@ -40,7 +40,7 @@ from orchestrator.sagas.order_fulfilment import (
     Ship,
     Shipping,
 )
-from orchestrator.testing import End, HandlerTest, Running, SagaTest
+from orchestrator.testing import End, HandlerTest, Proof, Running, SagaTest, check_histories, prove, replay
 
 # -- code style
 
@@ -230,6 +230,11 @@ def test_handlers_answer_in_a_test() -> None:
     end = saga.answer(Shipping.ship, "shipped").finish()
     end.assert_completed("shipped").assert_compensated(Payments.refund, {Inventory.release, Shipping.ship})
     assert_type(end.requests(Payments.charge), list[Charge])
+    assert_type(prove(test, Order(id="o-1", sku="tea", cents=900), harmless=[Shipping.ship]), Proof)
+    prove(test, Order(id="o-1", sku="tea", cents=900), check=lambda end: end.assert_completed("shipped"))
+    end.save("paid.json")
+    replay(OrderFulfilment, end.decisions)
+    assert_type(check_histories("histories", OrderFulfilment, OrderPlan), int)
     called = HandlerTest(payments).call(Payments.charge(order_id="o-1", cents=900), attempt=2)
     assert_type(called.reply, Receipt)
 

@@ -12,7 +12,7 @@ from orchestrator.sagas.order_fulfilment import (
     Reserve,
     Shipping,
 )
-from orchestrator.testing import HandlerTest, SagaTest
+from orchestrator.testing import HandlerTest, SagaTest, prove, replay
 
 ORDER = Order(id="o-1", sku="tea", cents=900)
 
@@ -172,4 +172,7 @@ SagaTest(Mistaken).run(ORDER).requests(Payments.charge)[0].sku  # E: field that 
 HandlerTest(payments).call(Payments.charge)  # E: command not called
 HandlerTest(payments).call(Payments.charge(order_id="o", cents=1)).reply.warehouse  # E: field that is not in the reply
 SagaTest(Mistaken).run(Reserve(order_id="o-1", sku="tea"))  # E: wrong input of a test
+prove(SagaTest(Mistaken), Reserve(order_id="o-1", sku="tea"))  # E: wrong input of a proof
+prove(SagaTest(Mistaken), ORDER, harmless=[Payments])  # E: service instead of a command
+replay(Mistaken(), "history.json")  # E: saga that is an object, not a class
 SagaTest(Inventory)  # E: service instead of a saga

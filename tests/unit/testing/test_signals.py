@@ -3,36 +3,12 @@
 from datetime import timedelta
 
 import pytest
-from pydantic import BaseModel
 
 from orchestrator import Saga, Status, signal
 from orchestrator.testing import SagaTest
-from tests.unit.testing.trips import Cards, Ticket, Trip
+from tests.unit.testing.trips import Approval, Cards, Decision, Ticket, Trip
 
 ANN = Trip(who="ann")
-
-
-class Decision(BaseModel):
-    by: str
-    ok: bool
-
-
-class Approval(Saga[Trip, str]):
-    """Two persons have to agree, each within three days; then somebody may press the button."""
-
-    decided = signal(Decision)
-    pressed = signal()
-
-    async def run(self, trip: Trip) -> str:
-        names = []
-        for _ in range(2):
-            decision = await self.receive(Approval.decided, timeout=timedelta(days=3))
-            if decision is None:
-                return "nobody cares"
-            names.append(decision.by)
-        await self.receive(Approval.pressed)
-        await self.step(Cards.charge(who=trip.who), undo=lambda ticket: Cards.refund(who=trip.who, ticket=ticket))
-        return " and ".join(names)
 
 
 def approval() -> SagaTest[Trip, str]:

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from pydantic import BaseModel
 
-from orchestrator import Failure, HandlerContext, Participant, Pending, Retry, RetryLater, Saga, Service, command
+from orchestrator import (
+    Failure,
+    HandlerContext,
+    Participant,
+    Pending,
+    Retry,
+    RetryLater,
+    Saga,
+    Service,
+    command,
+    signal,
+)
 
 
 class Trip(BaseModel):
@@ -62,6 +74,29 @@ class Travel(Saga[Trip, str]):
         )
         await self.step(Mails.send(who=trip.who), pivot=True)
         return f"{hotel.number} {car.number} {paid.number}"
+
+
+class Decision(BaseModel):
+    by: str
+    ok: bool
+
+
+class Approval(Saga[Trip, str]):
+    """Two persons have to agree, each within three days; then somebody may press the button."""
+
+    decided = signal(Decision)
+    pressed = signal()
+
+    async def run(self, trip: Trip) -> str:
+        names = []
+        for _ in range(2):
+            decision = await self.receive(Approval.decided, timeout=timedelta(days=3))
+            if decision is None:
+                return "nobody cares"
+            names.append(decision.by)
+        await self.receive(Approval.pressed)
+        await self.step(Cards.charge(who=trip.who), undo=lambda ticket: Cards.refund(who=trip.who, ticket=ticket))
+        return " and ".join(names)
 
 
 hotels = Participant(Hotels)
