@@ -1,4 +1,4 @@
-"""What stops and waits for a person, on a real broker: an undo that fails for good, and a step after the pivot."""
+"""The programming model on a real broker: both styles, what stops and waits for a person, and conditions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from orchestrator.client import Client
 from orchestrator.errors import Abort, SagaFailed
 from orchestrator.model.events import Status, StepSucceeded, Undone
 from orchestrator.model.messages import Outcome, Override
+from orchestrator.plan import step, takes
 from orchestrator.saga import Retry, Saga
 from orchestrator.visibility import Visibility
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
@@ -44,6 +45,15 @@ class Forward(Saga[Order, str]):
         return await self.step(Payments.charge(order_id=order.id, cents=order.cents), retry=TWICE)
 
 
+class Declared(Saga[Order, str]):
+    """The declarative style; shipping refuses in the end."""
+
+    order = takes(Order)
+    stock = step(Inventory.reserve(order_id=order.id), undo=Inventory.release)
+    paid = step(Payments.charge(order_id=order.id, cents=order.cents), undo=Payments.refund)
+    result = step(Shipping.ship(order_id=order.id, warehouse=stock.warehouse), pivot=True)
+
+
 class Watched(Saga[Order, str]):
     """Looks at its own data until it is as it should be, or the time is up."""
 
@@ -67,12 +77,15 @@ class Bank:
     """A service for whoever asks; payments do not work until it is mended."""
 
     broken: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
     asked: list[tuple[str, str, int]] = field(default_factory=list)
 
     def __call__(self, message: CommandMessage) -> ReplyMessage | None:
         self.asked.append((message.saga_id, message.command_type, message.attempt))
         if message.command_type in self.broken:
             return ReplyMessage(Outcome.RETRY, b"", "Closed", "the bank is closed")
+        if message.command_type in self.refused:
+            return ReplyMessage(Outcome.FAILURE, b"", "Refused")
         return succeed(message)
 
 
@@ -100,10 +113,25 @@ def run(broker: str, prefix: str, folder: Path, main: Callable[[Place], Coroutin
             await main(Place(client, bank, visibility))
 
     with (
-        shop(broker, prefix, bank, (Regretted, Forward, Watched)) as (log, topics),
+        shop(broker, prefix, bank, (Declared, Regretted, Forward, Watched)) as (log, topics),
         Visibility(folder / "visibility.sqlite", log, topics, PARTITIONS) as visibility,
     ):
         asyncio.run(begin(visibility))
+
+
+def test_a_declared_saga_goes_through_or_is_undone(broker: str, prefix: str, tmp_path: Path) -> None:
+    async def main(place: Place) -> None:
+        done = await place.client.start(Declared, Order(id="done"), id="done")
+        assert await done.result(timeout=60) == "shipped"
+        place.bank.refused = {"ship"}
+        undone = await place.client.start(Declared, Order(id="undone"), id="undone")
+        with pytest.raises(SagaFailed) as caught:
+            await undone.result(timeout=60)
+        assert (caught.value.status, caught.value.error_type) == (Status.COMPENSATED, "Refused")
+        commands = [command for id, command, _ in place.bank.asked if id == "undone"]
+        assert commands == ["reserve", "charge", "ship", "refund", "release"]
+
+    run(broker, prefix, tmp_path, main)
 
 
 def test_a_person_decides_about_an_undo_that_failed_for_good(broker: str, prefix: str, tmp_path: Path) -> None:
