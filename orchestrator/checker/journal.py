@@ -183,6 +183,8 @@ def check_undone(history: History, verdict: Verdict) -> None:
     pivot: set[int] = set()
     happened: dict[int, str] = {}
     begun: dict[int, int] = {}
+    due: dict[int, int] = {}
+    """What is undone also where the saga goes on: from where in the history."""
     undone: dict[int, int] = {}
     outcomes = 0
     compensating_from = len(history.events)
@@ -200,6 +202,10 @@ def check_undone(history: History, verdict: Verdict) -> None:
             outcomes += not by_code
             ended[event.sequence] = event.after if isinstance(event, ev.StepEndedUnknown) and by_code else outcomes
             happened[event.sequence] = type(event).__name__
+            if isinstance(event, ev.StepEndedUnknown):
+                due[event.sequence] = place
+        elif isinstance(event, ev.StepAbandoned):
+            due[event.sequence] = place
         elif isinstance(event, ev.UndoScheduled):
             begun[event.sequence] = place
         elif isinstance(event, ev.UndoSucceeded | ev.UndoSkipped):
@@ -207,16 +213,15 @@ def check_undone(history: History, verdict: Verdict) -> None:
         elif isinstance(event, ev.CompensationStarted):
             compensating_from = place
     past_pivot = any(happened.get(sequence) == "StepSucceeded" for sequence in pivot)
-    unknown = {s for s in undoable if happened.get(s) == "StepEndedUnknown"}
+    now = undoable & due.keys()
     done = {s for s in undoable if happened.get(s) == "StepSucceeded"}
-    expected = unknown if completed or past_pivot else unknown | done
+    expected = now if completed or past_pivot else now | done
     if set(undone) != expected:
         verdict.blame("C4", f"{history.saga_id} {state.phase}: undone {sorted(undone)}, expected {sorted(expected)}")
     for sequence, place in begun.items():
-        if place < compensating_from:
-            continue
         for later, later_after in after.items():
-            if later in undone and later_after >= ended[sequence] and undone[later] > place:
+            waits = place >= compensating_from or due.get(later, place) < place
+            if waits and later in undone and later_after >= ended[sequence] and undone[later] > place:
                 verdict.blame(
                     "C4", f"{history.saga_id}: step {sequence} undone before step {later}, scheduled after it"
                 )

@@ -105,19 +105,23 @@ class _Join:
         """It was passed a cancellation: the one who waits for the group gets it too once the group is over."""
         self.failure: BaseException | None = None
 
-    def note(self, index: int, value: Any, error: BaseException | None) -> None:
-        """What a branch came to; closes the group where that decides it."""
+    def note(self, index: int, value: Any, error: BaseException | None) -> bool:
+        """What a branch came to; closes the group where that decides it. False: nobody will count on the branch."""
+        won = self.closed and self.failure is None and not self.canceled
+        if won and (error is None or isinstance(error, StepFailed | Canceled)):
+            return False
         if error is None:
-            if not self.closed:
-                self.results[index] = value
-                self.needed -= 1
-                self.closed = not self.needed
+            self.results[index] = value
+            self.needed -= 1
+            self.closed = self.closed or not self.needed
         elif isinstance(error, StepFailed) and not self.closed and self.tolerated:
             self.results[index] = error
             self.tolerated -= 1
-        elif self.failure is None and (self.canceled or not (self.closed and isinstance(error, StepFailed | Canceled))):
+            return False
+        elif self.failure is None:
             self.failure = error
             self.closed = True
+        return True
 
 
 class _Branch:
@@ -127,9 +131,11 @@ class _Branch:
 
     It is cancelled once at most, so that what it cleans up afterwards can be awaited: `canceled` says that it was,
     `cancel` that it has yet to hear of it.
+
+    `steps` are the sequence numbers of what it asked for, branches of its own groups included; of the root none.
     """
 
-    __slots__ = ("body", "cancel", "canceled", "condition", "done", "index", "join", "waiting")
+    __slots__ = ("body", "cancel", "canceled", "condition", "done", "index", "join", "steps", "waiting")
 
     def __init__(self, body: Any, join: _Join | None = None, index: int = 0) -> None:
         self.body = body if hasattr(body, "send") else _alone(body)
@@ -140,13 +146,15 @@ class _Branch:
         self.cancel = False
         self.canceled = False
         self.done = False
+        self.steps: list[int] = []
 
 
 class Driver:
     """The live code of one run. Implements `definition.Context`.
 
     `requests` are those asked since the state's last sequence number, `released` the sequence numbers of requests the
-    code let go of; both are emptied by whoever turns them into events.
+    code let go of, `abandoned` those of branches that it does not count on any more; all are emptied by whoever turns
+    them into events.
     """
 
     def __init__(self, definition: Definition, state: SagaState) -> None:
@@ -156,6 +164,7 @@ class Driver:
         self.replaying = state.sequence > 0
         self.requests: list[tuple[int, int, Request]] = []
         self.released: list[tuple[int, int]] = []
+        self.abandoned: list[int] = []
         self.finished = False
         self.result = b""
         self.error: BaseException | None = None
@@ -300,6 +309,8 @@ class Driver:
             self._sequence += 1
             branch.waiting = self._sequence
             self._waiting[self._sequence] = branch
+            if branch.join is not None:
+                branch.steps.append(self._sequence)
             request = asked.request
             if isinstance(request, StepRequest):
                 if request.pivot and (branch is not self._root):
@@ -343,7 +354,10 @@ class Driver:
             return
         del join.open[branch.index]
         was_closed = join.closed
-        join.note(branch.index, value, error)
+        if not join.note(branch.index, value, error):
+            self.abandoned += branch.steps
+        elif join.owner.join is not None:
+            join.owner.steps += branch.steps
         if join.closed and not was_closed:
             for sibling in list(join.open.values()):
                 self._cancel(sibling)

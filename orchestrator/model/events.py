@@ -149,6 +149,13 @@ class StepEndedUnknown:
 
 
 @frozen
+class StepAbandoned:
+    """A step that was done is undone although the saga goes on: its branch failed and that is borne, or it lost."""
+
+    sequence: int
+
+
+@frozen
 class StepParked:
     sequence: int
     reason: str
@@ -388,6 +395,7 @@ Event = (
     | StepSucceeded
     | StepRefused
     | StepEndedUnknown
+    | StepAbandoned
     | StepParked
     | WaitScheduled
     | WaitExpired

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +13,7 @@ from orchestrator.model.state import (
     SAGA_TRANSITIONS,
     STEP_TRANSITIONS,
     TO_UNDO,
+    UNDO_NOW,
     UNDO_OPEN,
     UNSTARTED,
     SagaState,
@@ -90,25 +91,28 @@ def _move(state: SagaState, event: Any, due_ms: int | None = None) -> Step:
         state.undo_open.add(sequence)
     elif was in UNDO_OPEN:
         state.undo_open.discard(sequence)
-    if status is StepStatus.UNKNOWN and step.undo_command is not None:
-        state.unknown.add(sequence)
-    elif was is StepStatus.UNKNOWN:
-        state.unknown.discard(sequence)
+    if status in UNDO_NOW and step.undo_command is not None:
+        insort(state.undo_now, sequence)
+    elif was in UNDO_NOW:
+        _take_out(state.undo_now, sequence)
     state.undos_done += status is StepStatus.UNDONE
     state.undos_skipped += status is StepStatus.UNDO_SKIPPED
     if state.undo_stack is not None:
         if state.must_undo(step):
             insort(state.undo_stack, sequence)
         elif was in TO_UNDO:
-            # Undone from the end, but for unknown ones that could not wait.
-            if state.undo_stack[-1] == sequence:
-                state.undo_stack.pop()
-            else:
-                state.undo_stack.remove(sequence)
+            _take_out(state.undo_stack, sequence)
     state.parked.pop(sequence, None)
     _set_due(state, sequence, due_ms)
     state.changed.add(sequence)
     return step
+
+
+def _take_out(stack: list[int], sequence: int) -> None:
+    """Undone from the end, but for those that could not wait."""
+    at = bisect_left(stack, sequence)
+    if stack[at : at + 1] == [sequence]:
+        del stack[at]
 
 
 def _resolve(state: SagaState, step: Step, at_ms: int) -> None:
@@ -370,6 +374,7 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.StepSucceeded: _step_succeeded,
     ev.StepRefused: _step_refused,
     ev.StepEndedUnknown: _step_unknown,
+    ev.StepAbandoned: _moved,
     ev.StepParked: _parked_step,
     ev.WaitScheduled: _wait_scheduled,
     ev.WaitExpired: _wait_expired,

@@ -22,6 +22,7 @@ class StepStatus(StrEnum):
     DONE = "DONE"
     REFUSED = "REFUSED"
     UNKNOWN = "UNKNOWN"
+    ABANDONED = "ABANDONED"
     UNDOING = "UNDOING"
     UNDO_BACKING_OFF = "UNDO_BACKING_OFF"
     UNDO_PARKED = "UNDO_PARKED"
@@ -51,7 +52,9 @@ STEP_TRANSITIONS: dict[tuple[StepStatus | None, str], StepStatus] = {
     (_S.RUNNING, "StepEndedUnknown"): _S.UNKNOWN,
     (_S.BACKING_OFF, "StepEndedUnknown"): _S.UNKNOWN,
     (_S.PARKED, "StepEndedUnknown"): _S.UNKNOWN,
+    (_S.DONE, "StepAbandoned"): _S.ABANDONED,
     (_S.DONE, "UndoScheduled"): _S.UNDOING,
+    (_S.ABANDONED, "UndoScheduled"): _S.UNDOING,
     (_S.UNKNOWN, "UndoScheduled"): _S.UNDOING,
     (_S.UNDOING, "UndoBackedOff"): _S.UNDO_BACKING_OFF,
     (_S.UNDO_BACKING_OFF, "UndoAttempted"): _S.UNDOING,
@@ -99,7 +102,9 @@ OPEN = frozenset({_S.RUNNING, _S.BACKING_OFF, _S.PARKED, _S.WAITING})
 """No outcome yet."""
 WAITS = frozenset({_S.WAITING, _S.WAITED, _S.EXPIRED, _S.WAIT_CANCELED})
 UNDO_OPEN = frozenset({_S.UNDOING, _S.UNDO_BACKING_OFF, _S.UNDO_PARKED})
-TO_UNDO = frozenset({_S.DONE, _S.UNKNOWN})
+UNDO_NOW = frozenset({_S.UNKNOWN, _S.ABANDONED})
+"""What is undone also where the saga goes on, if the step has an undo."""
+TO_UNDO = UNDO_NOW | {_S.DONE}
 """The undo set, where a step has an undo: it happened, or nobody knows."""
 
 
@@ -234,12 +239,12 @@ class SagaState:
         "steps",
         "stored_waiting",
         "traceparent",
+        "undo_now",
         "undo_open",
         "undo_stack",
         "undone",
         "undos_done",
         "undos_skipped",
-        "unknown",
         "waiters",
     )
 
@@ -262,8 +267,8 @@ class SagaState:
         self.open: set[int] = set()
         self.undo_open: set[int] = set()
         self.undo_stack: list[int] | None = None
-        self.unknown: set[int] = set()
-        """Steps that ended unknown and whose undo was not issued yet."""
+        self.undo_now: list[int] = []
+        """Steps that ended unknown or were abandoned, and whose undo was not issued yet; the latest last."""
         self.undos_done = 0
         self.undos_skipped = 0
         self.parked: dict[int, str] = {}
@@ -315,5 +320,5 @@ class SagaState:
         return self.undo_stack
 
     def must_undo(self, step: Step) -> bool:
-        """Whether compensation has to undo this step: past the pivot only what nobody knows the outcome of."""
-        return step.needs_undo and (not self.pivot_done or step.status is StepStatus.UNKNOWN)
+        """Whether compensation has to undo this step: past the pivot only what cannot stay in any case."""
+        return step.needs_undo and (not self.pivot_done or step.status in UNDO_NOW)

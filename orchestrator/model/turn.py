@@ -17,7 +17,7 @@ from orchestrator.model.evolve import evolve
 from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Input
-from orchestrator.model.state import OPEN, SagaState, Step
+from orchestrator.model.state import OPEN, SagaState, Step, StepStatus
 
 MAX_EFFECTS = 200
 MAX_EVENTS = 2_000
@@ -198,7 +198,7 @@ class Turn:
         if driver.finished:
             self._finish(driver)
         else:
-            self._undo_unknown()
+            self._undo(state.undo_now)
 
     def _raise_cancel(self, cause: ev.Cause) -> None:
         """Brings a requested cancellation to the code, unless a pivot's outcome must be known first.
@@ -247,12 +247,20 @@ class Turn:
         return True
 
     def _let_go(self, driver: Driver) -> bool:
-        """Ends what the code no longer waits for. False: the budget is used up."""
+        """Ends what the code no longer waits for, gives up what it does not count on. False: the budget is used up."""
         for taken, (sequence, after) in enumerate(driver.released):
             if not self._release(sequence, after):
                 del driver.released[:taken]
                 return False
         driver.released.clear()
+        for taken, sequence in enumerate(driver.abandoned):
+            step = self.state.steps[sequence]
+            if step.status is StepStatus.DONE and step.needs_undo:
+                if not self.fits():
+                    del driver.abandoned[:taken]
+                    return False
+                self.emit(ev.StepAbandoned(sequence))
+        driver.abandoned.clear()
         return True
 
     def _hand_out_signals(self) -> bool:
@@ -319,8 +327,8 @@ class Turn:
     def _complete(self, driver: Driver) -> None:
         """The code has returned; also where a cancellation came while its last step, the pivot, was under way."""
         state = self.state
-        self._undo_unknown()
-        if state.undo_open or state.unknown:
+        self._undo(state.undo_now)
+        if state.undo_open or state.undo_now:
             return
         size = len(driver.result)
         if size > MAX_BYTES:
@@ -328,12 +336,6 @@ class Turn:
         elif self.fits(size=size):
             self.execution.detach()
             self.emit(ev.SagaEnded(ev.Status.COMPLETED, ev.Undone.NONE, driver.result))
-
-    def _undo_unknown(self) -> None:
-        """The saga goes on: what nobody knows the outcome of is undone at once."""
-        for sequence in sorted(self.state.unknown, reverse=True):
-            if not self._schedule_undo(sequence):
-                return
 
     def _schedule_undo(self, sequence: int) -> bool:
         if not self.fits(effects=1):
@@ -343,30 +345,35 @@ class Turn:
         return True
 
     def _compensate(self) -> None:
-        """Lets go of what is open where the code was not asked, then issues every undo whose turn it is.
-
-        A step waits for the undo of all that was scheduled after its end.
-        """
+        """Lets go of what is open where the code was not asked, and undoes; at last it ends."""
         state = self.state
         for sequence in sorted(state.open):
             if not self._release(sequence, len(state.outcomes)):
                 return
         if state.parked:
             return
-        stack, steps = state.to_undo(), state.steps
-        if stack:
-            first = steps[stack[-1]]
-            if any(steps[later].after >= first.ended for later in state.undo_open):
-                return  # found at once where many are under way, which the maximum is not
-            latest = max((steps[later].after for later in state.undo_open), default=-1)
-            while stack:
-                step = steps[stack[-1]]
-                if latest >= step.ended or not self._schedule_undo(step.sequence):
-                    return
-                latest = max(latest, step.after)
-        if not state.undo_open:
+        self._undo(state.to_undo())
+        if not state.undo_open and not state.to_undo():
             self.execution.detach()
             self.emit(self._ending())
+
+    def _undo(self, stack: list[int]) -> None:
+        """Issues every undo of a stack whose turn it is, the latest first, and takes it off by that.
+
+        A step waits for the undo of all that was scheduled after its end.
+        """
+        if not stack:
+            return
+        undo_open, steps = self.state.undo_open, self.state.steps
+        first = steps[stack[-1]]
+        if any(steps[later].after >= first.ended for later in undo_open):
+            return  # found at once where many are under way, which the maximum is not
+        latest = max((steps[later].after for later in undo_open), default=-1)
+        while stack:
+            step = steps[stack[-1]]
+            if latest >= step.ended or not self._schedule_undo(step.sequence):
+                return
+            latest = max(latest, step.after)
 
     def _ending(self) -> ev.SagaEnded:
         state = self.state

@@ -17,7 +17,7 @@ from orchestrator.model.events import Cause, InputHeld, Status, StepKind, Undone
 from orchestrator.model.messages import ReplyAddress
 from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
 from orchestrator.model.rule import NO_HASH
-from orchestrator.model.state import OPEN, UNDO_OPEN, SagaState, Step, StepStatus
+from orchestrator.model.state import OPEN, UNDO_NOW, UNDO_OPEN, SagaState, Step, StepStatus
 from orchestrator.wire.avro import Codec, UnreadableRecord
 
 _HELD = Codec(InputHeld)
@@ -166,8 +166,8 @@ def _derive(state: SagaState, steps: list[Step]) -> None:
             state.open.add(step.sequence)
         elif step.status in UNDO_OPEN:
             state.undo_open.add(step.sequence)
-        elif step.status is StepStatus.UNKNOWN and step.undo_command is not None:
-            state.unknown.add(step.sequence)
+        elif step.status in UNDO_NOW and step.undo_command is not None:
+            state.undo_now.append(step.sequence)
     outcomes.sort()
     state.outcomes = [sequence for _, sequence in outcomes]
 

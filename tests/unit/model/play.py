@@ -43,7 +43,7 @@ def frozen(state: SagaState) -> dict[str, Any]:
         "steps": {sequence: write_step(step) for sequence, step in state.steps.items()},
         "open": set(state.open),
         "undo_open": set(state.undo_open),
-        "unknown": set(state.unknown),
+        "undo_now": list(state.undo_now),
         "outcomes": list(state.outcomes),
         "to_undo": sorted(s for s, step in state.steps.items() if state.must_undo(step)),
     }

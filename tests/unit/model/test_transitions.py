@@ -22,6 +22,7 @@ STEP_EVENTS: dict[str, ev.Event] = {
     "StepSucceeded": ev.StepSucceeded(1, 1, b"1"),
     "StepRefused": ev.StepRefused(1, 1, "No", ""),
     "StepEndedUnknown": ev.StepEndedUnknown(1, ev.UnknownCause.TIMEOUT, "Timeout", ""),
+    "StepAbandoned": ev.StepAbandoned(1),
     "UndoScheduled": ev.UndoScheduled(1),
     "UndoBackedOff": ev.UndoBackedOff(1, 1, 2_000, "Busy", ""),
     "UndoAttempted": ev.UndoAttempted(1, 2),
@@ -187,8 +188,8 @@ def test_what_is_kept_beside_the_steps_follows_their_status(status: StepStatus) 
     state = step_in(status)
     assert state.open == ({1} if status in ("RUNNING", "BACKING_OFF", "PARKED") else set())
     assert state.undo_open == ({1} if status in ("UNDOING", "UNDO_BACKING_OFF", "UNDO_PARKED") else set())
-    assert state.unknown == ({1} if status == "UNKNOWN" else set())
-    assert state.to_undo() == ([1] if status in ("DONE", "UNKNOWN") else [])
+    assert state.undo_now == ([1] if status in ("UNKNOWN", "ABANDONED") else [])
+    assert state.to_undo() == ([1] if status in ("DONE", "UNKNOWN", "ABANDONED") else [])
     assert set(state.parked) == ({1} if status in ("PARKED", "UNDO_PARKED") else set())
     assert state.undos_done == (status == "UNDONE")
     assert state.undos_skipped == (status == "UNDO_SKIPPED")

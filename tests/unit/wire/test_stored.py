@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.model.events import Cause, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import Input, ReplyAddress
 from orchestrator.model.retries import RetryPolicy
-from orchestrator.model.state import OPEN, UNDO_OPEN, SagaState, Step, StepStatus
+from orchestrator.model.state import OPEN, UNDO_NOW, UNDO_OPEN, SagaState, Step, StepStatus
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.stored import (
     StoredPartition,
@@ -25,7 +25,7 @@ from orchestrator.wire.stored import (
 from wire.values import MAX, values_of
 
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)
-DERIVED = {"steps", "outcomes", "open", "undo_open", "unknown", "undo_stack"}
+DERIVED = {"steps", "outcomes", "open", "undo_open", "undo_now", "undo_stack"}
 """Of a run: what is made of its steps."""
 PASSING = {"changed", "new_due", "old_due", "stored_waiting"}
 """Of a run: what only says how the store differs."""
@@ -154,13 +154,13 @@ def test_what_is_kept_beside_the_steps_is_made_of_them() -> None:
     assert read.outcomes == [2, 0, 1]
     assert read.open == {step.sequence for step in steps if step.status in OPEN}
     assert read.undo_open == {step.sequence for step in steps if step.status in UNDO_OPEN}
-    assert read.unknown == {step.sequence for step in steps if step.status is StepStatus.UNKNOWN}
+    assert read.undo_now == [step.sequence for step in steps if step.status in UNDO_NOW]
 
 
 def test_an_unknown_step_without_an_undo_is_nobodys_business() -> None:
     state = SagaState("s", "1-10-0")
     state.phase = Status.RUNNING
-    assert read_run("s", write_run(state), [Step(1, StepStatus.UNKNOWN, 0)]).unknown == set()
+    assert read_run("s", write_run(state), [Step(1, StepStatus.UNKNOWN, 0)]).undo_now == []
 
 
 PARTITIONS = st.builds(
