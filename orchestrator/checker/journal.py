@@ -220,7 +220,7 @@ def check_undone(history: History, verdict: Verdict) -> None:
         verdict.blame("C4", f"{history.saga_id} {state.phase}: undone {sorted(undone)}, expected {sorted(expected)}")
     for sequence, place in begun.items():
         for later, later_after in after.items():
-            waits = place >= compensating_from or due.get(later, place) < place
+            waits = later > sequence and (place >= compensating_from or due.get(later, place) < place)
             if waits and later in undone and later_after >= ended[sequence] and undone[later] > place:
                 verdict.blame(
                     "C4", f"{history.saga_id}: step {sequence} undone before step {later}, scheduled after it"

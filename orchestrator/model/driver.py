@@ -62,7 +62,8 @@ class Together:
 
     That is what it returned, the `StepFailed` that it ended by, or `LOST`. `successes` of them are enough (None: all):
     the others are then cancelled and waited for. `tolerated` may end by `StepFailed`; one more, or any other error, has
-    the others cancelled and is raised. `concurrency` are open at a time, in order (None: all).
+    the others cancelled and is raised. `concurrency` are open at a time, in order (None: all): then the branches should
+    be objects that are nothing before they are awaited, for some may never be.
     """
 
     branches: tuple[Awaitable[Any], ...]
@@ -223,7 +224,6 @@ class Driver:
             branch = branches.pop()
             if isinstance(branch.waiting, _Join):
                 branches.extend(branch.waiting.open.values())
-                _close_all(body for _, body in branch.waiting.rest)
             _close(branch.body)
 
     def check(self, step: Step, request: Request) -> None:
@@ -372,7 +372,6 @@ class Driver:
             join.open[index] = _Branch(body, join, index)
             self._ready.append((join.open[index], None, None))
         if not join.open:
-            _close_all(body for _, body in join.rest)
             failure = join.failure
             if join.canceled and (failure is None or isinstance(failure, StepFailed | Abort)):
                 failure = Canceled()

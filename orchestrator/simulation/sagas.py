@@ -1,14 +1,14 @@
 """Random sagas: a plan drawn from the seed travels as the start's payload, one body carries out any plan.
 
-A plan is a tree of ("seq", ...), ("par", ...), ("step", ...), ("sleep", ms), ("receive", ms), ("hold", ms, ms),
-("note", name), ("try", plan). A step carries the script
-its service will act by: what each attempt of its `do` and `undo` comes to.
+A plan is a tree of ("seq", plans), ("try", plans), ("par", plans, successes, tolerated, concurrency), ("step", ...),
+("sleep", ms), ("receive", ms), ("hold", ms, ms), ("note", name), ("abort",). A step carries the script its service will
+act by: what each attempt of its `do` and `undo` comes to.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
 from functools import lru_cache
 from random import Random
 from typing import Any
@@ -58,7 +58,20 @@ def _with_requests(plan: Plan) -> Plan:
         return [kind, WaitRequest(StepKind.SIGNAL, SIGNAL, plan[1])]
     if kind in ("hold", "note"):
         return plan
-    return [kind, *([_with_requests(part) for part in parts] for parts in plan[1:])]
+    if kind == "abort":
+        return plan
+    return [kind, [_with_requests(part) for part in plan[1]], *plan[2:]]
+
+
+class _Branch:
+    """A plan that is begun when its turn comes."""
+
+    def __init__(self, context: Context, plan: Plan) -> None:
+        self._context = context
+        self._plan = plan
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield from _walk(self._context, self._plan).__await__())
 
 
 def _walk(context: Context, plan: Plan) -> Awaitable[Any]:
@@ -69,7 +82,7 @@ def _walk(context: Context, plan: Plan) -> Awaitable[Any]:
         until_ms = context.now_ms + plan[1]
         return Until(lambda: context.now_ms >= until_ms, plan[2])
     if kind == "par":
-        return Together(tuple(_walk(context, part) for part in plan[1]))
+        return Together(tuple(_Branch(context, part) for part in plan[1]), *plan[2:])
     return _sequence(context, plan)
 
 
@@ -132,7 +145,7 @@ def draw(random: Random) -> bytes:
         parts.append(["step", _step(random, pivot=True)])
         parts.extend(["step", _step(random, after_pivot=True)] for _ in range(random.randint(0, 2)))
     elif kind < 0.36:
-        parts.append(["par", [["step", _step(random)] for _ in range(random.randint(10, 30))]])
+        parts.append(_group(random, [["step", _step(random)] for _ in range(random.randint(10, 30))]))
     cleanup = _step(random) if random.random() < 0.08 else None
     plan = {"plan": ["seq", parts], "cleanup": cleanup, "bug": random.random() < 0.02}
     return json.dumps(plan).encode()
@@ -141,9 +154,11 @@ def draw(random: Random) -> bytes:
 def _part(random: Random, depth: int) -> Plan:
     kind = random.random()
     if depth and kind < 0.2:
-        return ["par", [_part(random, depth - 1) for _ in range(random.randint(2, 3))]]
-    if depth and kind < 0.28:
+        return _group(random, [_part(random, depth - 1) for _ in range(random.randint(2, 3))])
+    if depth and kind < 0.26:
         return ["try", [_part(random, depth - 1) for _ in range(random.randint(1, 2))]]
+    if depth and kind < 0.32:
+        return ["seq", [_part(random, depth - 1) for _ in range(random.randint(2, 3))]]
     if kind < 0.36:
         return ["sleep", random.choice((0, 1, 50, 3_000, 10_000))]
     if kind < 0.42:
@@ -153,6 +168,14 @@ def _part(random: Random, depth: int) -> Plan:
     if kind < 0.46:
         return ["note", "made"]
     return ["step", _step(random)]
+
+
+def _group(random: Random, parts: list[Plan]) -> Plan:
+    """All, the first, the first success, some, whatever they come to; all at once or a few at a time."""
+    size = len(parts)
+    successes = random.choice((None, None, None, 1, 1, size - 1 or 1))
+    tolerated = random.choice((0, 0, 1, size - 1, size))
+    return ["par", parts, successes, tolerated, random.choice((None, None, 1, max(1, size // 3)))]
 
 
 def _step(random: Random, *, pivot: bool = False, after_pivot: bool = False) -> dict[str, Any]:

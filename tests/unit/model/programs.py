@@ -6,7 +6,7 @@ anything else asks for something else.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -130,6 +130,17 @@ PROGRAMS = st.lists(st.one_of(_LEAF, _NODE, _NODE, st.builds(Pivot, st.just("p")
 )
 
 
+class _Part:
+    """A branch that is begun when its turn comes."""
+
+    def __init__(self, machine: _Machine, node: Node) -> None:
+        self._machine = machine
+        self._node = node
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return (yield from self._machine.run(self._node).__await__())
+
+
 class _Machine:
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -149,7 +160,7 @@ class _Machine:
             value = self._context.record(StepKind.VALUE, node.name, lambda: b"%d" % self._context.now_ms)
             self._seen.append(value.decode())
         elif isinstance(node, Both):
-            parts = tuple(self.run(part) for part in node.parts)
+            parts = tuple(_Part(self, part) for part in node.parts)
             results = await Together(parts, node.successes, node.tolerated, node.concurrency)
             self._seen.append(" ".join("lost" if result is LOST else str(result) for result in results))
         elif isinstance(node, Chain):
