@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.model.events import Status, Undone
     from orchestrator.model.retries import FailedAttempt, Jitter
     from orchestrator.participant import HandlerContext, Participant
-    from orchestrator.plan import outcome, step, takes
+    from orchestrator.plan import each, outcome, parallel, step, takes
     from orchestrator.retry import Backoff, Retry
     from orchestrator.saga import Saga
     from orchestrator.service import Service, command
@@ -59,7 +59,9 @@ __all__ = [
     "StepFailed",
     "Undone",
     "command",
+    "each",
     "outcome",
+    "parallel",
     "signal",
     "step",
     "takes",
@@ -83,7 +85,7 @@ _HOMES = {
     "model.events": ("Status", "Undone"),
     "model.retries": ("FailedAttempt", "Jitter"),
     "participant": ("HandlerContext", "Participant"),
-    "plan": ("outcome", "step", "takes"),
+    "plan": ("each", "outcome", "parallel", "step", "takes"),
     "retry": ("Backoff", "Retry"),
     "saga": ("Saga",),
     "service": ("Service", "command"),

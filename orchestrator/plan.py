@@ -6,13 +6,16 @@
         result = step(Shipping.ship(order_id=order.id, warehouse=stock.warehouse), pivot=True)
 
 To a type checker `stock` is the reply's type; while the class is read it is a reference that records which field is
-used where. Steps run in the order they are written; the attribute `result` is the saga's result.
+used where. Steps run in the order they are written, those of one `parallel(...)` at the same time, `each(...)` for
+every item of a list; the attribute `result` is the saga's result. What has to choose or to compute is written in code
+style.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
+from types import GenericAlias
 from typing import Any, Literal, TypeVar, cast, overload
 
 from pydantic import BaseModel
@@ -21,14 +24,21 @@ from orchestrator.durations import Duration
 from orchestrator.errors import DefinitionError
 from orchestrator.retry import Retry
 from orchestrator.saga import Saga, Undo, check_service, compile_undo
-from orchestrator.service import Call, Command, Fields, Template
+from orchestrator.service import Call, Command, Fields, Named, Template
 
 I = TypeVar("I")  # noqa: E741 - input
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
 
 _INPUT = "input"
 _OWN = "own reply"
+_ITEM = "item"
 _UNKNOWN_YET = (
     "a declared value is known only when the saga runs: it can be passed on, not computed with. "
     "Write `async def run` where a saga has to compute"
@@ -69,12 +79,47 @@ class Reference(Template):
         return value
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Declared:
-    """One declared step, as written."""
+    """One declared step, as written. `group`: all that run at the same time with it, itself among them; or none."""
 
     call: Call[Any, Any]
     options: dict[str, Any]
+    group: tuple[Declared, ...] = ()
+
+    def ask(self, saga: Saga[Any, Any], values: dict[Any, Any]) -> Awaitable[Any]:
+        return saga.step(_bind(self.call, values), **_options(self, values))
+
+    def needs(self) -> Iterator[Declared]:
+        """The steps whose replies it refers to."""
+        undo = self.options.get("undo")
+        for call in (self.call, undo):
+            if isinstance(call, Call) and isinstance(call.request, Fields):
+                yield from _origins(*call.request.fields.values())
+
+
+@dataclass(eq=False)
+class DeclaredEach(Declared):
+    """A step for every item of a list."""
+
+    items: Any = ()
+    concurrency: int = 0
+
+    def ask(self, saga: Saga[Any, Any], values: dict[Any, Any]) -> Awaitable[Any]:
+        def one(item: Any) -> Awaitable[Any]:
+            return saga.step(_bind(self.call, {**values, _ITEM: item}), **self.options)
+
+        return saga.each(self.items.__resolve__(values), one, concurrency=self.concurrency)
+
+    def needs(self) -> Iterator[Declared]:
+        yield from _origins(self.items)
+        yield from super().needs()
+
+
+def _origins(*values: Any) -> Iterator[Declared]:
+    for value in values:
+        if isinstance(value, Reference) and isinstance(value._origin, Declared):
+            yield value._origin
 
 
 def takes(model: type[I]) -> I:
@@ -133,6 +178,70 @@ def step(call: Call[Any, R], **options: Any) -> R:
     return cast(R, Reference(Declared(call, options), own))
 
 
+@overload
+def parallel(a: A, b: B, /) -> tuple[A, B]: ...
+@overload
+def parallel(a: A, b: B, c: C, /) -> tuple[A, B, C]: ...
+@overload
+def parallel(a: A, b: B, c: C, d: D, /) -> tuple[A, B, C, D]: ...
+@overload
+def parallel(a: A, b: B, c: C, d: D, e: E, /) -> tuple[A, B, C, D, E]: ...
+@overload
+def parallel(*steps: A) -> tuple[A, ...]: ...
+def parallel(*steps: Any) -> tuple[Any, ...]:
+    """Declared steps that run at the same time: `flight, hotel = parallel(step(...), step(...))`.
+
+    As with `Saga.gather` the first that fails cancels the others.
+    """
+    members = []
+    for reference in steps:
+        declared = reference._origin if isinstance(reference, Reference) and not reference._path else None
+        if not isinstance(declared, Declared) or declared.group:
+            raise DefinitionError("parallel(...) takes steps as they are declared, each in one group only")
+        if declared.options.get("pivot"):
+            raise DefinitionError(f"{declared.call.command!r}: a pivot runs alone, not in parallel(...)")
+        members.append(declared)
+    for declared in members:
+        declared.group = tuple(members)
+    return steps
+
+
+def each(
+    items: Iterable[T],
+    function: Callable[[T], Call[M, R]],
+    *,
+    undo: Named[M, Any] | None = None,
+    concurrency: int = 10,
+    retry: Retry | None = None,
+    undo_retry: Retry | None = None,
+    start_to_close: Duration | None = None,
+    schedule_to_close: Duration | None = None,
+    spread: bool = False,
+) -> tuple[R, ...]:
+    """Declares a step for every item of a list, `concurrency` of them at a time; gives the replies in its order.
+
+    `function` makes an item's call; like every declared value the item can be passed on, not computed with. `undo`
+    takes the same request.
+    """
+    declared = items._model if isinstance(items, Reference) else None
+    inner = getattr(declared, "__args__", (None,))[0]
+    if not isinstance(items, Reference) or not isinstance(getattr(declared, "__origin__", None), type):
+        raise DefinitionError("each(...) takes a declared list or tuple, such as a field of the input")
+    call = function(cast(T, Reference(_ITEM, inner)))
+    if undo is not None:
+        compile_undo(call.command, undo)
+    model = GenericAlias(tuple, (call.command.reply, ...))
+    options = {
+        "undo": undo,
+        "retry": retry,
+        "undo_retry": undo_retry,
+        "start_to_close": start_to_close,
+        "schedule_to_close": schedule_to_close,
+        "spread": spread,
+    }
+    return cast("tuple[R, ...]", Reference(DeclaredEach(call, options, (), items, concurrency), model))
+
+
 @dataclass(frozen=True)
 class Plan:
     """A compiled declaration: the coroutine function that carries it out, and its static graph."""
@@ -143,25 +252,55 @@ class Plan:
 
 def compile_plan(cls: type[Saga[Any, Any]]) -> Plan | None:
     """The plan of a class that declares steps, None for one in code style. Raises `DefinitionError`."""
-    references = {name: value for name, value in vars(cls).items() if isinstance(value, Reference)}
-    declared = {name: value._origin for name, value in references.items() if isinstance(value._origin, Declared)}
-    if not declared:
+    references = [value for attribute in vars(cls).values() for value in _references(attribute)]
+    stages: list[tuple[Declared, ...]] = []
+    for value in references:
+        if isinstance(value._origin, Declared):
+            stage = value._origin.group or (value._origin,)
+            if stage not in stages:
+                stages.append(stage)
+        elif value._origin is _INPUT and value._model is not cls._input._type and not value._path:
+            raise DefinitionError(f"{cls.__name__}.{value._name} takes {value._model.__name__}, the saga another input")
+    if not stages:
         return None
     if cls.run is not Saga.run:
         raise DefinitionError(f"{cls.__name__} has both `run` and declared steps: choose one style")
-    for name, value in references.items():
-        if value._origin is _INPUT and value._model is not cls._input._type:
-            raise DefinitionError(f"{cls.__name__}.{name} takes {value._model.__name__}, the saga another input")
+    _check_order(stages)
+    given = vars(cls).get("result")
 
     async def run(saga: Saga[Any, Any], input: Any) -> Any:
         values: dict[Any, Any] = {_INPUT: input}
-        for origin in declared.values():
-            values[origin] = await saga.step(_bind(origin.call, values), **_options(origin, values))
-        result = references.get("result")
-        return None if result is None else result.__resolve__(values)
+        for stage in stages:
+            if stage[0].group:
+                results = await saga.gather(*(step.ask(saga, values) for step in stage))
+                values.update(zip(stage, results, strict=True))
+            else:
+                values[stage[0]] = await stage[0].ask(saga, values)
+        if isinstance(given, tuple):
+            return tuple(value.__resolve__(values) for value in given)
+        return given.__resolve__(values) if isinstance(given, Reference) else None
 
-    commands = tuple((origin.call.command.service, origin.call.command.name) for origin in declared.values())
+    commands = tuple((step.call.command.service, step.call.command.name) for stage in stages for step in stage)
     return Plan(run, commands)
+
+
+def _references(attribute: Any) -> list[Reference]:
+    values = attribute if isinstance(attribute, tuple) else (attribute,)
+    return [value for value in values if isinstance(value, Reference)]
+
+
+def _check_order(stages: list[tuple[Declared, ...]]) -> None:
+    """Raises `DefinitionError` where a step refers to a reply that is not there when it begins."""
+    done: set[Declared] = set()
+    for stage in stages:
+        for declared in stage:
+            for needed in declared.needs():
+                if needed not in done:
+                    raise DefinitionError(
+                        f"{declared.call.command!r} needs the reply of {needed.call.command!r}, which does not run "
+                        "before it: give that step a name of its own, before this one, not in the same parallel(...)"
+                    )
+        done.update(stage)
 
 
 def _bind(call: Call[Any, Any], values: dict[Any, Any]) -> Call[Any, Any]:

@@ -4,6 +4,8 @@ from datetime import datetime, timedelta
 from typing import assert_type
 from uuid import UUID
 
+from pydantic import BaseModel
+
 from orchestrator import (
     Abort,
     Backoff,
@@ -23,7 +25,9 @@ from orchestrator import (
     Status,
     StepFailed,
     Undone,
+    each,
     outcome,
+    parallel,
     signal,
     step,
     takes,
@@ -147,6 +151,28 @@ class OrderPlan(Saga[Order, str]):
     result = step(Shipping.ship(order_id=order.id, warehouse=stock.warehouse), pivot=True, retry=Retry())
 
 
+class Parcel(BaseModel):
+    skus: list[str]
+
+
+class ParcelPlan(Saga[Parcel, tuple[Reservation, ...]]):
+    parcel = takes(Parcel)
+    paid, sent = parallel(
+        step(Payments.charge(order_id="o", cents=1)), step(Shipping.ship(order_id="o", warehouse="A"))
+    )
+    refunded = step(Payments.refund(order_id=sent, receipt=paid))
+    result = each(
+        parcel.skus,
+        lambda sku: Inventory.reserve(order_id="o", sku=sku),
+        undo=Inventory.release,
+        concurrency=3,
+        retry=Retry(),
+    )
+
+
+assert_type(ParcelPlan.paid, Receipt)
+assert_type(ParcelPlan.sent, str)
+assert_type(ParcelPlan.result, tuple[Reservation, ...])
 assert_type(OrderPlan.stock, Reservation)
 assert_type(OrderPlan.paid, Receipt)
 assert_type(OrderPlan.result, str)

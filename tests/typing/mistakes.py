@@ -1,6 +1,19 @@
 """Mistakes that type checkers must find, each on the line that names it. Nothing here is ever run."""
 
-from orchestrator import Client, HandlerContext, Jitter, Participant, Retry, Saga, outcome, signal, step, takes
+from orchestrator import (
+    Client,
+    HandlerContext,
+    Jitter,
+    Participant,
+    Retry,
+    Saga,
+    each,
+    outcome,
+    parallel,
+    signal,
+    step,
+    takes,
+)
 from orchestrator.sagas.order_fulfilment import (
     Charge,
     Inventory,
@@ -104,6 +117,12 @@ class MistakenPlan(Saga[Order, str]):
         undo=Payments.refund(order_id=order.id, receipt=outcome(Reservation)),  # E: outcome of another type
     )
     final = step(Shipping.ship(order_id="o", warehouse="A"), undo=Shipping.ship, pivot=True)  # E: pivot with undo
+    one, two = parallel(step(Payments.charge(order_id="o", cents=1)), step(Shipping.ship(order_id="o", warehouse="A")))
+    there = step(Shipping.ship(order_id="o", warehouse=one))  # E: reply of another step of a group
+    lots = each(order.lines, lambda line: Inventory.reserve(order_id="o", sku="s"))  # E: list that is not there
+    unmade = each(["o"], lambda line: line)  # E: function that gives no call
+    charge = Payments.charge(order_id="o", cents=1)
+    undone = each(["o"], lambda line: MistakenPlan.charge, undo=Payments.refund)  # E: undo of many, of another request
     result = step(Shipping.ship)  # E: command not called
 
 
