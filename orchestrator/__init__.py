@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Pending,
         ResultTimeout,
         RetryLater,
+        SagaAlreadyExists,
         SagaError,
         SagaFailed,
         SagaNotFound,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     )
     from orchestrator.groups import Done
     from orchestrator.model.events import Status, Undone
+    from orchestrator.model.messages import Conflict, Reuse
     from orchestrator.model.retries import FailedAttempt, Jitter
     from orchestrator.participant import HandlerContext, Participant
     from orchestrator.plan import each, outcome, parallel, step, takes
@@ -38,6 +40,7 @@ __all__ = [
     "Backoff",
     "Canceled",
     "Client",
+    "Conflict",
     "Done",
     "FailedAttempt",
     "Failure",
@@ -49,7 +52,9 @@ __all__ = [
     "ResultTimeout",
     "Retry",
     "RetryLater",
+    "Reuse",
     "Saga",
+    "SagaAlreadyExists",
     "SagaError",
     "SagaFailed",
     "SagaNotFound",
@@ -76,6 +81,7 @@ _HOMES = {
         "Pending",
         "ResultTimeout",
         "RetryLater",
+        "SagaAlreadyExists",
         "SagaError",
         "SagaFailed",
         "SagaNotFound",
@@ -84,6 +90,7 @@ _HOMES = {
     "groups": ("Done",),
     "model.events": ("Status", "Undone"),
     "model.retries": ("FailedAttempt", "Jitter"),
+    "model.messages": ("Conflict", "Reuse"),
     "participant": ("HandlerContext", "Participant"),
     "plan": ("each", "outcome", "parallel", "step", "takes"),
     "retry": ("Backoff", "Retry"),

@@ -15,11 +15,13 @@ SagaError
 ├── SagaNotFound            there is no saga of this type under the id
 ├── OtherSagaType           a SagaNotFound: the id belongs to a saga of another type
 ├── StartRejected           a SagaNotFound: its start was rejected and stands among the dead letters
+├── SagaAlreadyExists       its start was refused: the id is taken, and the start says that this must not be
 ├── SagaFailed              the saga a client waits for ended without a result
 ├── ResultTimeout           the saga a client waits for has not ended in time
 └── VisibilityStopped       a journal cannot be followed into the visibility database
 
 Canceled (a BaseException)  raised in a saga's code at what it awaits when the saga is to stop
+ContinueAsNew (likewise)    raised in a saga's code to end this run and start the next
 """
 
 
@@ -157,6 +159,17 @@ class StartRejected(SagaNotFound):
     code = "start-rejected"
 
 
+class SagaAlreadyExists(SagaError):
+    """A start was refused: the id has a saga already, and the start's policy says that this must not be."""
+
+    code = "saga-already-exists"
+
+    def __init__(self, saga_id: str, reason: str) -> None:
+        super().__init__(f"saga {saga_id!r}: {reason}")
+        self.saga_id = saga_id
+        self.reason = reason
+
+
 class SagaFailed(SagaError):
     """A saga ended without a result.
 
@@ -200,3 +213,14 @@ class Canceled(BaseException):
 
     Like `asyncio.CancelledError` no `Exception`, so that `except Exception` does not swallow it.
     """
+
+
+class ContinueAsNew(BaseException):
+    """Raised by `Saga.continue_as_new`: this run ends, and the saga's next run starts with `payload` as its input.
+
+    Like `Canceled` no `Exception`, so that `except Exception` does not swallow it.
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        super().__init__("the saga continues as new")
+        self.payload = payload

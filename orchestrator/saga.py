@@ -9,13 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Generic, Literal, TypeVar, overload
+from typing import Any, ClassVar, Generic, Literal, NoReturn, TypeVar, overload
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from orchestrator.durations import Duration, milliseconds
-from orchestrator.errors import DefinitionError
+from orchestrator.errors import ContinueAsNew, DefinitionError
 from orchestrator.groups import Groups
 from orchestrator.model.definition import Context, Definition, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked
@@ -34,6 +34,10 @@ S = TypeVar("S")
 
 Undo = Named[M, Any] | Call[Any, Any] | Callable[[R | None], Call[Any, Any]]
 """A command of the same service with the same request, a call, or a function from the reply (None: unknown)."""
+
+
+SUGGEST_AFTER_OUTCOMES = 4_000
+"""A replay of so many takes some tens of milliseconds."""
 
 
 class StepAwaitable(Generic[R]):
@@ -169,6 +173,19 @@ class Saga(Groups, Generic[I, O]):
                     used.setstate(state)
 
         return call
+
+    def continue_as_new(self, input: I) -> NoReturn:
+        """Ends this run and starts the saga's next one with `input`: for sagas that go on for months.
+
+        What this run did is not undone any more; its effects happen again in the next run, under new keys. Who waits
+        for the result waits for the next run's, and signals that were not asked for come to it.
+        """
+        raise ContinueAsNew(self.encode_input(input))
+
+    @property
+    def suggests_continue_as_new(self) -> bool:
+        """Whether the history has grown so long that a new run would be better, from 4,000 outcomes on."""
+        return self._context.outcomes >= SUGGEST_AFTER_OUTCOMES
 
     def sleep(self, duration: Duration) -> Sleep:
         """A durable pause: it outlives crashes and redeployments. Seconds or timedelta."""

@@ -28,21 +28,41 @@ def examine(evidence: Evidence) -> tuple[Verdict, Accepted]:
 
 def _check_told(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
     """C1: an accepted start has exactly one saga, a failed one none. C2: what was told is what the journal says."""
-    begun = [history for history in accepted.histories.values() if history.state.phase is not ev.Status.NOT_STARTED]
-    runs: Counter[str] = Counter(history.saga_id for history in begun)
-    ended: dict[str, str] = {
-        history.saga_id: str(history.state.phase) for history in accepted.histories.values() if history.state.ended
-    }
+    firsts: Counter[str] = Counter()
+    ended: dict[str, set[str]] = {}
+    for history in accepted.histories.values():
+        if history.state.phase is not ev.Status.NOT_STARTED:
+            firsts[history.saga_id] += not history.state.previous_run
+        if history.state.ended:
+            ended.setdefault(history.saga_id, set()).add(str(history.state.phase))
+    _check_chains(evidence, accepted, verdict)
     for told in evidence.told:
-        count = runs[told.saga_id]
+        count = firsts[told.saga_id]
         if told.accepted is True and evidence.settled and count != 1:
-            verdict.blame("C1", f"{told.saga_id} was accepted and has {count} runs")
+            verdict.blame("C1", f"{told.saga_id} was accepted and has {count} first runs")
         if told.accepted is False and count:
-            verdict.blame("C1", f"{told.saga_id} was refused and has {count} runs")
+            verdict.blame("C1", f"{told.saga_id} was refused and has {count} first runs")
         if count > 1:
-            verdict.blame("C1", f"{told.saga_id} has {count} runs")
-        if told.status is not None and ended.get(told.saga_id) != told.status:
+            verdict.blame("C1", f"{told.saga_id} has {count} first runs")
+        if told.status is not None and told.status not in ended.get(told.saga_id, ()):
             verdict.blame("C2", f"{told.saga_id}: told {told.status}, journal says {ended.get(told.saga_id)}")
+
+
+def _check_chains(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
+    """C1: every further run follows one that ended and asked for it, which has no other successor."""
+    followed: Counter[tuple[str, str]] = Counter()
+    for history in accepted.histories.values():
+        previous = history.state.previous_run
+        if not previous:
+            continue
+        followed[history.saga_id, previous] += 1
+        before = accepted.histories.get((history.saga_id, previous))
+        if before is None or not before.state.ended or before.state.follows is None:
+            verdict.blame("C1", f"{history.saga_id}: run {history.run} follows {previous}, which did not ask for it")
+    for key, history in accepted.histories.items():
+        wanted = history.state.follows is not None
+        if followed[key] > 1 or (evidence.settled and followed[key] != wanted):
+            verdict.blame("C1", f"{history.saga_id}: run {history.run} is followed by {followed[key]} runs")
 
 
 def _key(history: History, sequence: int, direction: str) -> str:

@@ -176,7 +176,7 @@ _NOT_TO_UNDO = {StepStatus.REFUSED, StepStatus.RECORDED, *WAITS}
 def check_undone(history: History, verdict: Verdict) -> None:
     """C4, from the events alone: exactly the done and unknown steps with an undo, in reverse order of scheduling."""
     state = history.state
-    completed = state.phase is ev.Status.COMPLETED
+    completed = state.phase in (ev.Status.COMPLETED, ev.Status.CONTINUED_AS_NEW)
     after: dict[int, int] = {}
     ended: dict[int, int] = {}
     undoable: set[int] = set()

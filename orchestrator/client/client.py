@@ -18,7 +18,7 @@ from orchestrator.client.requests import Request, Requests
 from orchestrator.errors import ConfigurationError, Disconnected, InvalidRequest, ResultTimeout
 from orchestrator.log.base import AdminFailed, Failure, Log
 from orchestrator.model.ids import partition_of
-from orchestrator.model.messages import Outcome, Override, ReplyAddress
+from orchestrator.model.messages import Conflict, Outcome, Override, ReplyAddress, Reuse
 from orchestrator.saga import Saga
 from orchestrator.signals import Signal
 from orchestrator.topics import TopicNames
@@ -118,10 +118,14 @@ class Client:
         message_id: str | None = None,
         traceparent: str | None = None,
         signal: tuple[Signal[S], S] | None = None,
+        reuse: Reuse | None = None,
+        conflict: Conflict = Conflict.USE_EXISTING,
     ) -> Handle[O]:
         """Starts a saga; when this returns Kafka has it on all in-sync replicas, and it will run.
 
         An id that exists is not started again: the handle is attached to what is there, if it is of the same type.
+        `reuse` says otherwise for a saga that has ended, `conflict` for one that is under way; where they refuse,
+        `Handle.result` raises `SagaAlreadyExists`.
         `signal=(Expense.decided, value)` tells the saga something in the same record, whether that starts it or not; of
         some 7 KiB at most. Without an id a random one is made. `message_id` names this one request over restarts of the
         caller; by default it is this call's own. Raises `InvalidRequest`, `pydantic.ValidationError`,
@@ -130,7 +134,7 @@ class Client:
         saga_id = id if id is not None else str(uuid.uuid4())
         reply = self._reply_address()
         along = None if signal is None else (signal[0].name, signal[0].encode(signal[1]))
-        request = self._start_request(saga, input, saga_id, message_id, reply, traceparent, along)
+        request = self._start_request(saga, input, saga_id, message_id, reply, traceparent, along, reuse, conflict)
         await self._connection.listen(self._timeout_s)
         expected = self._connection.expect(reply.correlation_id)
         await self._send(request, saga_id)
@@ -280,11 +284,11 @@ class Client:
         message_id: str | None,
         reply: ReplyAddress,
         traceparent: str | None,
-        signal: tuple[str, bytes] | None = None,
+        *options: Any,
     ) -> Request:
         payload = saga.encode_input(input)
         message_id = message_id or f"start-{reply.correlation_id}"
-        return self._requests.start(saga.definition.name, saga_id, payload, message_id, reply, traceparent, signal)
+        return self._requests.start(saga.definition.name, saga_id, payload, message_id, reply, traceparent, *options)
 
     def _reply_address(self) -> ReplyAddress:
         self._count += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from orchestrator.errors import OtherSagaType, SagaFailed, SagaNotFound, StartRejected
+from orchestrator.errors import OtherSagaType, SagaAlreadyExists, SagaFailed, SagaNotFound, StartRejected
 from orchestrator.model.events import Refusal, Status
 
 if TYPE_CHECKING:
@@ -17,7 +17,11 @@ O = TypeVar("O")  # noqa: E741 - output, as in `Saga`
 S = TypeVar("S")
 
 REFUSED = "REFUSED"
-_REFUSALS: dict[str, type[SagaNotFound]] = {Refusal.OTHER_TYPE: OtherSagaType, Refusal.REJECTED: StartRejected}
+_REFUSALS: dict[str, type[SagaNotFound | SagaAlreadyExists]] = {
+    Refusal.OTHER_TYPE: OtherSagaType,
+    Refusal.REJECTED: StartRejected,
+    Refusal.ALREADY_EXISTS: SagaAlreadyExists,
+}
 
 
 class Handle(Generic[O]):
@@ -46,7 +50,7 @@ class Handle(Generic[O]):
         """The saga's result, waiting up to `timeout` seconds (None: as long as it takes). May be called again.
 
         Raises `SagaFailed` if it ended in another way, `SagaNotFound` (`OtherSagaType`, `StartRejected`),
-        `ResultTimeout`, `Disconnected`.
+        `SagaAlreadyExists`, `ResultTimeout`, `Disconnected`.
         """
         name = self._saga.definition.name
         answer = await self._client.answer(name, self.id, self.correlation_id, self._expected, timeout)

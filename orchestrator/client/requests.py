@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from orchestrator.errors import InvalidRequest
 from orchestrator.model.ids import partition_of
-from orchestrator.model.messages import Outcome, Override, ReplyAddress
+from orchestrator.model.messages import Conflict, Outcome, Override, ReplyAddress, Reuse
 from orchestrator.model.turn import MAX_BYTES
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
@@ -54,6 +54,8 @@ class Requests:
         reply: ReplyAddress,
         traceparent: str | None,
         signal: tuple[str, bytes] | None = None,
+        reuse: Reuse | None = None,
+        conflict: Conflict = Conflict.USE_EXISTING,
     ) -> Request:
         """`payload` is the saga's input as JSON, at most 256 KiB; `signal` a name and its JSON, that go in headers."""
         _check_size(payload, f"the input of saga {saga_id!r}")
@@ -67,6 +69,8 @@ class Requests:
             h.TRACEPARENT: traceparent,
             h.SIGNAL: None if signal is None else signal[0],
             h.SIGNAL_VALUE: None if signal is None else signal[1].decode(),
+            h.REUSE: reuse,
+            h.CONFLICT: conflict if conflict is not Conflict.USE_EXISTING else None,
         }
         return self._request(self._inbox, saga_id, headers, payload)
 

@@ -11,7 +11,7 @@ from orchestrator.model import messages as msg
 from orchestrator.model.definition import Definition
 from orchestrator.model.events import Cause, Status
 from orchestrator.model.ids import run_id
-from orchestrator.model.messages import Override
+from orchestrator.model.messages import Conflict, Override, Reuse
 from orchestrator.model.state import SagaState, Step, StepStatus
 from orchestrator.model.turn import MAX_BYTES, Execution, Moment, Turn
 
@@ -46,9 +46,11 @@ def decide(
     if execution is None or execution.state.phase is Status.NOT_STARTED:
         return _decide_unknown(execution, definition, input, moment)
     state = execution.state
+    if state.follows is not None and isinstance(input, msg.Continue | msg.TimerDue) and input.run == state.run:
+        return _begin_next(execution, state.follows, definition, moment)
     turn = Turn(execution, definition, moment)
     if not isinstance(input, _JOINING) and input.run is not None and input.run != state.run:
-        if isinstance(input, msg.Reply):
+        if isinstance(input, msg.Reply) and input.run != state.previous_run:
             raise InputRejected(f"it is for run {input.run}, the saga's run is {state.run}")
         turn.absorb(input, f"it is for run {input.run}")
         return execution, tuple(turn.events), state.run
@@ -57,7 +59,10 @@ def decide(
     elif isinstance(input, msg.Signal):
         _check_signal(input.name, input.payload, state, definition)
     elif isinstance(input, msg.Start) and input.saga_type == state.saga_type:
-        _check_signal_along(input, state, definition)
+        if _may_start_anew(input, state):
+            _check_start(input, state, definition)
+        else:
+            _check_signal_along(input, state, definition)
     if definition is None and state.phase in _NEEDING_CODE and _needs_code(input, state):
         if state.phase is Status.RUNNING:
             execution.detach()
@@ -99,12 +104,7 @@ def _decide_unknown(
 
 def _begin(turn: Turn, input: msg.Start) -> None:
     definition = turn.definition
-    if definition is not None and (problem := definition.check_input(input.payload)) is not None:
-        raise InputRejected(f"the input does not fit {input.saga_type}: {problem}", input.reply_to)
-    if len(input.payload) > MAX_BYTES:
-        reason = f"the input has {len(input.payload)} bytes, at most {MAX_BYTES}; pass a reference"
-        raise InputRejected(reason, input.reply_to)
-    _check_signal_along(input, turn.state, definition)
+    _check_start(input, turn.state, definition)
     timeout_ms = definition.execution_timeout_ms if definition is not None else None
     turn.emit(
         ev.SagaStarted(input.saga_type, input.payload, input.message_id, input.reply_to, input.traceparent, timeout_ms)
@@ -127,6 +127,49 @@ def _drop_signals(turn: Turn, problem_of: Callable[[str, bytes], str | None]) ->
             place += 1
         else:
             turn.emit(ev.SignalDropped(place, name, problem))
+
+
+def _begin_next(
+    execution: Execution, follows: ev.RunFollows, definition: Definition | None, moment: Moment
+) -> tuple[Execution, tuple[ev.Event, ...], str]:
+    """The next run of a saga id. One that continues takes over who waits, and the signals that were not asked for."""
+    old = execution.state
+    execution.detach()
+    run = run_id(moment.incarnation, moment.offset, 0)
+    fresh = Execution(old.successor(run))
+    turn = Turn(fresh, definition, moment)
+    turn.emit(
+        ev.SagaStarted(
+            old.saga_type,
+            follows.payload,
+            follows.started_by,
+            follows.reply_to,
+            follows.traceparent,
+            definition.execution_timeout_ms if definition is not None else None,
+            previous_run=old.run,
+        )
+    )
+    if follows.cause is ev.Following.CONTINUED:
+        for waiter in old.waiters:
+            turn.emit(ev.WaiterAdded(waiter))
+        for name, payload in old.signals:
+            turn.emit(ev.SignalReceived(name, payload))
+    if follows.signal is not None:
+        turn.emit(ev.SignalReceived(follows.signal, follows.signal_payload))
+    if definition is None:
+        turn.emit(ev.CodeMissing())
+    turn.advance()
+    return fresh, tuple(turn.events), run
+
+
+def _check_start(input: msg.Start, state: SagaState, definition: Definition | None) -> None:
+    """Raises `InputRejected` for what its saga could not begin with."""
+    if definition is not None and (problem := definition.check_input(input.payload)) is not None:
+        raise InputRejected(f"the input does not fit {input.saga_type}: {problem}", input.reply_to)
+    if len(input.payload) > MAX_BYTES:
+        reason = f"the input has {len(input.payload)} bytes, at most {MAX_BYTES}; pass a reference"
+        raise InputRejected(reason, input.reply_to)
+    _check_signal_along(input, state, definition)
 
 
 _NEEDING_CODE = (Status.RUNNING, Status.WAITING_FOR_CODE)
@@ -185,19 +228,41 @@ def _after_end(turn: Turn, input: msg.Input) -> None:
 
 
 def _start(turn: Turn, input: msg.Start) -> None:
+    """A start of an id that exists: another run of it, a refusal, or somebody more who waits."""
     state = turn.state
     if input.saga_type != state.saga_type:
-        reason = _other_type(state)
-        if input.reply_to is None:
-            turn.absorb(input, reason)
-        else:
-            turn.emit(ev.AttachRefused(input.reply_to, ev.Refusal.OTHER_TYPE, reason))
-    elif input.reply_to is not None and _may_wait(state, input.reply_to):
-        turn.emit(ev.WaiterAdded(input.reply_to))
+        _refuse_start(turn, input, ev.Refusal.OTHER_TYPE, _other_type(state))
+    elif _may_start_anew(input, state):
+        if not state.ended:
+            _end(turn, "a new start of the same id ends it", input.message_id)
+        turn.emit(
+            ev.RunFollows(
+                ev.Following.REUSED,
+                input.payload,
+                input.message_id,
+                input.reply_to,
+                input.traceparent,
+                input.signal,
+                input.signal_payload,
+            )
+        )
+    elif _is_refused(input, state):
+        reason = f"the id has a saga that is {state.status}, and the start's policy refuses that"
+        _refuse_start(turn, input, ev.Refusal.ALREADY_EXISTS, reason)
     else:
-        turn.absorb(input, "the id exists already")
-    if input.signal is not None and input.saga_type == state.saga_type:
-        _signal_along(turn, input)
+        if input.reply_to is not None and _may_wait(state, input.reply_to):
+            turn.emit(ev.WaiterAdded(input.reply_to))
+        else:
+            turn.absorb(input, "the id exists already")
+        if input.signal is not None:
+            _signal_along(turn, input)
+
+
+def _refuse_start(turn: Turn, input: msg.Start, kind: ev.Refusal, reason: str) -> None:
+    if input.reply_to is None:
+        turn.absorb(input, reason)
+    else:
+        turn.emit(ev.AttachRefused(input.reply_to, kind, reason))
 
 
 def _signal_along(turn: Turn, input: msg.Start) -> None:
@@ -214,6 +279,20 @@ def _signal_along(turn: Turn, input: msg.Start) -> None:
         turn.emit(ev.InputHeld(signal))
     else:
         _signal(turn, signal)
+
+
+def _may_start_anew(input: msg.Start, state: SagaState) -> bool:
+    """Whether a start's policies want another run of an id that exists."""
+    if not state.ended:
+        return input.reuse is Reuse.TERMINATE_IF_RUNNING or input.conflict is Conflict.TERMINATE_EXISTING
+    if input.reuse is Reuse.ALLOW_DUPLICATE_FAILED_ONLY:
+        return state.phase is not Status.COMPLETED
+    return input.reuse in (Reuse.ALLOW_DUPLICATE, Reuse.TERMINATE_IF_RUNNING)
+
+
+def _is_refused(input: msg.Start, state: SagaState) -> bool:
+    """Whether they refuse an id that exists, where they do not want another run."""
+    return input.reuse is not None if state.ended else input.conflict is Conflict.FAIL
 
 
 def _other_type(state: SagaState) -> str:
@@ -261,10 +340,15 @@ def _signal(turn: Turn, input: msg.Signal) -> None:
 
 
 def _terminate(turn: Turn, input: msg.Terminate) -> None:
+    _end(turn, input.reason, input.by)
+
+
+def _end(turn: Turn, reason: str, by: str) -> None:
+    """Ends the run at once; nothing is undone."""
     state = turn.state
     undone = ev.Undone.PARTIAL if state.undos_done or state.undo_open else ev.Undone.NONE
     turn.execution.detach()
-    turn.emit(ev.SagaEnded(Status.TERMINATED, undone, b"", "Terminated", input.reason, input.by))
+    turn.emit(ev.SagaEnded(Status.TERMINATED, undone, b"", "Terminated", reason, by))
 
 
 def _timer(turn: Turn, input: msg.TimerDue) -> None:

@@ -24,6 +24,10 @@ class Context(Protocol):
         """The partition's clock when the outcome that woke the code was recorded."""
 
     @property
+    def outcomes(self) -> int:
+        """How many outcomes the code has seen in this run."""
+
+    @property
     def replaying(self) -> bool:
         """Whether the code is being brought to where it was: for logs that should be written once."""
 

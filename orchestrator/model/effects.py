@@ -86,6 +86,8 @@ def _refusal(event: ev.AttachRefused, saga_id: str, state: SagaState | None) -> 
 
 
 def _endings(event: ev.SagaEnded, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
+    if event.status is ev.Status.CONTINUED_AS_NEW:
+        return ()  # who waits, waits for the next run's end
     return tuple([_answer(state, waiter) for waiter in state.waiters]) if state is not None and state.ended else ()
 
 

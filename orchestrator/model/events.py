@@ -29,6 +29,17 @@ class Status(StrEnum):
     CANCELED = "CANCELED"
     TIMED_OUT = "TIMED_OUT"
     TERMINATED = "TERMINATED"
+    CONTINUED_AS_NEW = "CONTINUED_AS_NEW"
+    """Its saga goes on in the next run, which has the rest of the work."""
+
+
+class Following(StrEnum):
+    """Why a saga id gets another run."""
+
+    CONTINUED = "continued"
+    """Its code asked for it."""
+    REUSED = "reused"
+    """Another start came, which may use an id again."""
 
 
 class StepKind(StrEnum):
@@ -76,6 +87,20 @@ class SagaStarted:
     reply_to: ReplyAddress | None = None
     traceparent: str | None = None
     timeout_ms: int | None = None
+    previous_run: str = ""
+
+
+@frozen
+class RunFollows:
+    """The id's next run begins in the next decision, before anything else of this id."""
+
+    cause: Following
+    payload: bytes
+    started_by: str = ""
+    reply_to: ReplyAddress | None = None
+    traceparent: str | None = None
+    signal: str | None = None
+    signal_payload: bytes = b""
 
 
 @frozen
@@ -364,6 +389,7 @@ class Refusal(StrEnum):
     NOT_FOUND = "NotFound"
     OTHER_TYPE = "OtherType"
     REJECTED = "Rejected"
+    ALREADY_EXISTS = "AlreadyExists"
 
 
 @frozen
@@ -388,6 +414,7 @@ class InputForwarded:
 
 Event = (
     SagaStarted
+    | RunFollows
     | WaiterAdded
     | StepScheduled
     | StepBackedOff

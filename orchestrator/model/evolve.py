@@ -21,7 +21,7 @@ from orchestrator.model.state import (
     StepStatus,
 )
 
-AFTER_THE_END = frozenset({ev.WaiterAdded, ev.AttachRefused, ev.InputAbsorbed})
+AFTER_THE_END = frozenset({ev.WaiterAdded, ev.AttachRefused, ev.InputAbsorbed, ev.RunFollows})
 """What may still happen to a run that has ended."""
 BEFORE_THE_START = frozenset({ev.SagaStarted, ev.SignalBuffered, ev.SignalDropped, ev.AttachRefused})
 """What may happen to a run that has not begun."""
@@ -136,9 +136,16 @@ def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
     state.started_by = event.started_by
     state.started_at_ms = at_ms
     state.traceparent = event.traceparent
+    state.previous_run = event.previous_run
     if event.reply_to is not None:
         state.waiters.append(event.reply_to)
     _set_due(state, 0, None if event.timeout_ms is None else at_ms + event.timeout_ms)
+
+
+def _run_follows(state: SagaState, event: ev.RunFollows, at_ms: int) -> None:
+    _keep_old_due(state, 0)
+    state.follows = event
+    state.continue_due = True
 
 
 def _waiter_added(state: SagaState, event: ev.WaiterAdded, at_ms: int) -> None:
@@ -353,7 +360,8 @@ def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
     state.error_type, state.error_message = event.error_type, event.error_message
     state.parked.clear()
     state.mailbox.clear()
-    state.signals.clear()
+    if event.status is not ev.Status.CONTINUED_AS_NEW:
+        state.signals.clear()
     _set_due(state, 0, None)
     state.continue_due = False
     for sequence in [*state.open, *state.undo_open]:
@@ -367,6 +375,7 @@ def _nothing(state: SagaState, event: ev.Event, at_ms: int) -> None:
 
 _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.SagaStarted: _started,
+    ev.RunFollows: _run_follows,
     ev.WaiterAdded: _waiter_added,
     ev.StepScheduled: _step_scheduled,
     ev.StepBackedOff: _step_backed_off,

@@ -29,9 +29,33 @@ class ReplyAddress:
     correlation_id: str
 
 
+class Reuse(StrEnum):
+    """What a start may do with an id whose saga has ended."""
+
+    ALLOW_DUPLICATE = "ALLOW_DUPLICATE"
+    """Run it again."""
+    ALLOW_DUPLICATE_FAILED_ONLY = "ALLOW_DUPLICATE_FAILED_ONLY"
+    """Run it again unless it completed."""
+    REJECT_DUPLICATE = "REJECT_DUPLICATE"
+    """Refuse."""
+    TERMINATE_IF_RUNNING = "TERMINATE_IF_RUNNING"
+    """Run it again, and end a run that is still under way."""
+
+
+class Conflict(StrEnum):
+    """What a start does with an id whose saga is under way."""
+
+    USE_EXISTING = "USE_EXISTING"
+    """Wait for that one's outcome."""
+    FAIL = "FAIL"
+    """Refuse."""
+    TERMINATE_EXISTING = "TERMINATE_EXISTING"
+    """End it and run anew."""
+
+
 @frozen
 class Start:
-    """Start a saga. On an id that exists it starts nothing: the sender is attached to what is there.
+    """Start a saga. On an id that exists the sender is attached to what is there, if no policy says otherwise.
 
     `signal` names one that comes along, with what it says; it is for what exists, too.
     """
@@ -44,6 +68,8 @@ class Start:
     traceparent: str | None = None
     signal: str | None = None
     signal_payload: bytes = b""
+    reuse: Reuse | None = None
+    conflict: Conflict = Conflict.USE_EXISTING
 
 
 @frozen

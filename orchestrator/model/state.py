@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from orchestrator.model.events import Cause, Status, StepKind, Undone, UnknownCause
+from orchestrator.model.events import Cause, RunFollows, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import Input, ReplyAddress
 from orchestrator.model.retries import RetryPolicy
 
@@ -84,6 +84,7 @@ SAGA_TRANSITIONS: dict[tuple[Status | None, str], Status] = {
     (_T.RUNNING, "CompensationStarted"): _T.COMPENSATING,
     (_T.WAITING_FOR_CODE, "CompensationStarted"): _T.COMPENSATING,
     (_T.RUNNING, "SagaEnded.COMPLETED"): _T.COMPLETED,
+    (_T.RUNNING, "SagaEnded.CONTINUED_AS_NEW"): _T.CONTINUED_AS_NEW,
     (_T.COMPENSATING, "SagaEnded.COMPENSATED"): _T.COMPENSATED,
     (_T.COMPENSATING, "SagaEnded.FAILED"): _T.FAILED,
     (_T.COMPENSATING, "SagaEnded.CANCELED"): _T.CANCELED,
@@ -95,7 +96,10 @@ SAGA_TRANSITIONS: dict[tuple[Status | None, str], Status] = {
 """What is legal for the run. PARKED is not a phase but lies over one: see `SagaState.status`."""
 
 FINAL = frozenset(
-    {Status.COMPLETED, Status.COMPENSATED, Status.FAILED, Status.CANCELED, Status.TIMED_OUT, Status.TERMINATED}
+    {
+        *(Status.COMPLETED, Status.COMPENSATED, Status.FAILED, Status.CANCELED),
+        *(Status.TIMED_OUT, Status.TERMINATED, Status.CONTINUED_AS_NEW),
+    }
 )
 UNSTARTED = frozenset({None, Status.NOT_STARTED})
 OPEN = frozenset({_S.RUNNING, _S.BACKING_OFF, _S.PARKED, _S.WAITING})
@@ -215,10 +219,13 @@ class SagaState:
         "cause",
         "changed",
         "continue_due",
+        "dropped_steps",
+        "dropped_timers",
         "due_ms",
         "ended_at_ms",
         "error_message",
         "error_type",
+        "follows",
         "mailbox",
         "new_due",
         "old_due",
@@ -228,6 +235,7 @@ class SagaState:
         "payload",
         "phase",
         "pivot_done",
+        "previous_run",
         "result",
         "run",
         "saga_id",
@@ -291,8 +299,23 @@ class SagaState:
         """The timer each sequence had when `changed` was last emptied (0: the run's)."""
         self.new_due: list[int] = []
         """Sequences whose timer was set, for whoever keeps the timers to take out."""
+        self.follows: RunFollows | None = None
+        """The id's next run, which is due at once."""
+        self.previous_run = ""
+        self.dropped_steps = 0
+        """How many steps of former runs the store may still have, and which timers."""
+        self.dropped_timers: set[tuple[int, int]] = set()
         self.stored_waiting = False
         """Whether the store lists it among those that wait for code."""
+
+    def successor(self, run: str) -> SagaState:
+        """The state of the same id's next run before its first event. It knows what of this run is to be forgotten."""
+        state = SagaState(self.saga_id, run)
+        state.stored_waiting = self.stored_waiting
+        state.dropped_steps = max(self.dropped_steps, self.sequence)
+        stored = ((self.old_due.get(sequence, self.due_of(sequence)), sequence) for sequence in (0, *self.steps))
+        state.dropped_timers = self.dropped_timers | {(due, sequence) for due, sequence in stored if due is not None}
+        return state
 
     @property
     def status(self) -> Status:

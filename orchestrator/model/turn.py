@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 
-from orchestrator.errors import Abort, Canceled, StepFailed
+from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
 from orchestrator.model import events as ev
 from orchestrator.model.definition import Definition, RecordRequest, StepRequest, WaitRequest
 from orchestrator.model.divergence import Divergence, name_of
@@ -33,6 +33,7 @@ SIGNAL_TTL_MS = 86_400_000
 
 _WITH_PAYLOAD = (
     ev.SagaStarted,
+    ev.RunFollows,
     ev.StepScheduled,
     ev.StepSucceeded,
     ev.SagaEnded,
@@ -319,6 +320,8 @@ class Turn:
                 self.park("the saga failed after its pivot step, from where only forward is possible", str(error))
             else:
                 self.compensate(ev.Cause.FAILED, str(error.error_type), str(error.message))
+        elif isinstance(error, ContinueAsNew):
+            self._continue_as_new(error.payload)
         elif isinstance(error, Canceled):
             self.compensate(ev.Cause.FAILED, "Canceled", "the code raised Canceled by itself")
         else:
@@ -336,6 +339,22 @@ class Turn:
         elif self.fits(size=size):
             self.execution.detach()
             self.emit(ev.SagaEnded(ev.Status.COMPLETED, ev.Undone.NONE, driver.result))
+
+    def _continue_as_new(self, payload: bytes) -> None:
+        """The run ends as one that completed, and the next one of the same id follows."""
+        state = self.state
+        self._undo(state.undo_now)
+        if state.undo_open or state.undo_now:
+            return
+        if not state.outcomes:
+            self.park("the saga continues as new without having waited for anything", "it would do so for ever")
+        elif len(payload) > MAX_BYTES:
+            size = len(payload)
+            self.park("the next run's input is too large", f"{size} bytes, at most {MAX_BYTES}; pass a reference")
+        elif self.fits(size=len(payload)):
+            self.execution.detach()
+            self.emit(ev.SagaEnded(ev.Status.CONTINUED_AS_NEW, ev.Undone.NONE))
+            self.emit(ev.RunFollows(ev.Following.CONTINUED, payload, state.started_by, None, state.traceparent))
 
     def _schedule_undo(self, sequence: int) -> bool:
         if not self.fits(effects=1):

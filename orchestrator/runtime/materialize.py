@@ -13,7 +13,12 @@ from orchestrator.wire.stored import read_run, read_step, write_run, write_step
 def changes_of(state: SagaState) -> list[Change]:
     """The entries that are out of date since the last call."""
     saga_id = state.saga_id
-    changes: list[Change] = [(keys.run(saga_id), write_run(state))]
+    changes: list[Change] = []
+    if state.dropped_steps or state.dropped_timers:
+        changes += [(keys.step(saga_id, sequence), None) for sequence in range(1, state.dropped_steps + 1)]
+        changes += [(keys.timer(due, saga_id, sequence), None) for due, sequence in sorted(state.dropped_timers)]
+        state.dropped_steps, state.dropped_timers = 0, set()
+    changes.append((keys.run(saga_id), write_run(state)))
     if state.changed:
         for sequence in sorted(state.changed):
             changes.append((keys.step(saga_id, sequence), write_step(state.steps[sequence])))

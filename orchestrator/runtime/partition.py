@@ -301,11 +301,12 @@ class Partition:
             raise
         if self._poison:
             self._poison.pop(given, None)
-        execution = self.runs.live.get(given.saga_id)
-        if execution is None or isinstance(given, msg.Continue):
+        if isinstance(given, msg.Continue):
             return
-        rest = msg.Continue(given.saga_id, execution.state.run)
-        while execution.state.continue_due and not self._is_poison(rest):
+        while (execution := self.runs.live.get(given.saga_id)) is not None and execution.state.continue_due:
+            rest = msg.Continue(given.saga_id, execution.state.run)
+            if self._is_poison(rest):
+                return
             self._attempt(rest)
 
     def _is_poison(self, given: msg.Input) -> bool:
@@ -444,9 +445,10 @@ class Partition:
     def _resume(self, replica: Replica) -> None:
         """Re-sends what is open, in journal order and before anything new; goes on with what waits for this owner."""
         exceptions = set(self.progress.at.effects_open)
-        for offset, index, saga_id, event in replica.open_effects:
+        for offset, index, saga_id, run, event in replica.open_effects:
             execution = self.runs.find(saga_id)
-            for effect in effects(event, saga_id, execution.state if execution is not None else None):
+            state = execution.state if execution is not None and execution.state.run == run else None
+            for effect in effects(event, saga_id, state):
                 self.sender.send(offset, index, effect, self._now_ms, below_mark=(offset, index) in exceptions)
                 self.counters["resent"] += 1
         replica.open_effects.clear()

@@ -36,8 +36,8 @@ FLUSH_ENTRIES = 2_000
 MAX_WARM = 20_000
 """Runs kept in memory while reading."""
 
-OpenEffect = tuple[int, int, str, ev.Event]
-"""(journal offset, event index, saga id, event)."""
+OpenEffect = tuple[int, int, str, str, ev.Event]
+"""(journal offset, event index, saga id, run, event)."""
 
 
 class StoreStale(Exception):
@@ -117,7 +117,7 @@ class Replica:
     def _apply(self, offset: int, decision: ev.Decision) -> None:
         for index, event in enumerate(decision.events):
             if isinstance(event, EFFECTFUL):
-                self.open_effects.append((offset, index, decision.saga_id, event))
+                self.open_effects.append((offset, index, decision.saga_id, decision.run, event))
         if decision.message_id:
             key = keys.message(decision.saga_id, decision.message_id)
             self._changes.append((key, keys.number(offset)))
@@ -125,7 +125,7 @@ class Replica:
             return
         state = self.state(decision.saga_id)
         if state is None or state.run != decision.run:
-            state = SagaState(decision.saga_id, decision.run)
+            state = SagaState(decision.saga_id, decision.run) if state is None else state.successor(decision.run)
             self.executions[decision.saga_id] = Execution(state)
         try:
             for event in decision.events:
@@ -151,6 +151,6 @@ class Replica:
             for index, event in enumerate(decision.events if decision is not None else ()):
                 if isinstance(event, EFFECTFUL) and (beyond or (offset, index) in self._exceptions):
                     assert decision is not None
-                    self.open_effects.append((offset, index, decision.saga_id, event))
+                    self.open_effects.append((offset, index, decision.saga_id, decision.run, event))
         if offset == at.offset and beyond and (rule.nonce, rule.expected_seq) != (at.nonce, at.expected_seq):
             raise StoreStale(f"rule R at offset {offset} differs from the store's")

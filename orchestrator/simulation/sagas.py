@@ -13,7 +13,7 @@ from functools import lru_cache
 from random import Random
 from typing import Any
 
-from orchestrator.errors import Abort, StepFailed
+from orchestrator.errors import Abort, ContinueAsNew, StepFailed
 from orchestrator.model.definition import Context, Definition, StepRequest, WaitRequest
 from orchestrator.model.driver import Asked, Together, Until
 from orchestrator.model.events import StepKind
@@ -27,7 +27,7 @@ Plan = list[Any]
 
 async def carry_out(context: Context, payload: bytes) -> bytes:
     """The body of every simulated saga."""
-    plan, cleanup, bug = _read(payload)
+    plan, cleanup, bug, again = _read(payload)
     try:
         await _walk(context, plan)
     finally:
@@ -35,17 +35,21 @@ async def carry_out(context: Context, payload: bytes) -> bytes:
             await Asked(cleanup)
     if bug:
         raise ValueError("a bug in the saga's code")
+    if again is not None:
+        raise ContinueAsNew(again)
     return b'"done"'
 
 
 @lru_cache(512)
-def _read(payload: bytes) -> tuple[Plan, StepRequest | None, bool]:
-    """The plan with requests in place of what describes them, the clean-up, and whether the code fails in the end.
+def _read(payload: bytes) -> tuple[Plan, StepRequest | None, bool, bytes | None]:
+    """The plan with requests in place of what describes them, the clean-up, whether the code fails in the end, and the
+    next run's input if there is one.
 
     The code is run again and again from the same start, so this is kept.
     """
     plan = json.loads(payload)
-    return _with_requests(plan["plan"]), plan["cleanup"] and _request(plan["cleanup"]), plan["bug"]
+    again = json.dumps({**plan, "again": plan["again"] - 1}).encode() if plan["again"] else None
+    return _with_requests(plan["plan"]), plan["cleanup"] and _request(plan["cleanup"]), plan["bug"], again
 
 
 def _with_requests(plan: Plan) -> Plan:
@@ -147,7 +151,8 @@ def draw(random: Random) -> bytes:
     elif kind < 0.36:
         parts.append(_group(random, [["step", _step(random)] for _ in range(random.randint(10, 30))]))
     cleanup = _step(random) if random.random() < 0.08 else None
-    plan = {"plan": ["seq", parts], "cleanup": cleanup, "bug": random.random() < 0.02}
+    again = random.choice((1, 2)) if random.random() < 0.08 else 0
+    plan = {"plan": ["seq", parts], "cleanup": cleanup, "bug": random.random() < 0.02, "again": again}
     return json.dumps(plan).encode()
 
 

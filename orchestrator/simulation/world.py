@@ -16,6 +16,7 @@ from orchestrator.checker.evidence import Evidence, Raw, ServiceEffect, Told
 from orchestrator.log.base import Record, TopicSpec
 from orchestrator.log.memory import MemoryLog
 from orchestrator.model.ids import partition_of
+from orchestrator.model.messages import Conflict, Reuse
 from orchestrator.model.state import SagaState
 from orchestrator.participant.engine import Engine as ParticipantEngine
 from orchestrator.runtime.engine import Engine
@@ -129,6 +130,17 @@ class World:
         self.told[saga_id] = Told(saga_id, True)
         if random.random() < 0.1:
             self.send(TOPICS.inbox, saga_id, self.payloads[number], headers, astray=random.random() < 0.5)
+
+    def start_again(self, number: int) -> None:
+        """Another start of the same id, with policies for what is there."""
+        random = self.random
+        headers: dict[str, str | int | None] = {
+            h.SAGA_TYPE: random.choice(sagas.TYPES),
+            h.MESSAGE_ID: f"start-{number}-again-{random.randrange(2)}",
+            h.REUSE: random.choice((None, *Reuse)),
+            h.CONFLICT: random.choice((None, *Conflict)),
+        }
+        self.send(TOPICS.inbox, f"saga-{number}", self.payloads[number], headers, astray=random.random() < 0.1)
 
     def tell_saga(self, number: int) -> None:
         """Somebody sends a signal, sometimes twice; the saga may not have started, and may not ask for it."""

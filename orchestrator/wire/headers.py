@@ -34,6 +34,8 @@ ERROR_MESSAGE = "error-message"
 RETRY_AFTER_MS = "retry-after-ms"
 SIGNAL = "signal"
 SIGNAL_VALUE = "signal-value"
+REUSE = "reuse-policy"
+CONFLICT = "conflict-policy"
 CONTENT_TYPE = "content-type"
 
 ECHOED = (

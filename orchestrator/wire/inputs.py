@@ -6,11 +6,12 @@ saga. A forwarded input is the original record with headers that say where it ca
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Protocol
 
 from orchestrator.model import messages as msg
 from orchestrator.model.frozen import frozen
-from orchestrator.model.messages import Outcome, Override, ReplyAddress
+from orchestrator.model.messages import Conflict, Outcome, Override, ReplyAddress, Reuse
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
 from orchestrator.wire.headers import MalformedMessage
@@ -131,6 +132,8 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
             headers.get(h.TRACEPARENT),
             signal,
             b"" if signal is None else value,
+            Reuse(_one_of(headers, h.REUSE, Reuse)) if headers.get(h.REUSE) else None,
+            Conflict(_one_of(headers, h.CONFLICT, Conflict)) if headers.get(h.CONFLICT) else Conflict.USE_EXISTING,
         )
     if kind == "attach":
         reply_to = _reply_to(headers)
@@ -143,6 +146,13 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
         name, run = h.need(headers, h.SIGNAL), headers.get(h.SAGA_RUN) or None
         return msg.Signal(saga_id, message_id, name, record.value or b"", run, headers.get(BY, ""))
     raise MalformedMessage(f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is none of start, attach, cancel, signal")
+
+
+def _one_of(headers: dict[str, str], name: str, values: type[StrEnum]) -> str:
+    given = headers[name]
+    if given not in values._value2member_map_:
+        raise MalformedMessage(f"header {name!r}: {given[:40]!r} is none of {', '.join(values)}")
+    return given
 
 
 def _cancel(saga_id: str, message_id: str, headers: dict[str, str]) -> msg.Cancel:

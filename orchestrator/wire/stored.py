@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.model.events import Cause, InputHeld, Status, StepKind, Undone, UnknownCause
+from orchestrator.model.events import Cause, InputHeld, RunFollows, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import ReplyAddress
 from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
 from orchestrator.model.rule import NO_HASH
@@ -21,6 +21,7 @@ from orchestrator.model.state import OPEN, UNDO_NOW, UNDO_OPEN, SagaState, Step,
 from orchestrator.wire.avro import Codec, UnreadableRecord
 
 _HELD = Codec(InputHeld)
+_FOLLOWS = Codec(RunFollows)
 
 _STEP_PLAIN = (
     "status",
@@ -66,6 +67,7 @@ _RUN_PLAIN = (
     "undone",
     "undos_done",
     "undos_skipped",
+    "previous_run",
 )
 _run_plain = attrgetter(*_RUN_PLAIN)
 _POLICY = tuple(field.name for field in fields(RetryPolicy))
@@ -131,13 +133,14 @@ def write_run(state: SagaState) -> bytes:
             sorted(state.parked.items()),
             [_HELD.encode(InputHeld(held)).decode("latin-1") for held in state.mailbox],
             [(name, payload.decode("latin-1")) for name, payload in state.signals],
+            None if state.follows is None else _FOLLOWS.encode(state.follows).decode("latin-1"),
         )
     )
 
 
 def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     """A run with its steps, in the order of their sequences. Raises `UnreadableRecord`."""
-    *plain, payload, result, waiters, parked, mailbox, signals = _load(data, len(_RUN_PLAIN) + 6)
+    *plain, payload, result, waiters, parked, mailbox, signals, follows = _load(data, len(_RUN_PLAIN) + 7)
     state = SagaState(saga_id, plain[0])
     for name, value in zip(_RUN_PLAIN, plain, strict=True):
         setattr(state, name, value)
@@ -151,6 +154,7 @@ def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     state.parked = dict(parked)
     state.mailbox = [_HELD.decode(held.encode("latin-1")).input for held in mailbox]
     state.signals = [(name, kept.encode("latin-1")) for name, kept in signals]
+    state.follows = None if follows is None else _FOLLOWS.decode(follows.encode("latin-1"))
     _derive(state, steps)
     return state
 

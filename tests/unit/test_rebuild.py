@@ -24,7 +24,7 @@ def test_after_a_rebuild_only_what_stands_beyond_the_mark_is_open() -> None:
         replica.flush()
         sent = replica.progress.at.effects_sent
         assert all(offset > sent for offset, *_ in replica.open_effects)
-        opened += [saga_id for _, _, saga_id, _ in replica.open_effects]
+        opened += [saga_id for _, _, saga_id, _, _ in replica.open_effects]
     assert "waits" in opened
 
 

@@ -119,9 +119,9 @@ class Play:
 
     # -- telling
 
-    def start(self, value: Any = None, reply_to: ReplyAddress | None = None) -> list[ev.Event]:
+    def start(self, value: Any = None, reply_to: ReplyAddress | None = None, **policies: Any) -> list[ev.Event]:
         payload = orjson.dumps(value)
-        return self.take(msg.Start(SAGA_ID, self.message_id(), self.definition.name, payload, reply_to))
+        return self.take(msg.Start(SAGA_ID, self.message_id(), self.definition.name, payload, reply_to, **policies))
 
     def do(self, sequence: int, value: Any = None, attempt: int | None = None) -> list[ev.Event]:
         return self.reply(sequence, Outcome.SUCCESS, payload=orjson.dumps(value), attempt=attempt)
@@ -263,7 +263,7 @@ class Play:
         assert decision is not None
         assert decision.events == events
         if self._shadow is None or self._shadow.run != run:
-            self._shadow = SagaState(SAGA_ID, run)
+            self._shadow = SagaState(SAGA_ID, run) if self._shadow is None else self._shadow.successor(run)
         for event in decision.events:
             evolve(self._shadow, event, decision.at_ms)
         assert frozen(self._shadow) == frozen(self.state)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.model.events import Cause, Status, StepKind, Undone, UnknownCause
+from orchestrator.model.events import Cause, RunFollows, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import Input, ReplyAddress
 from orchestrator.model.retries import RetryPolicy
 from orchestrator.model.state import OPEN, UNDO_NOW, UNDO_OPEN, SagaState, Step, StepStatus
@@ -27,7 +27,7 @@ from wire.values import MAX, values_of
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)
 DERIVED = {"steps", "outcomes", "open", "undo_open", "undo_now", "undo_stack"}
 """Of a run: what is made of its steps."""
-PASSING = {"changed", "new_due", "old_due", "stored_waiting"}
+PASSING = {"changed", "dropped_steps", "dropped_timers", "new_due", "old_due", "stored_waiting"}
 """Of a run: what only says how the store differs."""
 
 HINTS: dict[str, dict[str, Any]] = {
@@ -70,7 +70,9 @@ HINTS: dict[str, dict[str, Any]] = {
         "error_type": str,
         "payload": bytes,
         "phase": Status,
+        "follows": RunFollows | None,
         "pivot_done": bool,
+        "previous_run": str,
         "result": bytes,
         "run": str,
         "saga_type": str,
