@@ -77,8 +77,10 @@ class SqlInbox:
         """
         connection = self._connect()
         try:
-            dialect = dialect_of(connection)
-            dialect.check(connection)
+            dialect = self._dialect
+            if dialect is None:
+                dialect = dialect_of(connection)
+                dialect.check(connection)
             statements = dialect.statements(self._table)
             connection.commit()
             self._make_table(connection, dialect, statements)

@@ -112,6 +112,7 @@ class Services:
         self._answers = {name: list(answers) for name, answers in script.answers.items()}
         self._memory: dict[Unit, rules.Entry] = {}
         self._silent: set[tuple[str, int]] = set()
+        self._prepared: set[str] = set()
         self._busy_until_ms: dict[Unit, int] = {}
         self._loop = Loop()
         self.log: list[Effect] = []
@@ -120,8 +121,6 @@ class Services:
         """What the handlers of commands raised last, by idempotency key."""
         self._hosts = {name: self._watched(participant) for name, participant in script.participants.items()}
         inboxes = [host.inbox for host in self._hosts.values() if host.inbox is not None]
-        for inbox in inboxes:
-            inbox.prepare()
         self.close = weakref.finalize(self, _close_all, inboxes, self._loop)
 
     def find(self, service: str, command: str) -> Command[..., Any, Any]:
@@ -200,6 +199,9 @@ class Services:
         work.unsure = unsure
         self.raised.pop(message.idempotency_key, None)
         if host.inbox is not None:
+            if command.service not in self._prepared:
+                self._prepared.add(command.service)
+                host.inbox.prepare()
             # Its database judges by its own clock, and it is not that of the test.
             undated = message._replace(deadline_ms=None, sent_at_ms=0)
             ending, ran = host.inbox.process(

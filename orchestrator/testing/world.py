@@ -128,9 +128,11 @@ class World:
 
     # -- what happens next
 
-    def post(self, given: msg.Input, due_ms: int) -> None:
+    def post(
+        self, given: msg.Input, due_ms: int, rank: int = PERSON, sent: Sent | None = None, *, repeat: bool = False
+    ) -> None:
         """Puts an input on its way."""
-        self.flights.append(Flight(due_ms, PERSON, given))
+        self.flights.append(Flight(due_ms, rank, given, sent, repeat))
 
     def upcoming(self) -> list[Flight]:
         """What may arrive next, in order: all that is due at the earliest time with the same rank."""
@@ -271,7 +273,7 @@ class World:
             self.tell(sent)
         if isinstance(reaction.ending, ReplyMessage):
             reply = reply_of(effect, reaction.ending)
-            self.flights.append(Flight(reaction.due_ms, SERVICE, reply, sent, repeat=known is not None))
+            self.post(reply, reaction.due_ms, SERVICE, sent, repeat=known is not None)
 
     def tell(self, happening: Happening) -> None:
         """Tells the watchers."""
