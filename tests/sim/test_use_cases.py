@@ -1,0 +1,42 @@
+"""Every use case with its services: completed or fully compensated, whatever fails, crashes, or comes twice."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from orchestrator.sagas import expense_approval as expenses
+from orchestrator.sagas import infrastructure_provisioning as infrastructure
+from orchestrator.sagas import travel_booking as travel
+from orchestrator.testing import SagaTest, prove
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(autouse=True)
+def _books(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_BOOKS", ":memory:")
+
+
+def test_travel_booking() -> None:
+    services = SagaTest(travel.TravelBooking).service(travel.airline, travel.hotels, travel.cars, travel.cards)
+    trip = travel.Trip(id="t-1", traveller="ann", destination="Rome", cents=900)
+    assert set(prove(services, trip).statuses) == {"COMPLETED", "COMPENSATED", "CANCELED", "TIMED_OUT"}
+
+
+def test_infrastructure_provisioning() -> None:
+    cloud = (infrastructure.network, infrastructure.compute, infrastructure.balancing, infrastructure.dns)
+    services = SagaTest(infrastructure.InfrastructureProvisioning).service(*cloud)
+    wanted = infrastructure.Environment(name="shop", machines=1)
+    proof = prove(services, wanted, harmless=[infrastructure.Balancing.is_healthy])
+    assert set(proof.statuses) == {"COMPLETED", "COMPENSATED", "CANCELED", "FAILED"}
+
+
+def test_expense_approval() -> None:
+    decision = expenses.Decision(by="manager", approved=True)
+    services = SagaTest(expenses.ExpenseApproval).service(expenses.budgets, expenses.mail, expenses.payroll)
+    test = services.signal(expenses.ExpenseApproval.decided, decision, after=timedelta(hours=1))
+    claim = expenses.Expense(id="e-1", employee="ann", cents=90_000, times_asked=1)
+    proof = prove(test, claim, harmless=[expenses.Mail.send])  # a mail is not taken back
+    assert set(proof.statuses) == {"COMPLETED", "COMPENSATED", "CANCELED", "FAILED"}
