@@ -24,12 +24,13 @@ if TYPE_CHECKING:
         SagaNotFound,
         StepFailed,
     )
+    from orchestrator.functions import LocalContext
     from orchestrator.groups import Done
     from orchestrator.model.events import Status, Undone
     from orchestrator.model.messages import Conflict, Reuse
     from orchestrator.model.retries import FailedAttempt, Jitter
     from orchestrator.participant import HandlerContext, Participant
-    from orchestrator.plan import each, outcome, parallel, step, takes
+    from orchestrator.plan import each, local, outcome, parallel, step, takes
     from orchestrator.retry import Backoff, Retry
     from orchestrator.saga import Saga
     from orchestrator.service import Service, command
@@ -47,6 +48,7 @@ __all__ = [
     "Handle",
     "HandlerContext",
     "Jitter",
+    "LocalContext",
     "Participant",
     "Pending",
     "ResultTimeout",
@@ -65,6 +67,7 @@ __all__ = [
     "Undone",
     "command",
     "each",
+    "local",
     "outcome",
     "parallel",
     "signal",
@@ -87,12 +90,13 @@ _HOMES = {
         "SagaNotFound",
         "StepFailed",
     ),
+    "functions": ("LocalContext",),
     "groups": ("Done",),
     "model.events": ("Status", "Undone"),
     "model.retries": ("FailedAttempt", "Jitter"),
     "model.messages": ("Conflict", "Reuse"),
     "participant": ("HandlerContext", "Participant"),
-    "plan": ("each", "outcome", "parallel", "step", "takes"),
+    "plan": ("each", "local", "outcome", "parallel", "step", "takes"),
     "retry": ("Backoff", "Retry"),
     "saga": ("Saga",),
     "service": ("Service", "command"),

@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from types import GenericAlias
-from typing import Any, Literal, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, TypeVarTuple, cast, overload
 
 from pydantic import BaseModel
 
 from orchestrator.durations import Duration
 from orchestrator.errors import DefinitionError
+from orchestrator.functions import LocalContext, LocalUndo, local_function
 from orchestrator.retry import Retry
 from orchestrator.saga import Saga, Undo, check_service, compile_undo
 from orchestrator.service import Call, Command, Fields, Named, Template
@@ -30,6 +31,7 @@ I = TypeVar("I")  # noqa: E741 - input
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
@@ -87,6 +89,10 @@ class Declared:
     options: dict[str, Any]
     group: tuple[Declared, ...] = ()
 
+    @property
+    def name(self) -> str:
+        return repr(self.call.command)
+
     def ask(self, saga: Saga[Any, Any], values: dict[Any, Any]) -> Awaitable[Any]:
         return saga.step(_bind(self.call, values), **_options(self, values))
 
@@ -114,6 +120,26 @@ class DeclaredEach(Declared):
     def needs(self) -> Iterator[Declared]:
         yield from _origins(self.items)
         yield from super().needs()
+
+
+@dataclass(eq=False)
+class DeclaredLocal(Declared):
+    """A local step, which has no call of a service."""
+
+    function: Any = None
+    arguments: tuple[Any, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return str(self.function.name)
+
+    def ask(self, saga: Saga[Any, Any], values: dict[Any, Any]) -> Awaitable[Any]:
+        arguments = [each.__resolve__(values) if isinstance(each, Template) else each for each in self.arguments]
+        step: Awaitable[Any] = saga.local(self.function.function, *arguments, **self.options)
+        return step
+
+    def needs(self) -> Iterator[Declared]:
+        yield from _origins(*self.arguments)
 
 
 def _origins(*values: Any) -> Iterator[Declared]:
@@ -199,7 +225,7 @@ def parallel(*steps: Any) -> tuple[Any, ...]:
         if not isinstance(declared, Declared) or declared.group:
             raise DefinitionError("parallel(...) takes steps as they are declared, each in one group only")
         if declared.options.get("pivot"):
-            raise DefinitionError(f"{declared.call.command!r}: a pivot runs alone, not in parallel(...)")
+            raise DefinitionError(f"{declared.name}: a pivot runs alone, not in parallel(...)")
         members.append(declared)
     for declared in members:
         declared.group = tuple(members)
@@ -242,6 +268,60 @@ def each(
     return cast("tuple[R, ...]", Reference(DeclaredEach(call, options, (), items, concurrency), model))
 
 
+@overload
+def local(
+    function: Callable[[LocalContext, *Ts], Coroutine[Any, Any, R]],
+    *arguments: *Ts,
+    undo: LocalUndo[R, *Ts] | None = None,
+    pivot: bool = False,
+    retry: Retry | None = None,
+    undo_retry: Retry | None = None,
+    start_to_close: Duration | None = None,
+    schedule_to_close: Duration | None = None,
+) -> R: ...
+@overload
+def local(
+    function: Callable[[*Ts], Coroutine[Any, Any, R]],
+    *arguments: *Ts,
+    undo: LocalUndo[R, *Ts] | None = None,
+    pivot: bool = False,
+    retry: Retry | None = None,
+    undo_retry: Retry | None = None,
+    start_to_close: Duration | None = None,
+    schedule_to_close: Duration | None = None,
+) -> R: ...
+@overload
+def local(
+    function: Callable[[LocalContext, *Ts], R],
+    *arguments: *Ts,
+    undo: LocalUndo[R, *Ts] | None = None,
+    pivot: bool = False,
+    retry: Retry | None = None,
+    undo_retry: Retry | None = None,
+    start_to_close: Duration | None = None,
+    schedule_to_close: Duration | None = None,
+) -> R: ...
+@overload
+def local(
+    function: Callable[[*Ts], R],
+    *arguments: *Ts,
+    undo: LocalUndo[R, *Ts] | None = None,
+    pivot: bool = False,
+    retry: Retry | None = None,
+    undo_retry: Retry | None = None,
+    start_to_close: Duration | None = None,
+    schedule_to_close: Duration | None = None,
+) -> R: ...
+def local(  # type: ignore[misc]  # mypy does not see that *arguments takes any *Ts
+    function: Callable[..., Any], *arguments: Any, **options: Any
+) -> Any:
+    """Declares a local step, for what a saga has to compute; the options are those of `Saga.local`."""
+    called = local_function(function)
+    if options.get("undo") is not None:
+        local_function(options["undo"])
+    return Reference(DeclaredLocal(cast("Call[Any, Any]", None), options, (), called, arguments), called.result)
+
+
 @dataclass(frozen=True)
 class Plan:
     """A compiled declaration: the coroutine function that carries it out, and its static graph."""
@@ -280,7 +360,8 @@ def compile_plan(cls: type[Saga[Any, Any]]) -> Plan | None:
             return tuple(value.__resolve__(values) for value in given)
         return given.__resolve__(values) if isinstance(given, Reference) else None
 
-    commands = tuple((step.call.command.service, step.call.command.name) for stage in stages for step in stage)
+    steps = [step for stage in stages for step in stage if not isinstance(step, DeclaredLocal)]
+    commands = tuple((step.call.command.service, step.call.command.name) for step in steps)
     return Plan(run, commands)
 
 
@@ -297,7 +378,7 @@ def _check_order(stages: list[tuple[Declared, ...]]) -> None:
             for needed in declared.needs():
                 if needed not in done:
                     raise DefinitionError(
-                        f"{declared.call.command!r} needs the reply of {needed.call.command!r}, which does not run "
+                        f"{declared.name} needs the reply of {needed.name}, which does not run "
                         "before it: give that step a name of its own, before this one, not in the same parallel(...)"
                     )
         done.update(stage)

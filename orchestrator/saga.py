@@ -16,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import ContinueAsNew, DefinitionError
+from orchestrator.functions import FUNCTIONS, LocalMethods
 from orchestrator.groups import Groups
 from orchestrator.model.definition import Context, Definition, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked
@@ -54,7 +55,7 @@ class StepAwaitable(Generic[R]):
         return self._command.decode(payload or b"")
 
 
-class Saga(Groups, Generic[I, O]):
+class Saga(Groups, LocalMethods, Generic[I, O]):
     """Base of sagas: `class OrderFulfilment(Saga[Order, str])`, an input type and a result type.
 
     Class arguments: `name` (the saga type on the wire, default the class's name), `execution_timeout` (seconds or
@@ -64,7 +65,6 @@ class Saga(Groups, Generic[I, O]):
     definition: ClassVar[Definition]
     """The compiled form."""
 
-    _context: Context
     _input: ClassVar[TypeAdapter[Any]]
     _output: ClassVar[TypeAdapter[Any]]
     _signals: ClassVar[dict[str, Signal[Any]]]
@@ -85,6 +85,7 @@ class Saga(Groups, Generic[I, O]):
             cls._check_signal,
             None if execution_timeout is None else milliseconds(execution_timeout),
             plan.commands if plan is not None else (),
+            FUNCTIONS,
         )
         if plan is not None:
             cls.run = plan.run  # type: ignore[method-assign]

@@ -13,7 +13,8 @@ from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Outcome
 from orchestrator.provisioning import apply, plan
-from orchestrator.runtime.engine import Clients, Engine
+from orchestrator.runtime.clients import Clients
+from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.lifecycle import Feed
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.takeover import Owner
@@ -87,6 +88,8 @@ class Greeting(Saga[str, str]):
         return f"hello {name}"
 
 
+SAGAS: tuple[type[Saga[Any, Any]], ...] = (OrderFulfilment, Greeting, Expense)
+
 REPLIES = {"reserve": b'{"warehouse":"A"}', "charge": b'"receipt"', "ship": b'"shipped"'}
 
 
@@ -98,7 +101,8 @@ def succeed(message: CommandMessage) -> ReplyMessage | None:
 class World:
     """Engine and participants, stepped by hand. `behave` says what a participant answers; None: nothing."""
 
-    def __init__(self, *, seed: int = 1, prefix: str = "") -> None:
+    def __init__(self, *, seed: int = 1, prefix: str = "", sagas: tuple[type[Saga[Any, Any]], ...] = SAGAS) -> None:
+        self.sagas = sagas
         self.now_ms = 1_700_000_000_000
         self.log = MemoryLog(lambda: self.now_ms)
         self.topics = TopicNames(prefix)
@@ -115,7 +119,7 @@ class World:
 
     def new_engine(self) -> Engine:
         """Another worker with an empty store."""
-        definitions = {saga.definition.name: saga.definition for saga in (OrderFulfilment, Greeting, Expense)}
+        definitions = {saga.definition.name: saga.definition for saga in self.sagas}
         config = PartitionConfig(self.topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
         clients = Clients(
             self.log.reader("owners", [self.topics.inbox]),

@@ -20,8 +20,8 @@ from orchestrator.connectors.sql.transactions import Dialect, PostgreSQL, SQLite
 from orchestrator.model.ids import Direction, idempotency_key
 from orchestrator.model.messages import Outcome
 from orchestrator.participant import rules
-from orchestrator.participant.handlers import reply_to
 from orchestrator.wire.commands import CommandMessage, Ending, Postponed, ReplyMessage
+from orchestrator.wire.endings import reply_to
 
 LOGGER = logging.getLogger("orchestrator.connectors.sql")
 TRIES = 3

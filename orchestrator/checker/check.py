@@ -70,6 +70,11 @@ def _key(history: History, sequence: int, direction: str) -> str:
     return "/".join((history.saga_id, history.run, str(sequence), direction))
 
 
+def _is_local(history: History, sequence: int) -> bool:
+    """Whether the owner itself called a function: no topic has it, and no service knows of it."""
+    return history.state.steps[sequence].kind is ev.StepKind.LOCAL
+
+
 def _check_commands(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
     """C9: every command on a service's topic was asked for by an accepted event. C8: and none of them is missing."""
     issued: set[tuple[str, int]] = set()
@@ -79,10 +84,10 @@ def _check_commands(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
     for history, event in accepted.of_runs(ev.UndoScheduled, ev.UndoAttempted):
         issued.add((_key(history, event.sequence, "undo"), getattr(event, "attempt", 1)))
     for history, event in accepted.of_runs(ev.StepSucceeded, ev.StepRefused):
-        if not getattr(event, "by", ""):
+        if not getattr(event, "by", "") and not _is_local(history, event.sequence):
             answered.add(_key(history, event.sequence, "do"))
     for history, event in accepted.of_runs(ev.UndoSucceeded):
-        if not event.by:
+        if not event.by and not _is_local(history, event.sequence):
             answered.add(_key(history, event.sequence, "undo"))
     seen: set[str] = set()
     for service, partitions in evidence.commands.items():
@@ -120,7 +125,7 @@ def _check_effects(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> 
         if (effect.saga_id, effect.run) not in accepted.histories:
             verdict.blame("C9", f"{effect.key} had an effect, but its run is not in the journal")
     for history, event in accepted.of_runs(ev.StepRefused, ev.StepSucceeded, ev.UndoSucceeded):
-        if not history.state.ended:
+        if not history.state.ended or _is_local(history, event.sequence):
             continue
         saga_id, kind = history.saga_id, type(event)
         unit = (saga_id, history.run, event.sequence)

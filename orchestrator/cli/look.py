@@ -216,7 +216,7 @@ def _brief(value: Any) -> str:
 
 
 def _step_name(step: StepView) -> str:
-    name = f"{step.service}.{step.command}" if step.command else "(sleep)"
+    name = f"{step.service}.{step.command}" if step.service else step.command or "(sleep)"
     return name + (" (pivot)" if step.pivot else "")
 
 

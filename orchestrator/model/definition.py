@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from orchestrator.model.effects import LocalCall
 from orchestrator.model.events import StepKind
 from orchestrator.model.frozen import frozen
+from orchestrator.model.messages import Reply
 from orchestrator.model.retries import FailedAttempt, RetryPolicy
 
 
@@ -44,6 +46,7 @@ class StepRequest:
     """A step that code asks for. `undo_payload`: None sends the step's own payload again.
 
     `retry_if` has a word in whether an attempt is followed by another: it is asked once, when the attempt has failed.
+    Of a local step `command` and `undo_command` are names of functions, and its service is empty.
     """
 
     service: str
@@ -58,6 +61,7 @@ class StepRequest:
     undo_retry: RetryPolicy | None = None
     spread: bool = False
     retry_if: Callable[[FailedAttempt], bool] | None = None
+    kind: StepKind = StepKind.SERVICE
 
 
 @frozen
@@ -80,6 +84,18 @@ class RecordRequest:
 
 Request = StepRequest | WaitRequest | RecordRequest
 
+
+class Functions(Protocol):
+    """What local steps call, by name. Neither way of calling raises: whatever goes wrong is the outcome."""
+
+    def is_async(self, name: str) -> bool:
+        """Whether it is called by `perform_async`."""
+
+    def perform(self, call: LocalCall) -> Reply: ...
+
+    def perform_async(self, call: LocalCall) -> Coroutine[Any, Any, Reply]: ...
+
+
 Body = Callable[[Context, bytes], Coroutine[Any, Any, bytes]]
 
 
@@ -91,6 +107,8 @@ class Definition:
 
     `check_signal` says the same of a signal's name and payload when it comes in.
 
+    `functions` are those of its local steps; None where it has no such steps.
+
     `commands` names every (service, command) of the static graph where there is one: for pictures, not for running.
     """
 
@@ -100,3 +118,4 @@ class Definition:
     check_signal: Callable[[str, bytes], str | None] = lambda name, payload: None
     execution_timeout_ms: int | None = None
     commands: tuple[tuple[str, str], ...] = ()
+    functions: Functions | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.model.definition import Request, StepRequest
+from orchestrator.model.events import StepKind
 from orchestrator.model.state import SagaState, Step
 
 NOTHING = "(nothing)"
@@ -31,15 +32,17 @@ class Divergence(Exception):
 def name_of(request: Request) -> str:
     """What a person calls it: `payments.charge`, `signal approved`."""
     if isinstance(request, StepRequest):
-        return f"{request.service}.{request.command}"
-    return f"{request.kind} {request.name}".rstrip()
+        return _called(request.kind, request.service, request.command)
+    return _called(request.kind, "", request.name)
 
 
 def name_in_history(step: Step) -> str:
     """What a person calls a recorded step."""
-    if step.is_command:
-        return f"{step.service}.{step.command}"
-    return f"{step.kind} {step.command}".rstrip()
+    return _called(step.kind, step.service, step.command)
+
+
+def _called(kind: StepKind, service: str, name: str) -> str:
+    return f"{service}.{name}" if kind is StepKind.SERVICE else f"{kind} {name}".rstrip()
 
 
 def side_by_side(at: int, state: SagaState, asked: Mapping[int, str], delivered: int) -> str:

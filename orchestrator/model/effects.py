@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.model import events as ev
+from orchestrator.model.events import StepKind
 from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import Direction
-from orchestrator.model.messages import ReplyAddress
-from orchestrator.model.state import SagaState, StepStatus
+from orchestrator.model.messages import Outcome, Reply, ReplyAddress
+from orchestrator.model.state import SagaState, Step, StepStatus
 
 
 @frozen
@@ -28,6 +29,26 @@ class Command:
     payload: bytes
     deadline_ms: int | None
     traceparent: str | None
+
+
+@frozen
+class LocalCall:
+    """Call a function in the owner's own process. Nobody acknowledges it: the next owner calls again."""
+
+    saga_id: str
+    run: str
+    saga_type: str
+    sequence: int
+    direction: Direction
+    attempt: int
+    function: str
+    payload: bytes
+    deadline_ms: int | None
+
+    @property
+    def unit(self) -> tuple[str, str, int]:
+        """The unit of order: (saga id, run, sequence), one call at a time."""
+        return self.saga_id, self.run, self.sequence
 
 
 @frozen
@@ -56,7 +77,9 @@ class Forward:
     headers: tuple[tuple[str, bytes], ...]
 
 
-Effect = Command | Answer | Forward
+Outward = Command | Answer | Forward
+"""What a topic takes."""
+Effect = Outward | LocalCall
 
 
 def effects(event: ev.Event, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
@@ -109,19 +132,18 @@ def _command(
     if undo:
         if step.status is not StepStatus.UNDOING or step.undo_attempt != attempt:
             return ()
-        payload = step.payload if step.undo_payload is None else step.undo_payload
-        command = step.undo_command or ""
-    else:
-        if step.status is not StepStatus.RUNNING or step.attempt != attempt:
-            return ()
-        payload, command = step.payload, step.command
+    elif step.status is not StepStatus.RUNNING or step.attempt != attempt:
+        return ()
+    if step.kind is StepKind.LOCAL:
+        return (local_call(state, step),)
+    direction, attempt, command, payload = _said(step)
     return (
         Command(
             state.saga_id,
             state.run,
             state.saga_type,
             step.sequence,
-            "undo" if undo else "do",
+            direction,
             attempt,
             step.service,
             command,
@@ -131,6 +153,49 @@ def _command(
             state.traceparent,
         ),
     )
+
+
+def _said(step: Step) -> tuple[Direction, int, str, bytes]:
+    """Direction, attempt, command and payload of what is under way for the step now."""
+    if step.status is StepStatus.UNDOING:
+        payload = step.payload if step.undo_payload is None else step.undo_payload
+        return "undo", step.undo_attempt, step.undo_command or "", payload
+    return "do", step.attempt, step.command, step.payload
+
+
+def local_call(state: SagaState, step: Step) -> LocalCall:
+    """What is to be called for a local step (`Step.is_called`) now."""
+    direction, attempt, function, payload = _said(step)
+    return LocalCall(
+        state.saga_id,
+        state.run,
+        state.saga_type,
+        step.sequence,
+        direction,
+        attempt,
+        function,
+        payload,
+        step.due_ms,
+    )
+
+
+def reply_of(
+    call: LocalCall,
+    outcome: Outcome,
+    payload: bytes = b"",
+    error_type: str = "",
+    error_message: str = "",
+    retry_after_ms: int | None = None,
+) -> Reply:
+    """What came of a call, as the input that its step takes."""
+    undo = call.direction == "undo"
+    said = (outcome, payload, error_type, error_message, retry_after_ms)
+    return Reply(call.saga_id, call.run, call.sequence, undo, call.attempt, *said)
+
+
+def local_calls(state: SagaState) -> list[LocalCall]:
+    """All that is to be called for a run now, in the order of its steps."""
+    return [local_call(state, state.steps[sequence]) for sequence in sorted(state.local)]
 
 
 def _answer(state: SagaState, waiter: ReplyAddress) -> Answer:

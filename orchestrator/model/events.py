@@ -47,6 +47,8 @@ class StepKind(StrEnum):
 
     SERVICE = "service"
     """A command to a service."""
+    LOCAL = "local"
+    """A function that the owner itself calls."""
     SLEEP = "sleep"
     SIGNAL = "signal"
     VALUE = "value"
@@ -110,7 +112,10 @@ class WaiterAdded:
 
 @frozen
 class StepScheduled:
-    """A step's first attempt. `after`: how many outcomes the code had seen; a policy of None is the default."""
+    """A step's first attempt. `after`: how many outcomes the code had seen; a policy of None is the default.
+
+    A local step's `command` and `undo_command` are names of functions, its service is empty, its partition -1.
+    """
 
     sequence: int
     after: int
@@ -125,6 +130,7 @@ class StepScheduled:
     schedule_to_close_ms: int | None = None
     retry: RetryPolicy | None = None
     undo_retry: RetryPolicy | None = None
+    kind: StepKind = StepKind.SERVICE
 
 
 @frozen

@@ -95,6 +95,10 @@ def _move(state: SagaState, event: Any, due_ms: int | None = None) -> Step:
         insort(state.undo_now, sequence)
     elif was in UNDO_NOW:
         _take_out(state.undo_now, sequence)
+    if step.is_called:
+        state.local.add(sequence)
+    else:
+        state.local.discard(sequence)
     state.undos_done += status is StepStatus.UNDONE
     state.undos_skipped += status is StepStatus.UNDO_SKIPPED
     if state.undo_stack is not None:
@@ -161,6 +165,8 @@ def _add(state: SagaState, step: Step, event: Any) -> None:
     state.steps[step.sequence] = step
     if step.status in OPEN:
         state.open.add(step.sequence)
+    if step.is_called:
+        state.local.add(step.sequence)
     _set_due(state, step.sequence, due)
     state.changed.add(step.sequence)
 
@@ -170,6 +176,7 @@ def _step_scheduled(state: SagaState, event: ev.StepScheduled, at_ms: int) -> No
         event.sequence,
         STEP_TRANSITIONS[None, "StepScheduled"],
         event.after,
+        kind=event.kind,
         service=event.service,
         command=event.command,
         payload=event.payload,
@@ -362,6 +369,7 @@ def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
     state.mailbox.clear()
     if event.status is not ev.Status.CONTINUED_AS_NEW:
         state.signals.clear()
+    state.local.clear()
     _set_due(state, 0, None)
     state.continue_due = False
     for sequence in [*state.open, *state.undo_open]:

@@ -202,7 +202,12 @@ class Step:
     @property
     def is_command(self) -> bool:
         """Whether attempts are made of it, and answered."""
-        return self.kind is StepKind.SERVICE
+        return self.kind in (StepKind.SERVICE, StepKind.LOCAL)
+
+    @property
+    def is_called(self) -> bool:
+        """Whether the owner has a function to call now: its `do` or its `undo`."""
+        return self.kind is StepKind.LOCAL and self.status in (StepStatus.RUNNING, StepStatus.UNDOING)
 
     @property
     def needs_undo(self) -> bool:
@@ -226,6 +231,7 @@ class SagaState:
         "error_message",
         "error_type",
         "follows",
+        "local",
         "mailbox",
         "new_due",
         "old_due",
@@ -245,6 +251,7 @@ class SagaState:
         "started_at_ms",
         "started_by",
         "steps",
+        "stored_local",
         "stored_waiting",
         "traceparent",
         "undo_now",
@@ -274,6 +281,8 @@ class SagaState:
         self.steps: dict[int, Step] = {}
         self.open: set[int] = set()
         self.undo_open: set[int] = set()
+        self.local: set[int] = set()
+        """Local steps whose function is to be called: every owner has to see to it."""
         self.undo_stack: list[int] | None = None
         self.undo_now: list[int] = []
         """Steps that ended unknown or were abandoned, and whose undo was not issued yet; the latest last."""
@@ -305,6 +314,8 @@ class SagaState:
         self.dropped_steps = 0
         """How many steps of former runs the store may still have, and which timers."""
         self.dropped_timers: set[tuple[int, int]] = set()
+        self.stored_local = False
+        """Whether the store lists it among those with a function to call."""
         self.stored_waiting = False
         """Whether the store lists it among those that wait for code."""
 
@@ -312,6 +323,7 @@ class SagaState:
         """The state of the same id's next run before its first event. It knows what of this run is to be forgotten."""
         state = SagaState(self.saga_id, run)
         state.stored_waiting = self.stored_waiting
+        state.stored_local = self.stored_local
         state.dropped_steps = max(self.dropped_steps, self.sequence)
         stored = ((self.old_due.get(sequence, self.due_of(sequence)), sequence) for sequence in (0, *self.steps))
         state.dropped_timers = self.dropped_timers | {(due, sequence) for due, sequence in stored if due is not None}

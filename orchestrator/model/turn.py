@@ -286,7 +286,7 @@ class Turn:
             request.service,
             request.command,
             request.payload,
-            partition_of(key, self.moment.partitions),
+            -1 if request.kind is ev.StepKind.LOCAL else partition_of(key, self.moment.partitions),
             request.undo_command,
             undo(None) if callable(undo) else undo,
             request.pivot,
@@ -294,6 +294,7 @@ class Turn:
             request.schedule_to_close_ms,
             request.retry,
             request.undo_retry,
+            request.kind,
         )
 
     def _release(self, sequence: int, after: int) -> bool:

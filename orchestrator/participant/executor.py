@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
 
-from orchestrator.participant.handlers import Inbox, Participant, reply_to
+from orchestrator.participant.handlers import Inbox, Participant
 from orchestrator.participant.work import Finished, Work
 from orchestrator.wire.commands import Ending
+from orchestrator.wire.endings import reply_to
 
 LOGGER = logging.getLogger("orchestrator.participant")
 CANCEL_SHARE = 0.9

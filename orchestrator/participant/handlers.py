@@ -11,15 +11,15 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 from pydantic import BaseModel, ValidationError
 
-from orchestrator.errors import DefinitionError, Failure, Pending, RetryLater
+from orchestrator.errors import DefinitionError, Pending
 from orchestrator.model.ids import Direction
 from orchestrator.model.messages import Outcome
 from orchestrator.participant.rules import Answer, Ignore, Reject, soften
 from orchestrator.participant.work import Work
 from orchestrator.service import Command, Service
-from orchestrator.wire import headers as h
 from orchestrator.wire.commands import CommandMessage, Ending, Postponed, ReplyMessage
 from orchestrator.wire.completions import write_token
+from orchestrator.wire.endings import clean, reply_to, retry
 
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
@@ -185,7 +185,7 @@ class Participant:
             return Postponed(work.command.reply_token)
         except BaseException as error:
             if limit.expired():
-                return _retry("HandlerTimeout", f"cancelled after {limit_s:g} s")
+                return retry("HandlerTimeout", f"cancelled after {limit_s:g} s")
             return reply_to(error)
         return _success(handler, result)
 
@@ -229,45 +229,20 @@ class Participant:
         )
 
 
-def reply_to(error: BaseException) -> ReplyMessage:
-    """What a handler's exception answers: `Failure` a failure, everything else that it may be tried again."""
-    if isinstance(error, Failure):
-        return ReplyMessage(Outcome.FAILURE, b"", _clean(error.error_type) or "Failure", _clean(error.message))
-    if isinstance(error, RetryLater):
-        after_ms = None if error.after is None else max(0, round(error.after * 1000))
-        return ReplyMessage(
-            Outcome.RETRY, b"", _clean(error.error_type) or "RetryLater", _clean(error.message), after_ms
-        )
-    try:
-        message = str(error)
-    except Exception:
-        message = "its text cannot be had"
-    return _retry(type(error).__name__, message)
-
-
-def _retry(error_type: str, message: str) -> ReplyMessage:
-    return ReplyMessage(Outcome.RETRY, b"", _clean(error_type), _clean(message))
-
-
 def _success(handler: Handler, result: Any) -> ReplyMessage:
     """The reply that a handler returned. One of the wrong type is no failure: the effect is there."""
     try:
         return ReplyMessage(Outcome.SUCCESS, handler.command.encode(result))
     except Exception as error:
         complaint = _complaint(error) if isinstance(error, ValidationError) else str(error)
-        return _retry("BadReply", f"{_name(handler.function)} returned {type(result).__name__}: {complaint}")
+        return retry("BadReply", f"{_name(handler.function)} returned {type(result).__name__}: {complaint}")
 
 
 def _complaint(error: ValidationError) -> str:
     """What is wrong where, without the values, which may be nobody's business."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     lines = [f"{'.'.join(map(str, each['loc'])) or 'value'}: {each['msg']}" for each in found[:_MAX_COMPLAINTS]]
-    return _clean("; ".join(lines))
-
-
-def _clean(text: object) -> str:
-    """Text that fits into a header: valid UTF-8 (an error may quote a file name that is not), at most 4 KiB."""
-    return h.shorten(str(text).encode(errors="replace").decode())
+    return clean("; ".join(lines))
 
 
 def _drive(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.log.base import Appender, Delivery, Failure, LogFull
-from orchestrator.model.effects import Answer, Command, Effect, Forward
+from orchestrator.model.effects import Answer, Command, Forward, Outward
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
 from orchestrator.wire import inputs as wi
@@ -38,7 +38,7 @@ class Outgoing:
 
     offset: int
     index: int
-    effect: Effect
+    effect: Outward
     failures: int = 0
     stuck: bool = False
     acked: bool = False
@@ -59,7 +59,7 @@ class EffectSender:
         epoch: int,
         keys: TokenKeys,
         owner: Any,
-        still_open: Callable[[Effect], bool],
+        still_open: Callable[[Outward], bool],
         counters: Counter[str] | None = None,
     ) -> None:
         self._appender = appender
@@ -107,7 +107,7 @@ class EffectSender:
         sent = offsets[0] - 1 if offsets else confirmed
         return sent, tuple(sorted(self._stuck)) if self._stuck else ()
 
-    def send(self, offset: int, index: int, effect: Effect, now_ms: int, *, below_mark: bool = False) -> None:
+    def send(self, offset: int, index: int, effect: Outward, now_ms: int, *, below_mark: bool = False) -> None:
         """Takes an effect of an accepted event, in journal order. `below_mark`: it is one of the listed exceptions."""
         out = Outgoing(offset, index, effect)
         self._open += 1

@@ -9,17 +9,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import Disconnected
 from orchestrator.log.base import (
-    Appender,
     Committed,
     Ends,
     Failure,
     Granted,
-    Reader,
     ReadFailed,
     Record,
     Revoked,
@@ -27,9 +24,11 @@ from orchestrator.log.base import (
 from orchestrator.log.gathered import GatheredAppender
 from orchestrator.model.rule import JournalHalted
 from orchestrator.model.state import SagaState
+from orchestrator.runtime.clients import Clients
 from orchestrator.runtime.identity import recreated
 from orchestrator.runtime.journal_writer import EpochLost
 from orchestrator.runtime.lifecycle import Feed
+from orchestrator.runtime.local_steps import InlineRunner, LocalSteps, Runner
 from orchestrator.runtime.materialize import load_state
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.partition_config import PartitionConfig
@@ -55,18 +54,10 @@ MAX_READ_FAILURES = 3
 """Times an input topic may turn out unreadable, with nothing of it read in between, before the partition halts."""
 
 
-@dataclass(slots=True)
-class Clients:
-    """The four clients of a worker: group member for the inputs, reader of journals, one appender each way."""
-
-    inputs: Reader
-    journals: Reader
-    journal: Appender
-    outward: Appender
-
-
 class Engine:
     """The partitions of one worker. `jitter` gives a number from 0 to 1, to keep two owners from claiming in turns.
+
+    `runner` calls the functions of local steps, without one in the engine's own thread.
 
     `feeds` gets a feed for each partition that is owned, for `Lifecycle`; None where nobody publishes. `holdings` is
     replaced every second and `topic_ids` may be at any time: so other threads hear and tell.
@@ -81,8 +72,10 @@ class Engine:
         jitter: Callable[[], float],
         heartbeat_ms: int = 500,
         feeds: dict[int, Feed] | None = None,
+        runner: Runner | None = None,
     ) -> None:
         self.config = config
+        self.local = LocalSteps(runner or InlineRunner())
         self.holdings = Holdings({}, frozenset())
         self.lag: Mapping[tuple[int, str], int] = {}
         self.topic_ids: Mapping[str, str] = {}
@@ -120,6 +113,7 @@ class Engine:
                 target, what = delivery.token
                 self._guarded(target.number, target.delivered, what, delivery, mono_ms)
             appender.send()
+        busy |= self.local.step(self._guarded)
         for tenure in list(self.tenures.values()):
             self._advance(tenure, mono_ms)
             self._journal.send()
@@ -267,6 +261,8 @@ class Engine:
     def _revoke(self, tenure: Tenure, mono_ms: int, *, lost: bool = False) -> None:
         tenure.granted = False
         if tenure.phase is Phase.OWNING and not lost:
+            assert tenure.partition is not None
+            tenure.partition.local.leaving = True
             self._stop_inputs(tenure)
             tenure.phase = Phase.LEAVING
             tenure.leave_by_ms = mono_ms + LEAVE_WITHIN_MS
@@ -325,6 +321,7 @@ class Engine:
             tenure.poison,
             self.counters,
             self.tally,
+            self.local,
         )
         tenure.partition = partition
         tenure.phase = Phase.OWNING
@@ -473,7 +470,7 @@ class Engine:
             offsets[self.config.topics.inbox, tenure.number] = tenure.committed
         if offsets:
             self._clients.inputs.commit(offsets)
-        self.holdings = Holdings(confirmed, frozenset(service for service, _, _ in self.tally.steps))
+        self.holdings = Holdings(confirmed, frozenset(service for service, _, _ in self.tally.steps if service))
 
     # -- for other threads
 

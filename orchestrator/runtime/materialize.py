@@ -38,6 +38,10 @@ def changes_of(state: SagaState) -> list[Change]:
     if waits != state.stored_waiting:
         state.stored_waiting = waits
         changes.append((keys.waiting(saga_id), b"" if waits else None))
+    calls = bool(state.local)
+    if calls != state.stored_local:
+        state.stored_local = calls
+        changes.append((keys.local(saga_id), b"" if calls else None))
     return changes
 
 
@@ -50,6 +54,7 @@ def load_state(store: Store, saga_id: str) -> SagaState | None:
     steps = [read_step(int.from_bytes(key[len(prefix) :], "big"), value) for key, value in store.scan(prefix)]
     state = read_run(saga_id, data, steps)
     state.stored_waiting = state.phase is Status.WAITING_FOR_CODE
+    state.stored_local = bool(state.local)
     return state
 
 

@@ -16,7 +16,7 @@ from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.decide import InputRejected, decide
 from orchestrator.model.definition import Definition
-from orchestrator.model.effects import Command, Effect, effects, effects_of
+from orchestrator.model.effects import Command, Effect, LocalCall, effects, effects_of, local_calls
 from orchestrator.model.events import Status
 from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import epoch_number
@@ -25,6 +25,7 @@ from orchestrator.runtime.effect_sender import EffectSender, Outgoing
 from orchestrator.runtime.intake import DeadLetter, Intake, Taken
 from orchestrator.runtime.journal_writer import EpochLost, JournalWriter, Pending
 from orchestrator.runtime.lifecycle import Feed
+from orchestrator.runtime.local_steps import InlineRunner, LocalCalls, LocalSteps
 from orchestrator.runtime.materialize import Materializer
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.replica import Replica
@@ -81,6 +82,7 @@ class Partition:
         poison: Counter[msg.Input],
         counters: Counter[str] | None = None,
         tally: Tally | None = None,
+        local: LocalSteps | None = None,
     ) -> None:
         self.number = number
         self.config = config
@@ -106,6 +108,7 @@ class Partition:
             self.counters,
         )
         self.intake = Intake(number, config, at.input_positions, at.internal_taken, self, outward, self.counters)
+        self.local = LocalCalls(number, local or LocalSteps(InlineRunner()), self.runs, config.definitions)
         self._poison = poison
         self._internal_sent = dict(at.internal_sent)
         self._cut_mono = mono_ms
@@ -135,18 +138,19 @@ class Partition:
         return (
             self.writer.pending > MAX_PENDING
             or self.sender.pending > MAX_PENDING
+            or self.local.waiting > MAX_PENDING
             or intake.waiting > MAX_PENDING
             or intake.waiting_bytes > MAX_WAITING_BYTES
         )
 
     @property
     def quiet(self) -> bool:
-        """Nothing is unconfirmed, unacknowledged or waiting."""
-        return not (self.writer.pending or self.sender.pending or self.intake.waiting)
+        """Nothing is unconfirmed, unacknowledged, being called or waiting."""
+        return not (self.writer.pending or self.sender.pending or self.intake.waiting or self.local.under_way)
 
     def rests(self, mono_ms: int) -> bool:
         """Whether a step would find nothing to do."""
-        return mono_ms < self._step_at_mono and not self.intake.waiting
+        return mono_ms < self._step_at_mono and not self.intake.waiting and not self.local.replies
 
     def step(self, mono_ms: int) -> None:
         """Decides what has come, fires what is due, sends. Raises `EpochLost`."""
@@ -161,6 +165,9 @@ class Partition:
             self._take(taken)
         while self.sender.refusals:
             self._refuse(*self.sender.refusals.popleft())
+        while self.local.replies:
+            with suppress(InputRejected):
+                self._attempt(self.local.replies.popleft())
         self._fire(now_ms)
         if mono_ms - self._last_input_mono >= MARK_AFTER_MS:
             self.mark()
@@ -227,6 +234,7 @@ class Partition:
     def close(self) -> None:
         """Lets go of live code; nothing pending is kept, reports that still come are ignored."""
         self.closed = True
+        self.local.close()
         self.runs.detach()
 
     # -- inputs
@@ -404,7 +412,10 @@ class Partition:
 
     def _release(self, offset: int, rest: _Rest) -> None:
         for index, effect in rest.effects:
-            self.sender.send(offset, index, effect, self._now_ms)
+            if isinstance(effect, LocalCall):
+                self.local.add(effect)
+            else:
+                self.sender.send(offset, index, effect, self._now_ms)
         execution, decision = rest.execution, rest.decision
         if execution is not None and decision is not None:
             execution.unconfirmed -= 1
@@ -449,9 +460,14 @@ class Partition:
             execution = self.runs.find(saga_id)
             state = execution.state if execution is not None and execution.state.run == run else None
             for effect in effects(event, saga_id, state):
-                self.sender.send(offset, index, effect, self._now_ms, below_mark=(offset, index) in exceptions)
-                self.counters["resent"] += 1
+                if not isinstance(effect, LocalCall):
+                    self.sender.send(offset, index, effect, self._now_ms, below_mark=(offset, index) in exceptions)
+                    self.counters["resent"] += 1
         replica.open_effects.clear()
+        for key, _ in list(self.store.scan(keys.LOCAL)):
+            execution = self.runs.find(key[1:].decode())
+            for call in local_calls(execution.state) if execution is not None else ():
+                self.local.add(call)
         while (timer := self.timers.pop_due_at_once()) is not None:
             saga_id = timer[1]
             execution = self.runs.find(saga_id)

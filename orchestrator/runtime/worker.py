@@ -16,8 +16,10 @@ from threading import Event, Thread
 from orchestrator.errors import Disconnected
 from orchestrator.log.base import Log
 from orchestrator.model.frozen import frozen
-from orchestrator.runtime.engine import Clients, Engine
+from orchestrator.runtime.clients import Clients
+from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.lifecycle import Feed, Lifecycle
+from orchestrator.runtime.local_steps import ThreadedRunner
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.takeover import CLAIM_WAIT_MS, Owner
 from orchestrator.runtime.upkeep import TRIM_LAG_MS, Upkeep
@@ -91,7 +93,9 @@ class Worker:
             lambda: self.engine.topic_ids,
             claim_wait_ms,
         )
-        self.engine = Engine(config, clients, stores, owner, random.random, feeds=self._feeds)
+        self.engine = Engine(
+            config, clients, stores, owner, random.random, feeds=self._feeds, runner=ThreadedRunner(self.wake)
+        )
         self.engine.topic_ids = ids
 
     def run(self, every_tick: Callable[[Engine], None] | None = None) -> None:

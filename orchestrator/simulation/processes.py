@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.participant.engine import Engine as ParticipantEngine
 from orchestrator.participant.settings import ParticipantSettings
-from orchestrator.runtime.engine import Clients, Engine
+from orchestrator.runtime.clients import Clients
+from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.takeover import Owner
 from orchestrator.simulation import sagas
+from orchestrator.simulation.local import ScriptedRunner
 from orchestrator.simulation.network import NetworkLink
 from orchestrator.simulation.services import HANG_MS, NEVER_MS, RUN_MS, ScriptedExecutor
 from orchestrator.store.memory import MemoryStores
@@ -151,7 +153,8 @@ class Worker(Process):
         owner = Owner(Claim(self.name, "", tuple(DEFINITIONS), "sim"), lambda: random.randbytes(16), world.genesis)
         warm, signal_ttl_ms = random.choice((2, 1_000)), random.choice((1_000, 60_000))
         config = PartitionConfig(TOPICS, world.partitions, KEYS, world.known_types(), warm, signal_ttl_ms)
-        self.engine = world.make_engine(config, clients, self.stores, owner, random.random)
+        self.runner = ScriptedRunner(world.calls, random, lambda: world.now_ms)
+        self.engine = world.make_engine(config, clients, self.stores, owner, random.random, runner=self.runner)
         self.ring(0)
 
     def step(self) -> None:
@@ -166,7 +169,7 @@ class Worker(Process):
                 partition = tenure.partition
                 if partition is not None and partition.intake.waiting and partition.intake.ready:
                     self.wake.set()
-        self.ring(max(1, engine.next_due_in_ms(mono_ms, self.idle_ms)))
+        self.ring(max(1, min(engine.next_due_in_ms(mono_ms, self.idle_ms), self.runner.due_ms - self.world.now_ms)))
 
     def kill(self, restart_after_ms: int) -> None:
         """kill -9: nothing in memory survives."""

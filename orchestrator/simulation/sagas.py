@@ -18,11 +18,15 @@ from orchestrator.model.definition import Context, Definition, StepRequest, Wait
 from orchestrator.model.driver import Asked, Together, Until
 from orchestrator.model.events import StepKind
 from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
+from orchestrator.simulation.local import ScriptedFunctions
 
 SERVICES = ("inventory", "payments", "shipping")
 TYPES = ("Plain", "Timed")
+LOCAL = ""
+"""In place of a service's name: the worker itself acts."""
 SIGNAL = "told"
 Plan = list[Any]
+FUNCTIONS = ScriptedFunctions()
 
 
 async def carry_out(context: Context, payload: bytes) -> bytes:
@@ -128,14 +132,15 @@ def _request(step: dict[str, Any]) -> StepRequest:
         undo_retry=RetryPolicy(initial_interval_ms=100, maximum_interval_ms=1_000, maximum_attempts=4, park=True),
         spread=step["spread"],
         retry_if=(lambda failed: failed.attempt != 2) if step["asks"] else None,
+        kind=StepKind.SERVICE if step["service"] else StepKind.LOCAL,
     )
 
 
 def definitions() -> dict[str, Definition]:
     """Both saga types; the second one has a time limit."""
     return {
-        "Plain": Definition("Plain", carry_out),
-        "Timed": Definition("Timed", carry_out, execution_timeout_ms=12_000),
+        "Plain": Definition("Plain", carry_out, functions=FUNCTIONS),
+        "Timed": Definition("Timed", carry_out, execution_timeout_ms=12_000, functions=FUNCTIONS),
     }
 
 
@@ -186,7 +191,7 @@ def _group(random: Random, parts: list[Plan]) -> Plan:
 def _step(random: Random, *, pivot: bool = False, after_pivot: bool = False) -> dict[str, Any]:
     undo = None if pivot else random.choice((None, "same", "same", "by reply"))
     return {
-        "service": random.choice(SERVICES),
+        "service": random.choice((*SERVICES, LOCAL)),
         "undo": undo,
         "pivot": pivot,
         "attempts": random.choice((1, 2, 4)),

@@ -23,6 +23,7 @@ from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.tenure import Phase
 from orchestrator.simulation import sagas
+from orchestrator.simulation.local import Calls
 from orchestrator.simulation.processes import DEFINITIONS, TOPICS, Process, ServiceProcess, Worker
 from orchestrator.simulation.rest import Rest
 from orchestrator.simulation.services import NEVER_MS, Database
@@ -54,6 +55,7 @@ class World:
         self.log = MemoryLog(lambda: self.now_ms)
         self.partitions = random.randint(2, 8)
         self.effects: list[ServiceEffect] = []
+        self.calls = Calls()
         self.doomed: list[ServiceProcess] = []
         self.told: dict[str, Told] = {}
         self.counters: Counter[str] = Counter()

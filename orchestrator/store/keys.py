@@ -8,6 +8,7 @@ s <saga> 00 <sequence>              a step
 t <due> <saga> 00 <sequence>        a timer
 m <saga> 00 <message id>            an external input taken, with its journal offset
 w <saga>                            a run that waits for code
+l <saga>                            a run with a local step whose function is to be called
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ STEPS = b"s"
 TIMERS = b"t"
 MESSAGES = b"m"
 WAITING = b"w"
+LOCAL = b"l"
 
 
 def number(value: int) -> bytes:
@@ -58,3 +60,7 @@ def message(saga_id: str, message_id: str) -> bytes:
 
 def waiting(saga_id: str) -> bytes:
     return WAITING + saga_id.encode()
+
+
+def local(saga_id: str) -> bytes:
+    return LOCAL + saga_id.encode()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from pydantic import BaseModel
 
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import DefinitionError
+from orchestrator.functions import local_function
 from orchestrator.lint import check
 from orchestrator.model import messages as msg
 from orchestrator.model.events import StepKind
@@ -28,6 +29,7 @@ from orchestrator.wire.commands import ReplyMessage
 I = TypeVar("I")  # noqa: E741 - input, beside O for output
 O = TypeVar("O")  # noqa: E741
 M = TypeVar("M", bound=BaseModel)
+P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 
@@ -92,6 +94,14 @@ class SagaTest(Generic[I, O]):
     def handle(self, command: Command[..., Any, Any], function: Callable[..., Any]) -> Self:
         """A function answers, as a handler: it may raise `Failure` and `RetryLater`. Its assertions fail the test."""
         self._script.handle(command, function)
+        return self
+
+    def stand_in(self, function: Callable[P, R], instead: Callable[P, R], /) -> Self:
+        """`instead` is called where the saga has a local step call `function`, with the same arguments.
+
+        Without it a local step calls the function itself. Assertions in either fail the test.
+        """
+        self._script.stand_ins[local_function(function).name] = instead
         return self
 
     def answer(self, command: Command[..., M, R], reply: R, *, takes: Duration = 0) -> Self:

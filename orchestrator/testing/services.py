@@ -13,12 +13,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Thread
 from time import time_ns
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from orchestrator.functions import LocalFunctions
 from orchestrator.log.base import Record
 from orchestrator.model.effects import Command as CommandEffect
+from orchestrator.model.effects import LocalCall
 from orchestrator.model.ids import Direction, idempotency_key
-from orchestrator.model.messages import Outcome
+from orchestrator.model.messages import Outcome, Reply
 from orchestrator.participant import rules
 from orchestrator.participant.handlers import Handler, Inbox, Participant
 from orchestrator.participant.settings import ParticipantSettings
@@ -26,6 +28,8 @@ from orchestrator.participant.work import Unit, Work
 from orchestrator.service import Command
 from orchestrator.wire import headers as h
 from orchestrator.wire.commands import CommandMessage, Ending, Postponed, ReplyMessage
+
+T = TypeVar("T")
 
 HANDLER_LIMIT_S = ParticipantSettings().handler_limit_ms / 1000
 
@@ -47,6 +51,8 @@ class Script:
     takes_ms: dict[str, int] = field(default_factory=dict)
     known: dict[tuple[str, str], Command[..., Any, Any]] = field(default_factory=dict)
     """Commands of the services that this test says anything about."""
+    stand_ins: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    """What is called in place of a local step's function, by the function's name."""
 
     @property
     def has_inbox(self) -> bool:
@@ -171,6 +177,13 @@ class Services:
             self.log.append(Effect(declared, message.idempotency_key, message.sequence, message.direction))
         return ending, takes_ms
 
+    def call(self, call: LocalCall) -> Reply:
+        """Calls the function of a local step, or what stands in for it. Its assertions fail the test."""
+        functions = LocalFunctions(self._script.stand_ins, _raise_assertion)
+        if functions.is_async(call.function):
+            return self._loop.run(functions.perform_async(call))
+        return functions.perform(call)
+
     def remember(self, message: CommandMessage, ending: Ending) -> None:
         """Keeps an outcome, as the participant would."""
         undo = message.direction == "undo"
@@ -264,12 +277,12 @@ class Loop:
     def __init__(self) -> None:
         self._runner: asyncio.Runner | None = None
 
-    def run(self, coroutine: Coroutine[Any, Any, Ending]) -> Ending:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         runner = self._runner
         if runner is None:
             runner = self._runner = asyncio.Runner()
-        ending: Ending = _apart(lambda: runner.run(coroutine))
-        return ending
+        result: T = _apart(lambda: runner.run(coroutine))
+        return result
 
     def close(self) -> None:
         if self._runner is not None:
@@ -336,3 +349,9 @@ def _not_run(command: Command[..., Any, Any], ending: Ending) -> str:
 
 def _words(reply: ReplyMessage) -> str:
     return " ".join(filter(None, (reply.outcome.value, reply.error_type, reply.error_message)))
+
+
+def _raise_assertion(error: BaseException) -> None:
+    """What a test itself asserts is no outcome of its saga."""
+    if isinstance(error, AssertionError) or not isinstance(error, Exception):
+        raise error

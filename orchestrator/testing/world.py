@@ -13,9 +13,9 @@ from typing import Any
 from orchestrator.model import messages as msg
 from orchestrator.model.decide import InputRejected, decide
 from orchestrator.model.definition import Definition, Request, StepRequest
-from orchestrator.model.divergence import Divergence
+from orchestrator.model.divergence import Divergence, name_of
 from orchestrator.model.driver import Driver
-from orchestrator.model.effects import Answer, Effect, Forward, effects_of
+from orchestrator.model.effects import Answer, Effect, Forward, LocalCall, effects_of
 from orchestrator.model.effects import Command as CommandEffect
 from orchestrator.model.events import Decision, Status, WaitScheduled
 from orchestrator.model.ids import Direction, idempotency_key
@@ -88,7 +88,7 @@ class ExactDriver(Driver):
     def check(self, step: Step, request: Request) -> None:
         Driver.check(self, step, request)
         if isinstance(request, StepRequest) and request.payload != step.payload:
-            name = f"{request.service}.{request.command}"
+            name = name_of(request)
             raise self.difference(step.sequence, f"{name} {_text(step.payload)}", f"{name} {_text(request.payload)}")
 
 
@@ -256,6 +256,8 @@ class World:
         """Does what a confirmed decision asks for. Effects of a new kind get a line here."""
         if isinstance(effect, CommandEffect):
             self.send(effect)
+        elif isinstance(effect, LocalCall):
+            self.call(effect)
         elif not isinstance(effect, Answer | Forward):
             raise AssertionError(f"the test kit does not know what to do about {effect!r}")
 
@@ -274,6 +276,12 @@ class World:
         if isinstance(reaction.ending, ReplyMessage):
             reply = reply_of(effect, reaction.ending)
             self.post(reply, reaction.due_ms, SERVICE, sent, repeat=known is not None)
+
+    def call(self, effect: LocalCall) -> None:
+        """Calls the function of a local step; what came of it is on its way from then on."""
+        if effect.attempt > MAX_ATTEMPTS:
+            raise AssertionError(f"{effect.function} was called {MAX_ATTEMPTS} times, and never came to an outcome")
+        self.flights.append(Flight(self.now_ms, SERVICE, self.services.call(effect)))
 
     def tell(self, happening: Happening) -> None:
         """Tells the watchers."""

@@ -172,6 +172,8 @@ def _derive(state: SagaState, steps: list[Step]) -> None:
             state.undo_open.add(step.sequence)
         elif step.status in UNDO_NOW and step.undo_command is not None:
             state.undo_now.append(step.sequence)
+        if step.is_called and not state.ended:
+            state.local.add(step.sequence)
     outcomes.sort()
     state.outcomes = [sequence for _, sequence in outcomes]
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.checker import check  # noqa: F401 - loaded before anything is replaced
-from orchestrator.model import decide
+from orchestrator.model import attempts
 from orchestrator.model import events as ev
+from orchestrator.model.effects import LocalCall
 from orchestrator.model.messages import Outcome
 from orchestrator.model.rule import Rule
 from orchestrator.model.state import SagaState, StepStatus
@@ -129,8 +130,18 @@ def _send_at_once(self: Any, decision: Any, execution: Any) -> None:
     _submit(self, decision, execution)
     pending = self.writer._queued[-1]
     for index, effect in pending.rest.effects:
-        self.sender.send(pending.offset, index, effect, self._now_ms)
-    pending.rest.effects.clear()
+        if not isinstance(effect, LocalCall):
+            self.sender.send(pending.offset, index, effect, self._now_ms)
+    pending.rest.effects[:] = [(at, effect) for at, effect in pending.rest.effects if isinstance(effect, LocalCall)]
+
+
+def _call_at_once(self: Any, decision: Any, execution: Any) -> None:
+    _submit(self, decision, execution)
+    pending = self.writer._queued[-1]
+    for _, effect in pending.rest.effects:
+        if isinstance(effect, LocalCall):
+            self.local.add(effect)
+    pending.rest.effects[:] = [(at, effect) for at, effect in pending.rest.effects if not isinstance(effect, LocalCall)]
 
 
 def _owner_with_one_nonce(claim: Any, nonce: Any, genesis: Any) -> takeover.Owner:
@@ -187,7 +198,7 @@ def _confirm_without_claims(self: Any, expected: Any, delivery: Any) -> None:
     self.desk.accepted(work)
 
 
-_do_reply = decide._do_reply
+_do_reply = attempts._do_reply
 
 
 def _lower_failure_counts(turn: Any, step: Any, given: Any) -> None:
@@ -228,6 +239,8 @@ MUTANTS = (
     ),
     _mutant("store before ack", (partition.Partition, "_submit", _store_at_once)),
     _mutant("effects before ack", (partition.Partition, "_submit", _send_at_once)),
+    _mutant("local steps before ack", (partition.Partition, "_submit", _call_at_once)),
+    _mutant("local steps forgotten at a take-over", (partition, "local_calls", lambda state: [])),
     _mutant("nonce reused", (processes, "Owner", _owner_with_one_nonce)),
     _mutant("undo in forward order", (SagaState, "to_undo", _forward)),
     _mutant("unknown outcome not undone", (SagaState, "must_undo", _must_undo_done_only)),
@@ -239,6 +252,6 @@ MUTANTS = (
         (ledger.LedgerView, "apply", _apply_without_claims),
         (tenure.Tenure, "_confirm", _confirm_without_claims),
     ),
-    _mutant("a lower attempt's failure refuses the step", (decide, "_do_reply", _lower_failure_counts)),
+    _mutant("a lower attempt's failure refuses the step", (attempts, "_do_reply", _lower_failure_counts)),
     _mutant("a recorded failure answers a later attempt", (rules, "decide", _failure_answers_all)),
 )

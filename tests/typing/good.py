@@ -17,6 +17,7 @@ from orchestrator import (
     Handle,
     HandlerContext,
     Jitter,
+    LocalContext,
     Participant,
     Retry,
     RetryLater,
@@ -26,6 +27,7 @@ from orchestrator import (
     StepFailed,
     Undone,
     each,
+    local,
     outcome,
     parallel,
     signal,
@@ -243,7 +245,44 @@ async def main() -> str:
             return failed.error_type
 
 
+# -- local steps
+
+
+def price(sku: str, pieces: int = 1) -> int:
+    return 300 * pieces
+
+
+async def book(context: LocalContext, sku: str) -> Receipt:
+    return Receipt(payment_id=context.idempotency_key)
+
+
+def unbook(context: LocalContext, receipt: Receipt | None, sku: str) -> None:
+    return None
+
+
+class Booking(Saga[Order, str]):
+    async def run(self, order: Order) -> str:
+        assert_type(await self.local(price, order.sku), int)
+        assert_type(await self.local(price, order.sku, 3, retry=Retry(maximum_attempts=3)), int)
+        booked = await self.local(book, order.sku, undo=unbook, start_to_close=30)
+        cents, again = await self.gather(self.local(price, order.sku, 2), self.local(book, order.sku))
+        assert_type((cents, again), tuple[int, Receipt])
+        assert_type(self.side_effect(lambda: 7, returns=int), int)
+        return booked.payment_id
+
+
+class BookingPlan(Saga[Order, Receipt]):
+    order = takes(Order)
+    cents = local(price, order.sku, 3)
+    result = local(book, order.sku, undo=unbook)
+    assert_type(result, Receipt)
+
+
 # -- tests
+
+
+def test_a_function_stands_in() -> None:
+    SagaTest(Booking).stand_in(price, lambda sku, pieces=1: 1).run(Order(id="o-1", sku="tea", cents=900))
 
 
 def test_handlers_answer_in_a_test() -> None:

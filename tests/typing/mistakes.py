@@ -4,10 +4,12 @@ from orchestrator import (
     Client,
     HandlerContext,
     Jitter,
+    LocalContext,
     Participant,
     Retry,
     Saga,
     each,
+    local,
     outcome,
     parallel,
     signal,
@@ -26,6 +28,15 @@ from orchestrator.sagas.order_fulfilment import (
     Shipping,
 )
 from orchestrator.testing import HandlerTest, SagaTest, prove, replay
+
+
+def price(sku: str, pieces: int) -> int:
+    return len(sku) * pieces
+
+
+def free(context: LocalContext, cents: int | None, sku: str, pieces: int) -> None:
+    return None
+
 
 ORDER = Order(id="o-1", sku="tea", cents=900)
 
@@ -58,10 +69,19 @@ class Mistaken(Saga[Order, str]):
         await self.step(charge, undo=lambda r: order)  # E: undo function that gives no call
         await self.step(ship, undo=Shipping.ship, pivot=True)  # E: pivot with undo
 
+        await self.local(price, order.sku, "3")  # E: wrong argument of a local step
+        await self.local(price, order.sku)  # E: missing argument of a local step
+        await self.local(price, order.sku, 3, 4)  # E: unknown argument of a local step
+        cost: str = await self.local(price, order.sku, 3)  # E: wrong result of a local step
+        await self.local(price(order.sku, 3), order.sku)  # E: function called instead of passed
+        await self.local(price, order.sku, 3, undo=price)  # E: undo that takes something else
+        number: int = self.side_effect(lambda: cost, returns=str)  # E: side effect of another type
+        drawn: str = self.side_effect(lambda: number + 1, returns=str)  # E: side effect that gives another type
+
         stock: Receipt = await self.step(Inventory.reserve(order_id="o", sku="s"))  # E: wrong reply of a step
         print(stock.warehouse)  # E: field that is not in the reply
         _, two = await self.gather(self.step(charge), self.step(charge), self.step(ship))  # E: three results, not two
-        print(two)
+        print(two, drawn)
 
         (paid,) = await self.settle(self.step(charge))
         print(paid.value.payment_id)  # E: result of a branch that may have failed
@@ -111,6 +131,7 @@ class MistakenPlan(Saga[Order, str]):
     stock = step(Inventory.reserve(order_id=order.idd, sku=order.sku))  # E: wrong field in a reference to the input
     paid = step(Payments.charge(order_id=order.id, cents=stock.warehouse))  # E: reference of another type
     room = step(Inventory.reserve(order_id=order.id, sku=stock.shelf))  # E: wrong field in a reference to a reply
+    cents = local(price, order.sku, order)  # E: wrong reference for a local step
     again = step(Payments.charge(order_id=order.id, cents=1), undo=Payments.refund)  # E: undo with another request
     wrong = step(
         Payments.charge(order_id=order.id, cents=1),

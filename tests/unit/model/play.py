@@ -16,7 +16,7 @@ from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.decide import InputRejected, decide
 from orchestrator.model.definition import Definition
-from orchestrator.model.effects import Answer, Command, Effect, effects
+from orchestrator.model.effects import Answer, Command, Effect, LocalCall, effects, local_calls
 from orchestrator.model.evolve import evolve
 from orchestrator.model.messages import Outcome, Override, ReplyAddress
 from orchestrator.model.state import OPEN, UNDO_OPEN, SagaState, Step
@@ -79,6 +79,7 @@ class Play:
         self.journal: list[ev.Event] = []
         self.decisions: list[tuple[ev.Event, ...]] = []
         self.sent: list[Sent] = []
+        self.calls: list[LocalCall] = []
         self.answers: list[Answer] = []
         self.store = MemoryStores().open(0)
         self._shadow: SagaState | None = None
@@ -273,6 +274,8 @@ class Play:
         assert frozen(stored) == frozen(self.state)
         due = {(due, s) for s in (0, *self.state.steps) if (due := self.state.due_of(s)) is not None}
         assert {keys.read_timer(key)[::2] for key, _ in self.store.scan(keys.TIMERS)} == due
+        assert local_calls(stored) == local_calls(self.state)
+        assert {key for key, _ in self.store.scan(keys.LOCAL)} == ({keys.local(SAGA_ID)} if self.state.local else set())
         assert self.state.open == {s for s, step in self.state.steps.items() if step.status in OPEN}
         assert self.state.undo_open == {s for s, step in self.state.steps.items() if step.status in UNDO_OPEN}
 
@@ -280,5 +283,7 @@ class Play:
         if isinstance(effect, Command):
             undo = effect.direction == "undo"
             self.sent.append(Sent(effect.command, undo, effect.sequence, effect.attempt, effect.payload))
+        elif isinstance(effect, LocalCall):
+            self.calls.append(effect)
         elif isinstance(effect, Answer):
             self.answers.append(effect)

@@ -25,9 +25,9 @@ from orchestrator.wire.stored import (
 from wire.values import MAX, values_of
 
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)
-DERIVED = {"steps", "outcomes", "open", "undo_open", "undo_now", "undo_stack"}
+DERIVED = {"steps", "outcomes", "local", "open", "undo_open", "undo_now", "undo_stack"}
 """Of a run: what is made of its steps."""
-PASSING = {"changed", "dropped_steps", "dropped_timers", "new_due", "old_due", "stored_waiting"}
+PASSING = {"changed", "dropped_steps", "dropped_timers", "new_due", "old_due", "stored_local", "stored_waiting"}
 """Of a run: what only says how the store differs."""
 
 HINTS: dict[str, dict[str, Any]] = {

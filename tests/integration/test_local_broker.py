@@ -1,0 +1,54 @@
+"""Local steps over a real broker: a worker that calls functions in its threads, between steps of a service."""
+
+import asyncio
+from threading import current_thread
+
+import pytest
+
+from orchestrator import Client, LocalContext, Saga, SagaFailed
+from orchestrator.model.events import Status
+from tests.shop_cluster import shop
+from tests.shop_world import Inventory, Order, Payments, refuse
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+
+CALLS: list[tuple[str, str, str]] = []
+
+
+def price(sku: str, pieces: int) -> int:
+    CALLS.append(("price", sku, current_thread().name))
+    return 300 * pieces
+
+
+async def book(context: LocalContext, sku: str) -> str:
+    CALLS.append(("book", context.idempotency_key, current_thread().name))
+    return f"b-{sku}"
+
+
+def unbook(booking: str | None, sku: str) -> None:
+    CALLS.append(("unbook", str(booking), current_thread().name))
+
+
+class Priced(Saga[Order, str]):
+    async def run(self, order: Order) -> str:
+        drawn = self.side_effect(lambda: order.cents, returns=int)
+        cents, booking = await self.gather(self.local(price, order.sku, 3), self.local(book, order.sku, undo=unbook))
+        await self.step(Inventory.reserve(order_id=order.id), undo=Inventory.release)
+        await self.step(Payments.charge(order_id=order.id, cents=cents))
+        return f"{booking} for {cents}, not {drawn}"
+
+
+def test_local_steps_run_in_the_worker_and_are_undone(broker: str, prefix: str) -> None:
+    async def main(saga_id: str) -> str:
+        async with Client.connect(broker, prefix=prefix) as client:
+            handle = await client.start(Priced, Order(id=saga_id), id=saga_id)
+            return await handle.result(timeout=60)
+
+    with shop(broker, prefix, sagas=(Priced,)):
+        assert asyncio.run(main("o-1")) == "b-tea for 900, not 900"
+    assert {name for name, _, thread in CALLS if thread.startswith("local-")} == {"price", "book"}
+    with shop(broker, prefix, refuse("charge"), sagas=(Priced,)):
+        with pytest.raises(SagaFailed) as caught:
+            asyncio.run(main("o-2"))
+        assert caught.value.status == Status.COMPENSATED
+    assert CALLS[-1][:2] == ("unbook", "b-tea")
