@@ -168,6 +168,8 @@ def step(
     undo_retry: Retry | None = None,
     start_to_close: Duration | None = None,
     schedule_to_close: Duration | None = None,
+    schedule_to_start: Duration | None = None,
+    heartbeat: Duration | None = None,
     spread: bool = False,
 ) -> R: ...
 @overload
@@ -178,6 +180,8 @@ def step(
     retry: Retry | None = None,
     start_to_close: Duration | None = None,
     schedule_to_close: Duration | None = None,
+    schedule_to_start: Duration | None = None,
+    heartbeat: Duration | None = None,
     spread: bool = False,
 ) -> R: ...
 def step(call: Call[Any, R], **options: Any) -> R:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from orchestrator.durations import Duration, milliseconds
+from orchestrator.durations import Duration, instant, milliseconds
 from orchestrator.errors import ContinueAsNew, DefinitionError
 from orchestrator.functions import FUNCTIONS, LocalMethods
 from orchestrator.groups import Groups
@@ -59,7 +59,8 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     """Base of sagas: `class OrderFulfilment(Saga[Order, str])`, an input type and a result type.
 
     Class arguments: `name` (the saga type on the wire, default the class's name), `execution_timeout` (seconds or
-    timedelta from start to end; then the saga is cancelled and undone with status TIMED_OUT).
+    timedelta from the beginning to the end, over all runs that continue it; then the saga is cancelled and undone with
+    status TIMED_OUT), `run_timeout` (the same for each of its runs).
     """
 
     definition: ClassVar[Definition]
@@ -69,7 +70,9 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     _output: ClassVar[TypeAdapter[Any]]
     _signals: ClassVar[dict[str, Signal[Any]]]
 
-    def __init_subclass__(cls, name: str | None = None, execution_timeout: Duration | None = None) -> None:
+    def __init_subclass__(
+        cls, name: str | None = None, execution_timeout: Duration | None = None, run_timeout: Duration | None = None
+    ) -> None:
         takes, gives = _types_of(cls)
         cls._input, cls._output = TypeAdapter(takes), TypeAdapter(gives)
         cls._signals = signals_of(cls)
@@ -84,6 +87,7 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
             cls._check_input,
             cls._check_signal,
             None if execution_timeout is None else milliseconds(execution_timeout),
+            None if run_timeout is None else milliseconds(run_timeout),
             plan.commands if plan is not None else (),
             FUNCTIONS,
         )
@@ -105,6 +109,8 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
         undo_retry: Retry | None = None,
         start_to_close: Duration | None = None,
         schedule_to_close: Duration | None = None,
+        schedule_to_start: Duration | None = None,
+        heartbeat: Duration | None = None,
         spread: bool = False,
     ) -> StepAwaitable[R]: ...
     @overload
@@ -116,6 +122,8 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
         retry: Retry | None = None,
         start_to_close: Duration | None = None,
         schedule_to_close: Duration | None = None,
+        schedule_to_start: Duration | None = None,
+        heartbeat: Duration | None = None,
         spread: bool = False,
     ) -> StepAwaitable[R]: ...
     def step(
@@ -128,13 +136,16 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
         undo_retry: Retry | None = None,
         start_to_close: Duration | None = None,
         schedule_to_close: Duration | None = None,
+        schedule_to_start: Duration | None = None,
+        heartbeat: Duration | None = None,
         spread: bool = False,
     ) -> StepAwaitable[R]:
         """One command to one service, with one recorded outcome. Awaiting it gives the reply.
 
         `undo` reverses it when the saga fails later. `pivot`: after it only forward is possible; it has no undo. Times:
-        `start_to_close` for one attempt, `schedule_to_close` for all of them; without them an attempt waits as long as
-        it takes. `spread` puts the command on a partition of its own instead of the saga's: for wide fan-outs.
+        `start_to_close` for one attempt, `schedule_to_close` for all of them, `schedule_to_start` until a participant
+        begins one, `heartbeat` between two signs of life of its handler; without them an attempt waits as long as it
+        takes. `spread` puts the command on a partition of its own instead of the saga's: for wide fan-outs.
         Awaiting raises `StepFailed`.
         """
         command = call.command
@@ -155,6 +166,8 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
             None if retry is None else retry.policy(),
             None if undo_retry is None else undo_retry.policy(undo=True),
             spread,
+            None if schedule_to_start is None else milliseconds(schedule_to_start),
+            None if heartbeat is None else milliseconds(heartbeat),
             None if retry is None or retry.predicate is None else self._apart(retry.predicate),
         )
         return StepAwaitable(command, request)
@@ -191,6 +204,10 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     def sleep(self, duration: Duration) -> Sleep:
         """A durable pause: it outlives crashes and redeployments. Seconds or timedelta."""
         return Sleep(milliseconds(duration))
+
+    def sleep_until(self, when: datetime) -> Sleep:
+        """A durable pause until a point of time, which has a zone; none if it is over already."""
+        return Sleep(None, instant(when))
 
     @overload
     def receive(self, signal: Signal[S]) -> Receive[S]: ...

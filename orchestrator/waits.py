@@ -14,12 +14,12 @@ S = TypeVar("S")
 
 
 class Sleep:
-    """A durable pause."""
+    """A durable pause: of a length, or until a point of time."""
 
     __slots__ = ("_request",)
 
-    def __init__(self, duration_ms: int) -> None:
-        self._request = WaitRequest(StepKind.SLEEP, "", duration_ms)
+    def __init__(self, duration_ms: int | None, until_ms: int | None = None) -> None:
+        self._request = WaitRequest(StepKind.SLEEP, "", duration_ms, until_ms)
 
     def __await__(self) -> Generator[Any, Any, None]:
         yield from Asked(self._request).__await__()

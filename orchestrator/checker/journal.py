@@ -97,7 +97,7 @@ def _check_positions(
 _ABOUT_STEPS = {kind for kind in get_args(ev.Event) if any(field.name == "sequence" for field in fields(kind))} - {
     ev.InputAbsorbed
 }
-_TIMED = {ev.WaitExpired, ev.StepAttempted, ev.UndoAttempted}
+_TIMED = {ev.SagaBegun, ev.WaitExpired, ev.StepAttempted, ev.UndoAttempted}
 """What waits for a time."""
 _WAITS_OVER = (ev.WaitExpired, ev.SignalTaken, ev.CancelRaised)
 """Outcomes that are no step's."""
@@ -148,7 +148,7 @@ def _note_transition(state: SagaState, event: ev.Event, verdict: Verdict) -> Non
 def _check_time(history: History, event: ev.Event, at_ms: int, verdict: Verdict) -> None:
     """C12: nothing that waits for a time happens before it."""
     if not getattr(event, "by", ""):
-        due = history.state.due_of(event.sequence)  # type: ignore[union-attr]
+        due = history.state.due_of(getattr(event, "sequence", 0))
         if due is None or at_ms < due:
             verdict.blame("C12", f"{history.saga_id}: {event} at {at_ms}, due {due}")
 

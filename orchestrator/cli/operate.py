@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import getpass
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.application import client_of, connection_options, settings_of
 from orchestrator.cli.output import give, json_option
+from orchestrator.cli.start import in_utc, start_options
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -52,6 +54,24 @@ def signal_command(saga_id: str, name: str, value: str, as_json: bool, **options
     """Tells a saga something: the signal's NAME, and its VALUE as JSON."""
     _send(options, lambda client: client.signal_raw(saga_id, name, value.encode()))
     _done(as_json, saga_id, f"signal {name}")
+
+
+@click.command("reschedule")
+@click.argument("saga_id")
+@start_options
+@connection_options
+@json_option
+def reschedule_command(
+    saga_id: str, start_at: datetime | None, start_delay: float | None, as_json: bool, **options: Any
+) -> None:
+    """Moves the time at which a saga begins that was started with a delay, while it has not begun."""
+    _send(
+        options,
+        lambda client: client.reschedule(
+            saga_id, start_at=in_utc(start_at), start_delay=start_delay, by=getpass.getuser()
+        ),
+    )
+    _done(as_json, saga_id, "another start")
 
 
 @click.command("terminate")

@@ -6,8 +6,10 @@ import asyncio
 import json
 import sys
 import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,16 +20,39 @@ if TYPE_CHECKING:
     from orchestrator.config import Settings
     from orchestrator.saga import Saga
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def start_options(function: F) -> F:
+    """When the saga begins."""
+    at = click.option(
+        "--start-at", type=click.DateTime(), metavar="TIME", help="Begin then: 2030-01-31T08:00:00, in UTC."
+    )
+    delay = click.option("--start-delay", type=float, metavar="SECONDS", help="Begin so much later.")
+    return at(delay(function))
+
+
+def in_utc(when: datetime | None) -> datetime | None:
+    return None if when is None else when.replace(tzinfo=UTC)
+
 
 @click.command("start")
 @click.argument("saga", metavar="TYPE|MODULE:CLASS")
 @click.option("--id", "saga_id", metavar="ID", help="Starting an id again starts nothing. Default: a random one.")
 @click.option("--input", "given", default="null", metavar="JSON", help="Or @FILE, or - for standard input.")
 @click.option("--wait", type=float, metavar="SECONDS", help="Wait so long for the end and show the result.")
+@start_options
 @connection_options
 @json_option
 def start_command(
-    saga: str, saga_id: str | None, given: str, wait: float | None, as_json: bool, **options: Any
+    saga: str,
+    saga_id: str | None,
+    given: str,
+    wait: float | None,
+    start_at: datetime | None,
+    start_delay: float | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Starts a saga: by the name of its type, or by MODULE:CLASS, which checks the input before it is sent.
 
@@ -35,7 +60,7 @@ def start_command(
     """
     saga_type, payload = _checked(saga, _read_input(given))
     saga_id = saga_id or str(uuid.uuid4())
-    result = asyncio.run(_start(settings_of(options), saga_type, saga_id, payload, wait))
+    result = asyncio.run(_start(settings_of(options), saga_type, saga_id, payload, wait, in_utc(start_at), start_delay))
     if as_json:
         give(result)
     else:
@@ -93,13 +118,21 @@ def untyped_saga(saga_type: str) -> type[Saga[bytes, bytes]]:
 
 
 async def _start(
-    settings: Settings, saga_type: str, saga_id: str, payload: bytes, wait: float | None
+    settings: Settings,
+    saga_type: str,
+    saga_id: str,
+    payload: bytes,
+    wait: float | None,
+    start_at: datetime | None,
+    start_delay: float | None,
 ) -> dict[str, Any]:
     from orchestrator.errors import ResultTimeout, SagaFailed
 
     outcome: dict[str, Any] = {"saga_id": saga_id, "saga_type": saga_type}
     async with client_of(settings) as client:
-        handle = await client.start(untyped_saga(saga_type), payload, id=saga_id)
+        handle = await client.start(
+            untyped_saga(saga_type), payload, id=saga_id, start_at=start_at, start_delay=start_delay
+        )
         if wait is None:
             return outcome
         try:

@@ -7,6 +7,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
 
@@ -14,7 +15,8 @@ from pydantic import TypeAdapter
 
 from orchestrator.client.connection import Answer, Connection, Expected
 from orchestrator.client.handle import Handle
-from orchestrator.client.requests import Request, Requests
+from orchestrator.client.requests import Request, Requests, begin_of
+from orchestrator.durations import Duration
 from orchestrator.errors import ConfigurationError, Disconnected, InvalidRequest, ResultTimeout
 from orchestrator.log.base import AdminFailed, Failure, Log
 from orchestrator.model.ids import partition_of
@@ -120,6 +122,8 @@ class Client:
         signal: tuple[Signal[S], S] | None = None,
         reuse: Reuse | None = None,
         conflict: Conflict = Conflict.USE_EXISTING,
+        start_at: datetime | None = None,
+        start_delay: Duration | None = None,
     ) -> Handle[O]:
         """Starts a saga; when this returns Kafka has it on all in-sync replicas, and it will run.
 
@@ -128,13 +132,17 @@ class Client:
         `Handle.result` raises `SagaAlreadyExists`.
         `signal=(Expense.decided, value)` tells the saga something in the same record, whether that starts it or not; of
         some 7 KiB at most. Without an id a random one is made. `message_id` names this one request over restarts of the
-        caller; by default it is this call's own. Raises `InvalidRequest`, `pydantic.ValidationError`,
-        `NotAcknowledged`, `Disconnected`.
+        caller; by default it is this call's own. The saga begins at once, at `start_at` (with a time zone), or
+        `start_delay` (seconds or timedelta) after a worker has it; until then `reschedule` may move it. Raises
+        `InvalidRequest`, `pydantic.ValidationError`, `NotAcknowledged`, `Disconnected`.
         """
         saga_id = id if id is not None else str(uuid.uuid4())
         reply = self._reply_address()
         along = None if signal is None else (signal[0].name, signal[0].encode(signal[1]))
-        request = self._start_request(saga, input, saga_id, message_id, reply, traceparent, along, reuse, conflict)
+        begin = begin_of(start_at, start_delay)
+        request = self._start_request(
+            saga, input, saga_id, message_id, reply, traceparent, along, reuse, conflict, begin
+        )
         await self._connection.listen(self._timeout_s)
         expected = self._connection.expect(reply.correlation_id)
         await self._send(request, saga_id)
@@ -155,6 +163,22 @@ class Client:
             handles.append(Handle(self, saga, saga_id, reply.correlation_id, expected))
         await self._connection.send_many(requests, self._timeout_s)
         return handles
+
+    async def reschedule(
+        self,
+        id: str,
+        *,
+        start_at: datetime | None = None,
+        start_delay: Duration | None = None,
+        by: str = "",
+        run: str | None = None,
+    ) -> None:
+        """Moves the time at which a saga begins that was started with a delay; nothing once it has begun.
+
+        Raises as `cancel` does.
+        """
+        begin = begin_of(start_at, start_delay)
+        await self._send(self._requests.reschedule(id, self._message_id(), begin, run, by or self.client_id), id)
 
     async def attach(self, saga: type[Saga[Any, O]], id: str) -> Handle[O]:
         """A handle on a saga that somebody started. Whether it exists is known when its result is asked for.

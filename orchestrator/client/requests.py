@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
-from orchestrator.errors import InvalidRequest
+from orchestrator.durations import Duration, instant, milliseconds
+from orchestrator.errors import DefinitionError, InvalidRequest
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Conflict, Outcome, Override, ReplyAddress, Reuse
 from orchestrator.model.turn import MAX_BYTES
@@ -36,6 +38,32 @@ class Request:
     headers: tuple[tuple[str, bytes], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """When a saga begins: at a time (milliseconds since 1970), so long after the start is decided, or at once."""
+
+    at_ms: int | None = None
+    after_ms: int | None = None
+
+    def headers(self) -> dict[str, str | int | None]:
+        return {h.START_AT: self.at_ms, h.START_DELAY_MS: self.after_ms}
+
+
+NOW = Begin()
+
+
+def begin_of(start_at: datetime | None, start_delay: Duration | None) -> Begin:
+    """Raises `InvalidRequest` where both are given, or what is given is no time."""
+    if start_at is not None and start_delay is not None:
+        raise InvalidRequest("start_at and start_delay exclude each other")
+    try:
+        return Begin(
+            None if start_at is None else instant(start_at), None if start_delay is None else milliseconds(start_delay)
+        )
+    except DefinitionError as error:
+        raise InvalidRequest(str(error)) from None
+
+
 class Requests:
     """Makes requests for `partitions` partitions. Every method raises `InvalidRequest`."""
 
@@ -56,6 +84,7 @@ class Requests:
         signal: tuple[str, bytes] | None = None,
         reuse: Reuse | None = None,
         conflict: Conflict = Conflict.USE_EXISTING,
+        begin: Begin = NOW,
     ) -> Request:
         """`payload` is the saga's input as JSON, at most 256 KiB; `signal` a name and its JSON, that go in headers."""
         _check_size(payload, f"the input of saga {saga_id!r}")
@@ -71,8 +100,15 @@ class Requests:
             h.SIGNAL_VALUE: None if signal is None else signal[1].decode(),
             h.REUSE: reuse,
             h.CONFLICT: conflict if conflict is not Conflict.USE_EXISTING else None,
+            **begin.headers(),
         }
         return self._request(self._inbox, saga_id, headers, payload)
+
+    def reschedule(self, saga_id: str, message_id: str, begin: Begin, run: str | None, by: str) -> Request:
+        if begin == NOW:
+            raise InvalidRequest(f"when should saga {saga_id!r} begin? Give start_at or start_delay")
+        headers = _act("reschedule", message_id, run, "", by) | begin.headers()
+        return self._request(self._inbox, saga_id, headers)
 
     def attach(self, saga_type: str, saga_id: str, message_id: str, reply: ReplyAddress) -> Request:
         headers: HeaderValues = {

@@ -14,11 +14,20 @@ from orchestrator.model.turn import MAX_BYTES, Turn
 
 def reply(turn: Turn, input: msg.Reply) -> None:
     step = turn.state.steps[input.sequence]
+    if input.outcome is Outcome.HEARTBEAT:
+        _heartbeat(turn, step, input)
+        return
     if input.undo:
         _undo_reply(turn, step, input)
     else:
         _do_reply(turn, step, input)
     turn.advance()
+
+
+def _heartbeat(turn: Turn, step: Step, input: msg.Reply) -> None:
+    """One that comes too late is not worth a record."""
+    if not input.undo and step.status is StepStatus.RUNNING and input.attempt == step.attempt:
+        turn.emit(ev.HeartbeatReceived(step.sequence, step.attempt, input.payload))
 
 
 _DO_OPEN = (StepStatus.RUNNING, StepStatus.BACKING_OFF, StepStatus.PARKED)
@@ -63,12 +72,21 @@ def _words(input: msg.Reply) -> str:
 
 
 def _attempt_failed(
-    turn: Turn, step: Step, error_type: str, message: str, retry_after_ms: int | None = None, *, timeout: bool = False
+    turn: Turn,
+    step: Step,
+    error_type: str,
+    message: str,
+    retry_after_ms: int | None = None,
+    *,
+    timeout: bool = False,
+    last: bool = False,
 ) -> None:
     """An attempt ended without an outcome: back off, or end the step unknown, or park it where unknown cannot stand."""
     now_ms, policy = turn.moment.now_ms, step.retry or DO_POLICY
     out_of_time = step.deadline_ms is not None and now_ms >= step.deadline_ms
-    due_ms = None if out_of_time else _next_due(turn, step, policy, "do", step.attempt, error_type, retry_after_ms)
+    due_ms = None
+    if not out_of_time and not last:
+        due_ms = _next_due(turn, step, policy, "do", step.attempt, error_type, retry_after_ms)
     if due_ms is not None and policy.asks:
         try:
             wanted = _is_wanted(turn, step, error_type, message)
@@ -153,7 +171,7 @@ def time_is_up(turn: Turn, step: Step) -> None:
     if step.status is StepStatus.WAITING:
         turn.emit(ev.WaitExpired(step.sequence))
     elif step.status is StepStatus.RUNNING:
-        _attempt_failed(turn, step, "Timeout", f"no reply to attempt {step.attempt}", timeout=True)
+        _attempt_timed_out(turn, step)
     elif step.status is StepStatus.BACKING_OFF:
         if step.deadline_ms is not None and now_ms >= step.deadline_ms:
             _attempt_failed(turn, step, step.error_type, step.error_message)
@@ -163,6 +181,21 @@ def time_is_up(turn: Turn, step: Step) -> None:
         _undo_attempt_failed(turn, step, "Timeout", f"no reply to undo attempt {step.undo_attempt}")
     else:
         turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1))
+
+
+def _attempt_timed_out(turn: Turn, step: Step) -> None:
+    now_ms, attempt = turn.moment.now_ms, step.attempt
+    if step.deadline_ms is not None and now_ms >= step.deadline_ms:
+        _attempt_failed(turn, step, "Timeout", f"no reply to attempt {attempt}", timeout=True)
+    elif step.schedule_to_start_ms is not None and not step.started_ms:
+        # Another attempt would stand in the same queue, further behind.
+        why = f"nobody has begun attempt {attempt} within {step.schedule_to_start_ms} ms"
+        _attempt_failed(turn, step, "ScheduleToStartTimeout", why, timeout=True, last=True)
+    elif step.started_ms and (step.start_to_close_ms is None or now_ms < step.started_ms + step.start_to_close_ms):
+        why = f"attempt {attempt} was not heard of for {step.heartbeat_ms} ms"
+        _attempt_failed(turn, step, "HeartbeatTimeout", why, timeout=True)
+    else:
+        _attempt_failed(turn, step, "Timeout", f"no reply to attempt {attempt}", timeout=True)
 
 
 def send_failed(turn: Turn, input: msg.SendFailed) -> None:

@@ -11,7 +11,7 @@ from orchestrator.model import messages as msg
 from orchestrator.model.definition import Definition
 from orchestrator.model.events import Cause, Status
 from orchestrator.model.ids import run_id
-from orchestrator.model.messages import Conflict, Override, Reuse
+from orchestrator.model.messages import Conflict, Outcome, Override, Reuse
 from orchestrator.model.state import SagaState, Step, StepStatus
 from orchestrator.model.turn import MAX_BYTES, Execution, Moment, Turn
 
@@ -50,7 +50,8 @@ def decide(
         return _begin_next(execution, state.follows, definition, moment)
     turn = Turn(execution, definition, moment)
     if not isinstance(input, _JOINING) and input.run is not None and input.run != state.run:
-        if isinstance(input, msg.Reply) and input.run != state.previous_run:
+        silent = isinstance(input, msg.Reply) and input.outcome is Outcome.HEARTBEAT
+        if isinstance(input, msg.Reply) and input.run != state.previous_run and not silent:
             raise InputRejected(f"it is for run {input.run}, the saga's run is {state.run}")
         turn.absorb(input, f"it is for run {input.run}")
         return execution, tuple(turn.events), state.run
@@ -105,9 +106,17 @@ def _decide_unknown(
 def _begin(turn: Turn, input: msg.Start) -> None:
     definition = turn.definition
     _check_start(input, turn.state, definition)
-    timeout_ms = definition.execution_timeout_ms if definition is not None else None
     turn.emit(
-        ev.SagaStarted(input.saga_type, input.payload, input.message_id, input.reply_to, input.traceparent, timeout_ms)
+        ev.SagaStarted(
+            input.saga_type,
+            input.payload,
+            input.message_id,
+            input.reply_to,
+            input.traceparent,
+            definition.execution_timeout_ms if definition is not None else None,
+            run_timeout_ms=definition.run_timeout_ms if definition is not None else None,
+            begin_ms=_begin_ms(turn, input),
+        )
     )
     if definition is None:
         turn.emit(ev.CodeMissing())
@@ -116,6 +125,12 @@ def _begin(turn: Turn, input: msg.Start) -> None:
     if input.signal is not None:
         turn.emit(ev.SignalReceived(input.signal, input.signal_payload))
     turn.advance()
+
+
+def _begin_ms(turn: Turn, input: msg.Start) -> int | None:
+    """When the run begins, where it is not at once."""
+    begin_ms = turn.moment.due_ms(input.begin_at_ms, input.begin_after_ms)
+    return begin_ms if begin_ms is not None and begin_ms > turn.moment.now_ms else None
 
 
 def _drop_signals(turn: Turn, problem_of: Callable[[str, bytes], str | None]) -> None:
@@ -138,6 +153,9 @@ def _begin_next(
     run = run_id(moment.incarnation, moment.offset, 0)
     fresh = Execution(old.successor(run))
     turn = Turn(fresh, definition, moment)
+    timeout_ms = definition.execution_timeout_ms if definition is not None else None
+    if follows.cause is ev.Following.CONTINUED and old.execution_due_ms is not None:
+        timeout_ms = max(0, old.execution_due_ms - moment.now_ms)
     turn.emit(
         ev.SagaStarted(
             old.saga_type,
@@ -145,8 +163,10 @@ def _begin_next(
             follows.started_by,
             follows.reply_to,
             follows.traceparent,
-            definition.execution_timeout_ms if definition is not None else None,
-            previous_run=old.run,
+            timeout_ms,
+            old.run,
+            definition.run_timeout_ms if definition is not None else None,
+            follows.begin_ms,
         )
     )
     if follows.cause is ev.Following.CONTINUED:
@@ -178,6 +198,8 @@ _NEEDING_CODE = (Status.RUNNING, Status.WAITING_FOR_CODE)
 def _needs_code(input: msg.Input, state: SagaState) -> bool:
     if isinstance(input, msg.Cancel):
         return state.sequence > 0
+    if isinstance(input, msg.Reply) and input.outcome is Outcome.HEARTBEAT:
+        return False
     return isinstance(input, msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark | msg.Signal)
 
 
@@ -221,6 +243,8 @@ def _check_signal(name: str, payload: bytes, state: SagaState, definition: Defin
 
 def _after_end(turn: Turn, input: msg.Input) -> None:
     """What comes after the end is only recorded; the engine's own inputs not even that."""
+    if isinstance(input, msg.Reply) and input.outcome is Outcome.HEARTBEAT:
+        return
     if isinstance(input, msg.Reply):
         turn.absorb(input, "the saga has ended", input.sequence, input.attempt)
     elif isinstance(input, msg.EXTERNAL):
@@ -244,6 +268,7 @@ def _start(turn: Turn, input: msg.Start) -> None:
                 input.traceparent,
                 input.signal,
                 input.signal_payload,
+                _begin_ms(turn, input),
             )
         )
     elif _is_refused(input, state):
@@ -326,7 +351,9 @@ def _cancel(turn: Turn, input: msg.Cancel) -> None:
 def _stop(turn: Turn, cause: Cause, reason: str) -> None:
     """Goes on with a cancellation: through the code, or without it where there is none to be had."""
     state = turn.state
-    if state.phase is Status.WAITING_FOR_CODE or (0 in state.parked and cause is Cause.CANCELED):
+    if state.begin_ms is not None:
+        turn.compensate(cause, "Canceled", reason)
+    elif state.phase is Status.WAITING_FOR_CODE or (0 in state.parked and cause is Cause.CANCELED):
         turn.stop_without_code(cause, reason)
     turn.advance()
 
@@ -337,6 +364,14 @@ def _signal(turn: Turn, input: msg.Signal) -> None:
         return
     turn.emit(ev.SignalReceived(input.name, input.payload, input.by))
     turn.advance()
+
+
+def _reschedule(turn: Turn, input: msg.Reschedule) -> None:
+    begin_ms = turn.moment.due_ms(input.begin_at_ms, input.begin_after_ms)
+    if turn.state.begin_ms is None or begin_ms is None:
+        turn.absorb(input, "the saga has begun already")
+    else:
+        turn.emit(ev.BeginMoved(begin_ms, input.by))
 
 
 def _terminate(turn: Turn, input: msg.Terminate) -> None:
@@ -361,9 +396,14 @@ def _timer(turn: Turn, input: msg.TimerDue) -> None:
         turn.advance()
     elif state.continue_due:
         _go_on(turn)
+    elif state.begin_ms is not None:
+        turn.emit(ev.SagaBegun())
+        turn.advance()
     else:
-        turn.emit(ev.CancelRequested(Cause.TIMED_OUT, "the saga's time is up", ""))
-        _stop(turn, Cause.TIMED_OUT, "the saga's time is up")
+        saga = state.execution_due_ms is not None and turn.moment.now_ms >= state.execution_due_ms
+        why = "the saga's time is up" if saga else "the run's time is up"
+        turn.emit(ev.CancelRequested(Cause.TIMED_OUT, why, ""))
+        _stop(turn, Cause.TIMED_OUT, why)
 
 
 def _continue(turn: Turn, input: msg.Continue) -> None:
@@ -450,4 +490,5 @@ _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
     msg.Terminate: _terminate,
     msg.Unpark: _unpark,
     msg.Signal: _signal,
+    msg.Reschedule: _reschedule,
 }

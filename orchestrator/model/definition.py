@@ -60,17 +60,21 @@ class StepRequest:
     retry: RetryPolicy | None = None
     undo_retry: RetryPolicy | None = None
     spread: bool = False
+    schedule_to_start_ms: int | None = None
+    heartbeat_ms: int | None = None
     retry_if: Callable[[FailedAttempt], bool] | None = None
     kind: StepKind = StepKind.SERVICE
 
 
 @frozen
 class WaitRequest:
-    """A pause of the code until something named comes from outside, or until the time is up."""
+    """A pause of the code until something named comes from outside, or until the time is up: after so long, or at
+    a point of time."""
 
     kind: StepKind
     name: str = ""
     timeout_ms: int | None = None
+    until_ms: int | None = None
 
 
 @frozen
@@ -117,5 +121,6 @@ class Definition:
     check_input: Callable[[bytes], str | None] = lambda payload: None
     check_signal: Callable[[str, bytes], str | None] = lambda name, payload: None
     execution_timeout_ms: int | None = None
+    run_timeout_ms: int | None = None
     commands: tuple[tuple[str, str], ...] = ()
     functions: Functions | None = None

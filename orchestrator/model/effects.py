@@ -15,7 +15,11 @@ from orchestrator.model.state import SagaState, Step, StepStatus
 
 @frozen
 class Command:
-    """Ask a service to do or undo one step: to `<service>.commands`, on the step's own partition."""
+    """Ask a service to do or undo one step: to `<service>.commands`, on the step's own partition.
+
+    `heartbeat_ms`: how often the saga wants to hear of the work, 0: once, when it begins. `details`: what the last
+    heartbeat of an earlier attempt said.
+    """
 
     saga_id: str
     run: str
@@ -29,6 +33,8 @@ class Command:
     payload: bytes
     deadline_ms: int | None
     traceparent: str | None
+    heartbeat_ms: int | None = None
+    details: bytes = b""
 
 
 @frozen
@@ -151,6 +157,8 @@ def _command(
             payload,
             step.due_ms,
             state.traceparent,
+            None if undo else _heartbeat_ms(step),
+            b"" if undo else step.details,
         ),
     )
 
@@ -196,6 +204,11 @@ def reply_of(
 def local_calls(state: SagaState) -> list[LocalCall]:
     """All that is to be called for a run now, in the order of its steps."""
     return [local_call(state, state.steps[sequence]) for sequence in sorted(state.local)]
+
+
+def _heartbeat_ms(step: Step) -> int | None:
+    """How often the saga wants to hear of the work: 0 is once, when it begins; None is not at all."""
+    return 0 if step.heartbeat_ms is None and step.schedule_to_start_ms is not None else step.heartbeat_ms
 
 
 def _answer(state: SagaState, waiter: ReplyAddress) -> Answer:

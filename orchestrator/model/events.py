@@ -7,82 +7,26 @@ event is never edited: fields are added with defaults, in the schema of the same
 from __future__ import annotations
 
 from dataclasses import field
-from enum import StrEnum
 
 from orchestrator.model.frozen import frozen
+from orchestrator.model.kinds import Cause as Cause
+from orchestrator.model.kinds import Following as Following
+from orchestrator.model.kinds import Refusal as Refusal
+from orchestrator.model.kinds import Status as Status
+from orchestrator.model.kinds import StepKind as StepKind
+from orchestrator.model.kinds import Undone as Undone
+from orchestrator.model.kinds import UnknownCause as UnknownCause
 from orchestrator.model.messages import Input, ReplyAddress
 from orchestrator.model.retries import RetryPolicy
 
 
-class Status(StrEnum):
-    """A run's status as users see it. The last seven are final."""
-
-    RUNNING = "RUNNING"
-    COMPENSATING = "COMPENSATING"
-    PARKED = "PARKED"
-    WAITING_FOR_CODE = "WAITING_FOR_CODE"
-    NOT_STARTED = "NOT_STARTED"
-    """Signals came before the start: they are kept under the run that it will have."""
-    COMPLETED = "COMPLETED"
-    COMPENSATED = "COMPENSATED"
-    FAILED = "FAILED"
-    CANCELED = "CANCELED"
-    TIMED_OUT = "TIMED_OUT"
-    TERMINATED = "TERMINATED"
-    CONTINUED_AS_NEW = "CONTINUED_AS_NEW"
-    """Its saga goes on in the next run, which has the rest of the work."""
-
-
-class Following(StrEnum):
-    """Why a saga id gets another run."""
-
-    CONTINUED = "continued"
-    """Its code asked for it."""
-    REUSED = "reused"
-    """Another start came, which may use an id again."""
-
-
-class StepKind(StrEnum):
-    """What stands under one sequence number of a run."""
-
-    SERVICE = "service"
-    """A command to a service."""
-    LOCAL = "local"
-    """A function that the owner itself calls."""
-    SLEEP = "sleep"
-    SIGNAL = "signal"
-    VALUE = "value"
-    """The result of something that would be another one at each replay."""
-    PATCH = "patch"
-    """The code took the changed way here."""
-
-
-class Undone(StrEnum):
-    """How much of an ended run's undo set was undone."""
-
-    ALL = "all"
-    NONE = "none"
-    PARTIAL = "partial"
-
-
-class Cause(StrEnum):
-    """Why a run turned to compensation."""
-
-    FAILED = "failed"
-    CANCELED = "canceled"
-    TIMED_OUT = "timed_out"
-
-
-class UnknownCause(StrEnum):
-    """Why nobody can say whether a step had its effect."""
-
-    TIMEOUT = "timeout"
-    EXHAUSTED = "exhausted"
-    CANCELED = "canceled"
-
-
 @frozen
 class SagaStarted:
+    """`timeout_ms` is for all runs of the saga, `run_timeout_ms` for this one; both count from its beginning.
+
+    `begin_ms`: when the code begins to run, None for at once.
+    """
+
     saga_type: str
     payload: bytes
     started_by: str
@@ -90,6 +34,8 @@ class SagaStarted:
     traceparent: str | None = None
     timeout_ms: int | None = None
     previous_run: str = ""
+    run_timeout_ms: int | None = None
+    begin_ms: int | None = None
 
 
 @frozen
@@ -103,6 +49,20 @@ class RunFollows:
     traceparent: str | None = None
     signal: str | None = None
     signal_payload: bytes = b""
+    begin_ms: int | None = None
+
+
+@frozen
+class BeginMoved:
+    """The saga begins at another time than was said before."""
+
+    begin_ms: int
+    by: str = ""
+
+
+@frozen
+class SagaBegun:
+    """The time has come at which a delayed saga begins."""
 
 
 @frozen
@@ -131,6 +91,17 @@ class StepScheduled:
     retry: RetryPolicy | None = None
     undo_retry: RetryPolicy | None = None
     kind: StepKind = StepKind.SERVICE
+    schedule_to_start_ms: int | None = None
+    heartbeat_ms: int | None = None
+
+
+@frozen
+class HeartbeatReceived:
+    """A participant has begun an attempt, or is still at it. An empty payload: it says no more than that."""
+
+    sequence: int
+    attempt: int
+    payload: bytes
 
 
 @frozen
@@ -389,15 +360,6 @@ class SagaEnded:
     by: str = ""
 
 
-class Refusal(StrEnum):
-    """Why somebody who waits for an outcome will never get one; the error type of their answer."""
-
-    NOT_FOUND = "NotFound"
-    OTHER_TYPE = "OtherType"
-    REJECTED = "Rejected"
-    ALREADY_EXISTS = "AlreadyExists"
-
-
 @frozen
 class AttachRefused:
     """Somebody asked for the outcome of a saga that does not exist, is of another type, or whose start was rejected."""
@@ -421,8 +383,11 @@ class InputForwarded:
 Event = (
     SagaStarted
     | RunFollows
+    | BeginMoved
+    | SagaBegun
     | WaiterAdded
     | StepScheduled
+    | HeartbeatReceived
     | StepBackedOff
     | StepAttempted
     | StepSucceeded

@@ -126,11 +126,13 @@ def _resolve(state: SagaState, step: Step, at_ms: int) -> None:
 
 
 def _attempt_due(step: Step, at_ms: int) -> int | None:
-    """When an attempt that begins now runs out of time."""
-    if step.start_to_close_ms is None:
-        return step.deadline_ms
-    due = at_ms + step.start_to_close_ms
-    return due if step.deadline_ms is None else min(due, step.deadline_ms)
+    """When an attempt that is scheduled now runs out of time, unless its beginning is heard of first."""
+    limit_ms = step.start_to_close_ms if step.schedule_to_start_ms is None else step.schedule_to_start_ms
+    return _earliest(step.deadline_ms, None if limit_ms is None else at_ms + limit_ms)
+
+
+def _earliest(*times: int | None) -> int | None:
+    return min([time for time in times if time is not None], default=None)
 
 
 def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
@@ -143,7 +145,27 @@ def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
     state.previous_run = event.previous_run
     if event.reply_to is not None:
         state.waiters.append(event.reply_to)
-    _set_due(state, 0, None if event.timeout_ms is None else at_ms + event.timeout_ms)
+    state.timeout_ms, state.run_timeout_ms = event.timeout_ms, event.run_timeout_ms
+    state.begin_ms = event.begin_ms
+    _set_due(state, 0, _run_due(state) if event.begin_ms is None else event.begin_ms)
+
+
+def _run_due(state: SagaState) -> int | None:
+    """When the run's time is up, or that of all runs."""
+    run_due_ms = None if state.run_timeout_ms is None else state.started_at_ms + state.run_timeout_ms
+    return _earliest(state.execution_due_ms, run_due_ms)
+
+
+def _begin_moved(state: SagaState, event: ev.BeginMoved, at_ms: int) -> None:
+    state.begin_ms = event.begin_ms
+    _set_due(state, 0, event.begin_ms)
+
+
+def _begun(state: SagaState, event: ev.SagaBegun, at_ms: int) -> None:
+    _enter(state, event)
+    state.begin_ms = None
+    state.started_at_ms = at_ms
+    _set_due(state, 0, _run_due(state))
 
 
 def _run_follows(state: SagaState, event: ev.RunFollows, at_ms: int) -> None:
@@ -188,6 +210,8 @@ def _step_scheduled(state: SagaState, event: ev.StepScheduled, at_ms: int) -> No
         deadline_ms=None if event.schedule_to_close_ms is None else at_ms + event.schedule_to_close_ms,
         retry=event.retry,
         undo_retry=event.undo_retry,
+        schedule_to_start_ms=event.schedule_to_start_ms,
+        heartbeat_ms=event.heartbeat_ms,
     )
     step.since_ms = at_ms
     step.due_ms = _attempt_due(step, at_ms)
@@ -210,6 +234,16 @@ def _step_attempted(state: SagaState, event: ev.StepAttempted, at_ms: int) -> No
         step.since_ms = at_ms
     _set_due(state, event.sequence, _attempt_due(step, at_ms))
     step.attempt = event.attempt
+    step.started_ms = 0
+
+
+def _heartbeat_received(state: SagaState, event: ev.HeartbeatReceived, at_ms: int) -> None:
+    step = _move(state, event, state.due_of(event.sequence))
+    step.started_ms = step.started_ms or at_ms
+    step.details = event.payload or step.details
+    close_ms = None if step.start_to_close_ms is None else step.started_ms + step.start_to_close_ms
+    silent_ms = None if step.heartbeat_ms is None else at_ms + step.heartbeat_ms
+    _set_due(state, event.sequence, _earliest(step.deadline_ms, close_ms, silent_ms))
 
 
 def _step_succeeded(state: SagaState, event: ev.StepSucceeded, at_ms: int) -> None:
@@ -312,6 +346,7 @@ def _compensation_started(state: SagaState, event: ev.CompensationStarted, at_ms
     state.error_type, state.error_message = event.error_type, event.error_message
     state.parked.pop(0, None)
     state.signals.clear()
+    state.begin_ms = None
     _set_due(state, 0, None)
 
 
@@ -372,6 +407,7 @@ def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
     state.local.clear()
     _set_due(state, 0, None)
     state.continue_due = False
+    state.begin_ms = None
     for sequence in [*state.open, *state.undo_open]:
         _set_due(state, sequence, None)
         state.changed.add(sequence)
@@ -384,8 +420,11 @@ def _nothing(state: SagaState, event: ev.Event, at_ms: int) -> None:
 _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.SagaStarted: _started,
     ev.RunFollows: _run_follows,
+    ev.BeginMoved: _begin_moved,
+    ev.SagaBegun: _begun,
     ev.WaiterAdded: _waiter_added,
     ev.StepScheduled: _step_scheduled,
+    ev.HeartbeatReceived: _heartbeat_received,
     ev.StepBackedOff: _step_backed_off,
     ev.StepAttempted: _step_attempted,
     ev.StepSucceeded: _step_succeeded,

@@ -13,11 +13,15 @@ from orchestrator.model.frozen import frozen
 
 
 class Outcome(StrEnum):
-    """What a participant answers: `FAILURE` asserts that there was no effect, `RETRY` asserts nothing."""
+    """What a participant answers: `FAILURE` asserts that there was no effect, `RETRY` asserts nothing.
+
+    `HEARTBEAT` is no answer yet: the work has begun and goes on, and the payload says how far it got.
+    """
 
     SUCCESS = "success"
     FAILURE = "failure"
     RETRY = "retry"
+    HEARTBEAT = "heartbeat"
 
 
 @frozen
@@ -58,6 +62,7 @@ class Start:
     """Start a saga. On an id that exists the sender is attached to what is there, if no policy says otherwise.
 
     `signal` names one that comes along, with what it says; it is for what exists, too.
+    It begins at once, or at a point of time, or so long after the start is decided.
     """
 
     saga_id: str
@@ -70,6 +75,20 @@ class Start:
     signal_payload: bytes = b""
     reuse: Reuse | None = None
     conflict: Conflict = Conflict.USE_EXISTING
+    begin_at_ms: int | None = None
+    begin_after_ms: int | None = None
+
+
+@frozen
+class Reschedule:
+    """Move the time at which a saga begins, to a point of time or to so long after now. Once it has begun: nothing."""
+
+    saga_id: str
+    message_id: str
+    begin_at_ms: int | None = None
+    begin_after_ms: int | None = None
+    run: str | None = None
+    by: str = ""
 
 
 @frozen
@@ -195,6 +214,19 @@ class Unpark:
     by: str = ""
 
 
-Input = Start | Attach | Cancel | Reply | TimerDue | Continue | CodeArrived | SendFailed | Terminate | Unpark | Signal
-EXTERNAL = (Start, Cancel, Terminate, Unpark, Signal)
+Input = (
+    Start
+    | Attach
+    | Cancel
+    | Reply
+    | TimerDue
+    | Continue
+    | CodeArrived
+    | SendFailed
+    | Terminate
+    | Unpark
+    | Signal
+    | Reschedule
+)
+EXTERNAL = (Start, Cancel, Terminate, Unpark, Signal, Reschedule)
 """Inputs that come from outside and are remembered by their `message_id`. To attach twice is to attach."""

@@ -39,6 +39,7 @@ _S = StepStatus
 
 STEP_TRANSITIONS: dict[tuple[StepStatus | None, str], StepStatus] = {
     (None, "StepScheduled"): _S.RUNNING,
+    (_S.RUNNING, "HeartbeatReceived"): _S.RUNNING,
     (_S.RUNNING, "StepBackedOff"): _S.BACKING_OFF,
     (_S.BACKING_OFF, "StepAttempted"): _S.RUNNING,
     (_S.PARKED, "StepAttempted"): _S.RUNNING,
@@ -79,6 +80,7 @@ SAGA_TRANSITIONS: dict[tuple[Status | None, str], Status] = {
     (None, "SignalBuffered"): _T.NOT_STARTED,
     (_T.NOT_STARTED, "SignalBuffered"): _T.NOT_STARTED,
     (_T.NOT_STARTED, "SagaStarted"): _T.RUNNING,
+    (_T.RUNNING, "SagaBegun"): _T.RUNNING,
     (_T.RUNNING, "CodeMissing"): _T.WAITING_FOR_CODE,
     (_T.WAITING_FOR_CODE, "CodeFound"): _T.RUNNING,
     (_T.RUNNING, "CompensationStarted"): _T.COMPENSATING,
@@ -128,10 +130,12 @@ class Step:
         "cause",
         "command",
         "deadline_ms",
+        "details",
         "due_ms",
         "ended",
         "error_message",
         "error_type",
+        "heartbeat_ms",
         "kind",
         "partition",
         "payload",
@@ -140,10 +144,12 @@ class Step:
         "resolved_at_ms",
         "result",
         "retry",
+        "schedule_to_start_ms",
         "sequence",
         "service",
         "since_ms",
         "start_to_close_ms",
+        "started_ms",
         "status",
         "undo_attempt",
         "undo_command",
@@ -170,6 +176,8 @@ class Step:
         due_ms: int | None = None,
         retry: RetryPolicy | None = None,
         undo_retry: RetryPolicy | None = None,
+        schedule_to_start_ms: int | None = None,
+        heartbeat_ms: int | None = None,
     ) -> None:
         self.sequence = sequence
         self.status = status
@@ -187,6 +195,12 @@ class Step:
         self.due_ms = due_ms
         self.retry = retry
         self.undo_retry = undo_retry
+        self.schedule_to_start_ms = schedule_to_start_ms
+        self.heartbeat_ms = heartbeat_ms
+        self.started_ms = 0
+        """When a participant was heard to have begun the current attempt, 0 if none was."""
+        self.details = b""
+        """What a heartbeat said last, of whichever attempt."""
         self.since_ms = 0
         """When its `do`, then its `undo`, was scheduled, or a person had it tried again."""
         self.attempt = 1
@@ -218,6 +232,7 @@ class SagaState:
     """One run. `phase` is its status but for parking; `parked` maps a step's sequence (0: the saga) to the reason."""
 
     __slots__ = (
+        "begin_ms",
         "cancel",
         "cancel_at_ms",
         "cancel_resolved",
@@ -244,6 +259,7 @@ class SagaState:
         "previous_run",
         "result",
         "run",
+        "run_timeout_ms",
         "saga_id",
         "saga_type",
         "sequence",
@@ -253,6 +269,7 @@ class SagaState:
         "steps",
         "stored_local",
         "stored_waiting",
+        "timeout_ms",
         "traceparent",
         "undo_now",
         "undo_open",
@@ -271,6 +288,11 @@ class SagaState:
         self.payload = b""
         self.started_by = ""
         self.started_at_ms = 0
+        """When its code began; while `begin_ms` is set, when it was asked to."""
+        self.begin_ms: int | None = None
+        """When a delayed saga begins, until it does."""
+        self.timeout_ms: int | None = None
+        self.run_timeout_ms: int | None = None
         self.ended_at_ms = 0
         self.traceparent: str | None = None
         self.due_ms: int | None = None
@@ -340,6 +362,11 @@ class SagaState:
     @property
     def ended(self) -> bool:
         return self.phase in FINAL
+
+    @property
+    def execution_due_ms(self) -> int | None:
+        """When the time of all runs of the saga is up."""
+        return None if self.timeout_ms is None else self.started_at_ms + self.timeout_ms
 
     def due_of(self, sequence: int) -> int | None:
         """When the timer of a step, or of the run (0), is due; None without one. What is due at once is due at 0."""

@@ -58,6 +58,12 @@ class Moment:
     partitions: int
     signal_ttl_ms: int = SIGNAL_TTL_MS
 
+    def due_ms(self, at_ms: int | None, after_ms: int | None) -> int | None:
+        """A point of time, or so long after now; never before now. None where neither is said."""
+        if at_ms is None:
+            return None if after_ms is None else self.now_ms + after_ms
+        return max(at_ms, self.now_ms)
+
 
 class Execution:
     """A run and, where it is warm, its live code. `unconfirmed` counts its decisions that are not confirmed yet."""
@@ -151,6 +157,8 @@ class Turn:
     def advance(self) -> None:
         """Goes on until the saga waits for something, has ended, is parked, or the budget is used up."""
         state = self.state
+        if state.begin_ms is not None:
+            return
         if state.phase is ev.Status.RUNNING:
             if 0 in state.parked and state.cancel is ev.Cause.CANCELED and not state.cancel_resolved:
                 self.stop_without_code(state.cancel, state.error_message)
@@ -219,7 +227,7 @@ class Turn:
         for taken, (sequence, after, request) in enumerate(requests):
             effects = size = 0
             if isinstance(request, WaitRequest):
-                due_ms = None if request.timeout_ms is None else self.moment.now_ms + request.timeout_ms
+                due_ms = self.moment.due_ms(request.until_ms, request.timeout_ms)
                 event: ev.Event = ev.WaitScheduled(sequence, after, request.kind, request.name, due_ms)
             elif isinstance(request, RecordRequest):
                 event, size = (
@@ -295,6 +303,8 @@ class Turn:
             request.retry,
             request.undo_retry,
             request.kind,
+            request.schedule_to_start_ms,
+            request.heartbeat_ms,
         )
 
     def _release(self, sequence: int, after: int) -> bool:

@@ -25,6 +25,7 @@ from orchestrator.participant.commits import Commits
 from orchestrator.participant.counters import Counters
 from orchestrator.participant.outbound import EngineFailed, Outbound, too_large
 from orchestrator.participant.partition import Partition
+from orchestrator.participant.running import Running
 from orchestrator.participant.settings import ParticipantSettings
 from orchestrator.participant.tenure import Desk, LogStart, Tenure
 from orchestrator.participant.work import Ended, Executor, Unit, Work, read_work
@@ -73,13 +74,10 @@ class Engine:
         self._now_ms = now_ms()
         self._wall_ms = self._wall()
         self._log_start = log_start
-        self._overdue = overdue
         self._partitions: dict[int, Partition] = {}
         self._closing: dict[int, Partition] = {}
         """Taken away while handlers were running."""
         self._granted_again: set[int] = set()
-        self._running: dict[Work, None] = {}
-        """In the order of their start."""
         self._served = -1
         """The partition whose handler was started last."""
         self._commits = Commits(reader, self._commands_topic, self.settings, lambda: self._wall_ms)
@@ -89,6 +87,7 @@ class Engine:
         self._out = Outbound(
             appender, self.settings, names.dead_letters, self.counters, lambda: self._now_ms, self._answered
         )
+        self._running = Running(self.settings, self.counters, self._out, overdue)
         self._desk = (
             None
             if not ledger
@@ -137,7 +136,7 @@ class Engine:
         if self._closing:
             for number in [number for number, closing in self._closing.items() if closing.quiet]:
                 self._close(number)
-        self._watch()
+        self._running.watch(now_ms)
         if self.stopping:
             self._wind_up()
         self._commits.send_due(self._partitions.values(), self._now_ms)
@@ -184,10 +183,7 @@ class Engine:
         moments = [self._now_ms + settings.renew_interval_ms]
         if self._out.due_ms is not None:
             moments.append(self._out.due_ms)
-        for work in self._running:
-            if not work.overdue_told:
-                moments.append(work.started_ms + settings.handler_limit_ms + 1)
-                break
+        moments += self._running.due_ms(self._now_ms)
         commit_ms = self._commits.due_ms
         if self._wound_up:
             moments.append(commit_ms)
@@ -416,16 +412,15 @@ class Engine:
             # It waited too long here, and nothing ran.
             self._judge(partition, work)
             return bool(partition.ready)
-        work.started_ms = self._now_ms
         work.start_by_ms = None if tenure is None else tenure.lease_end_ms
         partition.running += 1
-        self._running[work] = None
+        self._running.start(work, self._now_ms)
         self._executor.start(work)
         return bool(partition.ready)
 
     def _finish(self, work: Work, reply: Ended, ran: bool) -> None:
         partition: Partition = work.partition
-        del self._running[work]
+        self._running.end(work, reply)
         partition.running -= 1
         if reply is None:
             if not partition.closing:
@@ -461,16 +456,6 @@ class Engine:
 
     def _answered(self, work: Work) -> None:
         work.partition.advance()
-
-    def _watch(self) -> None:
-        limit_ms = self._now_ms - self.settings.handler_limit_ms
-        for work in self._running:
-            if work.started_ms >= limit_ms:
-                return
-            if not work.overdue_told:
-                work.overdue_told = True
-                self.counters.overdue += 1
-                self._overdue(work)
 
     # -- bounds and the end
 

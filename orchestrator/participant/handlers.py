@@ -9,22 +9,25 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, overload
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from orchestrator.errors import DefinitionError, Pending
+from orchestrator.errors import DefinitionError, InvalidRequest, Pending
 from orchestrator.model.ids import Direction
 from orchestrator.model.messages import Outcome
 from orchestrator.participant.rules import Answer, Ignore, Reject, soften
 from orchestrator.participant.work import Work
 from orchestrator.service import Command, Service
+from orchestrator.wire import headers as h
 from orchestrator.wire.commands import CommandMessage, Ending, Postponed, ReplyMessage
 from orchestrator.wire.completions import write_token
 from orchestrator.wire.endings import clean, reply_to, retry
 
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
+D = TypeVar("D")
 
 _MAX_COMPLAINTS = 5
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class HandlerContext:
     traceparent: str | None
     connection: Any = None
     make_token: Callable[[], str] = field(default=str, repr=False, compare=False)
+    tell: Callable[[bytes], None] = field(default=lambda details: None, repr=False, compare=False)
+    details: str = ""
 
     @property
     def token(self) -> str:
@@ -54,6 +59,29 @@ class HandlerContext:
         That of any attempt will do. A secret: whoever has it decides how the step ends.
         """
         return self.make_token()
+
+    def heartbeat(self, details: Any = None) -> None:
+        """Says that the handler is alive and, by `details` (JSON, at most 4 KiB), how far it got.
+
+        It goes to the saga if the step has a `heartbeat` timeout, at most three times per timeout, else nowhere. Call
+        it at least twice per timeout. Raises `InvalidRequest` for details that are too large or no JSON.
+        """
+        if details is None:
+            self.tell(b"")
+            return
+        try:
+            payload = _ANYTHING.dump_json(details)
+        except ValueError as error:
+            raise InvalidRequest(f"the heartbeat's details cannot be written as JSON: {error}") from None
+        if len(payload) > h.MAX_DETAILS_BYTES:
+            raise InvalidRequest(
+                f"the heartbeat's details have {len(payload)} bytes, at most {h.MAX_DETAILS_BYTES}; keep them elsewhere"
+            )
+        self.tell(payload)
+
+    def heartbeat_details(self, kind: type[D]) -> D | None:
+        """How far an earlier attempt got, None if it said nothing. Raises `pydantic.ValidationError`."""
+        return None if not self.details else TypeAdapter(kind).validate_json(self.details)
 
 
 class Inbox(Protocol):
@@ -226,6 +254,8 @@ class Participant:
             command.traceparent,
             connection,
             lambda: write_token(self.service.name, work.record.partition, command),
+            work.tell,
+            command.details,
         )
 
 

@@ -104,6 +104,21 @@ class Outbound:
         self.unanswered += 1
         self._send_reply(work)
 
+    def heartbeat(self, work: Work) -> None:
+        """Tells the saga that the work is under way, and how far it got."""
+        command = work.command
+        assert work.told is not None
+        beat = ReplyMessage(Outcome.HEARTBEAT, work.told[0])
+        headers = reply_headers(command, beat)
+        key = command.saga_id.encode()
+        self.append(
+            command.reply_to, command.reply_partition, beat.payload, key, headers, (self._heartbeat_delivered, work)
+        )
+
+    def _heartbeat_delivered(self, work: Work, delivery: Delivery) -> None:
+        if delivery.failure is not None or delivery.offset is None:
+            work.told = None  # told again when the next one may be
+
     def settle(self, work: Work) -> None:
         """There is nothing to be told of it, or not yet."""
         work.done = True

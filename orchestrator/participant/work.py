@@ -23,6 +23,7 @@ class Work:
     """
 
     __slots__ = (
+        "beat",
         "command",
         "done",
         "mute",
@@ -32,6 +33,8 @@ class Work:
         "reply",
         "start_by_ms",
         "started_ms",
+        "told",
+        "told_ms",
         "tries",
         "unit",
         "unsure",
@@ -51,6 +54,14 @@ class Work:
         self.started_ms = 0
         self.overdue_told = False
         self.tries = 0
+        self.beat = (b"",)
+        """What the handler said last, b"" for nothing but that it runs: another object each time."""
+        self.told: tuple[bytes] | None = None
+        self.told_ms = 0
+
+    def tell(self, details: bytes) -> None:
+        """The handler is alive, and got so far; without details it is where it was. Called by its own thread."""
+        self.beat = (details or self.beat[0],)
 
     @property
     def appended_ms(self) -> int:

@@ -131,6 +131,8 @@ def _request(step: dict[str, Any]) -> StepRequest:
         ),
         undo_retry=RetryPolicy(initial_interval_ms=100, maximum_interval_ms=1_000, maximum_attempts=4, park=True),
         spread=step["spread"],
+        schedule_to_start_ms=step["start"] if step["service"] else None,
+        heartbeat_ms=step["heartbeat"] if step["service"] else None,
         retry_if=(lambda failed: failed.attempt != 2) if step["asks"] else None,
         kind=StepKind.SERVICE if step["service"] else StepKind.LOCAL,
     )
@@ -140,7 +142,9 @@ def definitions() -> dict[str, Definition]:
     """Both saga types; the second one has a time limit."""
     return {
         "Plain": Definition("Plain", carry_out, functions=FUNCTIONS),
-        "Timed": Definition("Timed", carry_out, execution_timeout_ms=12_000, functions=FUNCTIONS),
+        "Timed": Definition(
+            "Timed", carry_out, execution_timeout_ms=12_000, run_timeout_ms=11_000, functions=FUNCTIONS
+        ),
     }
 
 
@@ -198,6 +202,8 @@ def _step(random: Random, *, pivot: bool = False, after_pivot: bool = False) -> 
         "interval": random.choice((200, 200, 2_000)),
         "timeout": random.choice((None, None, None, 400, 2_000)),
         "deadline": random.choice((None, None, None, None, 700, 5_000)),
+        "start": random.choice((None, None, None, None, None, 300, 5_000)),
+        "heartbeat": random.choice((None, None, None, 300, 900)),
         "park": random.random() < 0.1,
         "jitter": random.choice(("none", "none", "half", "full")),
         "retry timeout": random.choice((None, None, None, None, 1_000)),

@@ -124,6 +124,7 @@ class World:
             h.REPLY_TO: TOPICS.answers,
             h.REPLY_PARTITION: number % self.partitions,
             h.CORRELATION_ID: saga_id,
+            h.START_DELAY_MS: random.choice((1, 500, 3_000)) if random.random() < 0.1 else None,
         }
         if random.random() < 0.1:
             headers |= {h.SIGNAL: sagas.SIGNAL, h.SIGNAL_VALUE: '"at once"'}
@@ -154,6 +155,15 @@ class World:
         }
         for _ in range(random.choice((1, 1, 1, 2))):
             self.send(TOPICS.inbox, f"saga-{number}", b'"now"', headers, astray=random.random() < 0.1)
+
+    def move_saga(self, number: int) -> None:
+        """Somebody wants a saga to begin at another time; most have begun."""
+        headers: dict[str, str | int | None] = {
+            h.INPUT_TYPE: "reschedule",
+            h.MESSAGE_ID: f"moved-{number}",
+            h.START_DELAY_MS: self.random.choice((0, 100, 4_000)),
+        }
+        self.send(TOPICS.inbox, f"saga-{number}", b"", headers, astray=self.random.random() < 0.1)
 
     # -- time
 

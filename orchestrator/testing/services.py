@@ -125,6 +125,8 @@ class Services:
         """What they have done, in order."""
         self.raised: dict[str, BaseException] = {}
         """What the handlers of commands raised last, by idempotency key."""
+        self.beats: dict[str, bytes] = {}
+        """What they said last of how far they got, likewise."""
         self._hosts = {name: self._watched(participant) for name, participant in script.participants.items()}
         inboxes = [host.inbox for host in self._hosts.values() if host.inbox is not None]
         self.close = weakref.finalize(self, _close_all, inboxes, self._loop)
@@ -226,6 +228,7 @@ class Services:
             ending = self._loop.run(host.perform_async(work, HANDLER_LIMIT_S))
         else:
             ending = host.perform(work)
+        self.beats[message.idempotency_key] = work.beat[0]
         error = self.raised.get(message.idempotency_key)
         if isinstance(error, AssertionError) or not isinstance(error, Exception | None):
             raise error
@@ -335,6 +338,9 @@ def message_of(effect: CommandEffect, now_ms: int) -> CommandMessage:
         effect.deadline_ms,
         effect.traceparent,
         tuple(echoed),
+        None,
+        effect.heartbeat_ms,
+        effect.details.decode(),
     )
 
 

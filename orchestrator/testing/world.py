@@ -273,6 +273,9 @@ class World:
             ) from raised
         if known is None:
             self.tell(sent)
+        if effect.heartbeat_ms is not None and reaction.ran:
+            beat = ReplyMessage(Outcome.HEARTBEAT, self.services.beats.pop(sent.key, b""))
+            self.flights.append(Flight(self.now_ms, SERVICE, reply_of(effect, beat)))
         if isinstance(reaction.ending, ReplyMessage):
             reply = reply_of(effect, reaction.ending)
             self.post(reply, reaction.due_ms, SERVICE, sent, repeat=known is not None)

@@ -44,7 +44,9 @@ class CommandMessage(NamedTuple):
     """A command as a participant reads it. `sent_at_ms` and `deadline_ms` are milliseconds since 1970.
 
     `echoed` are the headers that its reply repeats, as they came. `completion`: it is no command but says how the work
-    ended that a handler of it left open. Like `ReplyMessage` a named tuple: one is made for every record.
+    ended that a handler of it left open. `heartbeat_ms`: how often the saga wants to hear of the handler, 0: only that
+    it began, None: nothing; `details` is what an earlier attempt said last. Like `ReplyMessage` a named tuple: one is
+    made for every record.
     """
 
     saga_id: str
@@ -63,6 +65,8 @@ class CommandMessage(NamedTuple):
     traceparent: str | None = None
     echoed: RawHeaders = ()
     completion: ReplyMessage | None = None
+    heartbeat_ms: int | None = None
+    details: str = ""
 
     @property
     def unit(self) -> tuple[str, str, int]:
@@ -107,6 +111,10 @@ def command_headers(
         headers.append((h.DEADLINE, str(command.deadline_ms).encode()))
     if command.traceparent is not None:
         headers.append((h.TRACEPARENT, command.traceparent.encode()))
+    if command.heartbeat_ms is not None:
+        headers.append((h.HEARTBEAT_MS, str(command.heartbeat_ms).encode()))
+    if command.details:
+        headers.append((h.HEARTBEAT_DETAILS, command.details))
     return headers
 
 
@@ -135,9 +143,10 @@ _TEXTS = (
     h.IDEMPOTENCY_KEY,
     h.REPLY_TO,
     h.TRACEPARENT,
+    h.HEARTBEAT_DETAILS,
 )
 _NEEDED = (h.SAGA_ID, h.SAGA_RUN, h.COMMAND_TYPE, h.IDEMPOTENCY_KEY, h.REPLY_TO)
-_NUMBERS = (h.STEP, h.ATTEMPT, h.REPLY_PARTITION, h.SENT_AT, h.DEADLINE)
+_NUMBERS = (h.STEP, h.ATTEMPT, h.REPLY_PARTITION, h.SENT_AT, h.DEADLINE, h.HEARTBEAT_MS)
 _OUTCOMES = {outcome: (h.OUTCOME, outcome.value.encode()) for outcome in Outcome}
 _MAX_LAYOUTS = 256
 _layouts: dict[tuple[str, ...], _Layout] = {}
@@ -183,13 +192,13 @@ def read_command(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> C
     except UnicodeDecodeError:
         # What is not text is not there.
         texts = [content.decode() if _is_text(content) else "" for content in layout.texts(values)]
-    saga_id, run, saga_type, command_type, direction, key, reply_to, traceparent = texts
+    saga_id, run, saga_type, command_type, direction, key, reply_to, traceparent, details = texts
     if direction not in ("do", "undo"):
         raise MalformedMessage(f"header {h.DIRECTION!r} must be do or undo, not {direction[:40]!r}")
     if not (saga_id and run and command_type and key and reply_to):
         missing = next(name for name, text in zip(_TEXTS, texts, strict=True) if name in _NEEDED and not text)
         raise MalformedMessage(f"header {missing!r} is missing")
-    step, attempt, reply_partition, sent_at, deadline = layout.numbers(values)
+    step, attempt, reply_partition, sent_at, deadline, heartbeat = layout.numbers(values)
     return CommandMessage(
         saga_id,
         run,
@@ -207,6 +216,8 @@ def read_command(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> C
         traceparent or None,
         layout.echoed(pairs),
         _read_completion(pairs, value) if layout.completes else None,
+        _whole_number(h.HEARTBEAT_MS, heartbeat) if heartbeat else None,
+        details,
     )
 
 

@@ -32,6 +32,10 @@ OUTCOME = "outcome"
 ERROR_TYPE = "error-type"
 ERROR_MESSAGE = "error-message"
 RETRY_AFTER_MS = "retry-after-ms"
+HEARTBEAT_MS = "heartbeat-ms"
+HEARTBEAT_DETAILS = "heartbeat-details"
+START_AT = "start-at"
+START_DELAY_MS = "start-delay-ms"
 SIGNAL = "signal"
 SIGNAL_VALUE = "signal-value"
 REUSE = "reuse-policy"
@@ -56,6 +60,8 @@ ECHOED = (
 
 MAX_HEADER_BYTES = 16 * 1024
 MAX_ERROR_MESSAGE_BYTES = 4 * 1024
+MAX_DETAILS_BYTES = 4 * 1024
+"""Of a heartbeat: they travel in a header of the next attempt."""
 
 
 class MalformedMessage(Exception):

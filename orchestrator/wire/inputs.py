@@ -134,7 +134,13 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
             b"" if signal is None else value,
             Reuse(_one_of(headers, h.REUSE, Reuse)) if headers.get(h.REUSE) else None,
             Conflict(_one_of(headers, h.CONFLICT, Conflict)) if headers.get(h.CONFLICT) else Conflict.USE_EXISTING,
+            *_begin(headers),
         )
+    if kind == "reschedule":
+        begin = _begin(headers)
+        if begin == (None, None):
+            raise MalformedMessage(f"to reschedule needs the header {h.START_AT!r} or {h.START_DELAY_MS!r}")
+        return msg.Reschedule(saga_id, message_id, *begin, headers.get(h.SAGA_RUN) or None, headers.get(BY, ""))
     if kind == "attach":
         reply_to = _reply_to(headers)
         if reply_to is None:
@@ -145,7 +151,20 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
     if kind == "signal":
         name, run = h.need(headers, h.SIGNAL), headers.get(h.SAGA_RUN) or None
         return msg.Signal(saga_id, message_id, name, record.value or b"", run, headers.get(BY, ""))
-    raise MalformedMessage(f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is none of start, attach, cancel, signal")
+    raise MalformedMessage(
+        f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is none of start, attach, cancel, signal, reschedule"
+    )
+
+
+def _begin(headers: dict[str, str]) -> tuple[int | None, int | None]:
+    """When a saga begins: milliseconds since 1970, or from when the start is decided. At most one of them."""
+    given = [h.whole_number(headers, name) if name in headers else None for name in (h.START_AT, h.START_DELAY_MS)]
+    at_ms, after_ms = given
+    if at_ms is not None and after_ms is not None:
+        raise MalformedMessage(f"the headers {h.START_AT!r} and {h.START_DELAY_MS!r} exclude each other")
+    if min(at_ms or 0, after_ms or 0) < 0:
+        raise MalformedMessage("a saga begins at no time before 1970, and not earlier than now")
+    return at_ms, after_ms
 
 
 def _one_of(headers: dict[str, str], name: str, values: type[StrEnum]) -> str:
@@ -179,13 +198,26 @@ def _operation(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.I
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
 
+def _check_details(details: bytes) -> None:
+    """They go back out as a header."""
+    if len(details) > h.MAX_DETAILS_BYTES:
+        raise MalformedMessage(f"a heartbeat's value has {len(details)} bytes, at most {h.MAX_DETAILS_BYTES}")
+    try:
+        details.decode()
+    except UnicodeDecodeError:
+        raise MalformedMessage("a heartbeat's value is text in UTF-8, such as JSON") from None
+
+
 def _reply(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Reply:
     outcome = h.need(headers, h.OUTCOME)
     if outcome not in _OUTCOMES:
-        raise MalformedMessage(f"header {h.OUTCOME!r} must be success, failure or retry, not {outcome[:40]!r}")
+        known = "success, failure, retry or heartbeat"
+        raise MalformedMessage(f"header {h.OUTCOME!r} must be {known}, not {outcome[:40]!r}")
     direction = headers.get(h.DIRECTION, "do")
     if direction not in ("do", "undo"):
         raise MalformedMessage(f"header {h.DIRECTION!r} must be do or undo, not {direction[:40]!r}")
+    if outcome == Outcome.HEARTBEAT:
+        _check_details(record.value or b"")
     retry_after = h.whole_number(headers, h.RETRY_AFTER_MS, -1) if h.RETRY_AFTER_MS in headers else -1
     return msg.Reply(
         saga_id,

@@ -33,6 +33,9 @@ _STEP_PLAIN = (
     "undo_command",
     "pivot",
     "since_ms",
+    "started_ms",
+    "schedule_to_start_ms",
+    "heartbeat_ms",
     "start_to_close_ms",
     "deadline_ms",
     "due_ms",
@@ -55,6 +58,9 @@ _RUN_PLAIN = (
     "ended_at_ms",
     "traceparent",
     "due_ms",
+    "begin_ms",
+    "timeout_ms",
+    "run_timeout_ms",
     "sequence",
     "continue_due",
     "pivot_done",
@@ -82,6 +88,7 @@ def write_step(step: Step) -> bytes:
             *_step_plain(step),
             step.payload.decode("latin-1"),
             step.result.decode("latin-1"),
+            step.details.decode("latin-1"),
             None if undo_payload is None else undo_payload.decode("latin-1"),
             None if retry is None else _policy(retry),
             None if undo_retry is None else _policy(undo_retry),
@@ -91,7 +98,7 @@ def write_step(step: Step) -> bytes:
 
 def read_step(sequence: int, data: bytes) -> Step:
     """Raises `UnreadableRecord`."""
-    *plain, payload, result, undo_payload, retry, undo_retry = _load(data, len(_STEP_PLAIN) + 5)
+    *plain, payload, result, details, undo_payload, retry, undo_retry = _load(data, len(_STEP_PLAIN) + 6)
     step = Step(sequence, StepStatus(plain[0]), 0)
     for name, value in zip(_STEP_PLAIN, plain, strict=True):
         setattr(step, name, value)
@@ -100,6 +107,7 @@ def read_step(sequence: int, data: bytes) -> Step:
     step.cause = None if step.cause is None else UnknownCause(step.cause)
     step.payload = payload.encode("latin-1")
     step.result = result.encode("latin-1")
+    step.details = details.encode("latin-1")
     step.undo_payload = None if undo_payload is None else undo_payload.encode("latin-1")
     step.retry = None if retry is None else _read_policy(retry)
     step.undo_retry = None if undo_retry is None else _read_policy(undo_retry)

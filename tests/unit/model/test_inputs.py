@@ -16,7 +16,7 @@ from orchestrator.saga import Saga
 def test_a_reply_after_the_outcome_is_only_recorded() -> None:
     play = started(Plain, "tea")
     play.do(1, "A")
-    for outcome in Outcome:
+    for outcome in (Outcome.SUCCESS, Outcome.FAILURE, Outcome.RETRY):
         assert play.reply(1, outcome, "x") == [ev.InputAbsorbed("Reply", "late: the step is DONE", 1, 1)]
     play.refuse(2)
     play.undo(1)

@@ -105,11 +105,26 @@ class World:
         sent_at_ms: int | None = None,
         deadline_ms: int | None = None,
         reply_to: str = REPLIES,
+        heartbeat_ms: int | None = None,
+        details: bytes = b"",
     ) -> None:
         """An owner sends a command."""
         name = command or ("charge" if direction == "do" else "refund")
         message = Command(
-            saga_id, run, "Order", sequence, direction, attempt, SERVICE, name, partition, payload, deadline_ms, None
+            saga_id,
+            run,
+            "Order",
+            sequence,
+            direction,
+            attempt,
+            SERVICE,
+            name,
+            partition,
+            payload,
+            deadline_ms,
+            None,
+            heartbeat_ms,
+            details,
         )
         headers = command_headers(
             message,

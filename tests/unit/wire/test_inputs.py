@@ -112,6 +112,28 @@ def test_a_malformed_client_record_says_what_is_wrong(headers: dict[str, str], r
     assert words in malformed(INBOX, headers, record)
 
 
+@pytest.mark.parametrize(("name", "begin"), [("start-at", (5, None)), ("start-delay-ms", (None, 5))])
+def test_a_start_may_be_delayed_and_moved(name: str, begin: tuple[int | None, int | None]) -> None:
+    start = read_input(INBOX, Record(), {"saga-type": "Order", name: "5"})
+    assert isinstance(start, msg.Start)
+    assert (start.begin_at_ms, start.begin_after_ms) == begin
+    moved = read_input(INBOX, Record(), {"input-type": "reschedule", "message-id": "m", "by": "ann", name: "5"})
+    assert moved == msg.Reschedule("order-7", "m", *begin, None, "ann")
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"start-at": "soon"}, "'start-at' must be a whole number"),
+        ({"start-at": "5", "start-delay-ms": "5"}, "exclude each other"),
+        ({"start-delay-ms": "-5"}, "not earlier than now"),
+        ({"input-type": "reschedule"}, "to reschedule needs the header 'start-at' or 'start-delay-ms'"),
+    ],
+)
+def test_a_time_to_begin_that_makes_no_sense_is_malformed(headers: dict[str, str], words: str) -> None:
+    assert words in malformed(INBOX, {"saga-type": "Order", **headers})
+
+
 def test_what_a_malformed_header_says_is_not_repeated_at_length() -> None:
     assert len(malformed(INBOX, {"input-type": "x" * 10_000})) < 200
 
@@ -162,8 +184,8 @@ def test_a_negative_wait_is_none() -> None:
     ("change", "words"),
     [
         ({"outcome": ""}, "'outcome' is missing"),
-        ({"outcome": "perhaps"}, "must be success, failure or retry, not 'perhaps'"),
-        ({"outcome": "SUCCESS"}, "must be success, failure or retry"),
+        ({"outcome": "perhaps"}, "must be success, failure, retry or heartbeat, not 'perhaps'"),
+        ({"outcome": "SUCCESS"}, "must be success, failure, retry or heartbeat"),
         ({"direction": "back"}, "must be do or undo, not 'back'"),
         ({"saga-run": ""}, "'saga-run' is missing"),
         ({"step": ""}, "'step' is missing"),
@@ -179,6 +201,16 @@ def test_a_negative_wait_is_none() -> None:
 )
 def test_a_malformed_reply_says_what_is_wrong(change: dict[str, str], words: str) -> None:
     assert words in malformed(REPLIES, {**REPLY, **change})
+
+
+@pytest.mark.parametrize(("value", "words"), [(b"\xff", "text in UTF-8"), (b"x" * 4_097, "4097 bytes, at most 4096")])
+def test_a_heartbeat_whose_details_no_header_could_carry_is_malformed(value: bytes, words: str) -> None:
+    headers = {**REPLY, "outcome": "heartbeat"}
+    with pytest.raises(MalformedMessage, match=words):
+        read_input(REPLIES, Record(value=value), headers)
+    reply = read_input(REPLIES, Record(value="ß".encode()), headers)
+    assert isinstance(reply, msg.Reply)
+    assert (reply.outcome, reply.payload) == (Outcome.HEARTBEAT, "ß".encode())
 
 
 # -- operations

@@ -1,0 +1,81 @@
+"""The words that events and states are made of."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """A run's status as users see it. The last seven are final."""
+
+    RUNNING = "RUNNING"
+    COMPENSATING = "COMPENSATING"
+    PARKED = "PARKED"
+    WAITING_FOR_CODE = "WAITING_FOR_CODE"
+    NOT_STARTED = "NOT_STARTED"
+    """Signals came before the start: they are kept under the run that it will have."""
+    COMPLETED = "COMPLETED"
+    COMPENSATED = "COMPENSATED"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+    TIMED_OUT = "TIMED_OUT"
+    TERMINATED = "TERMINATED"
+    CONTINUED_AS_NEW = "CONTINUED_AS_NEW"
+    """Its saga goes on in the next run, which has the rest of the work."""
+
+
+class Following(StrEnum):
+    """Why a saga id gets another run."""
+
+    CONTINUED = "continued"
+    """Its code asked for it."""
+    REUSED = "reused"
+    """Another start came, which may use an id again."""
+
+
+class StepKind(StrEnum):
+    """What stands under one sequence number of a run."""
+
+    SERVICE = "service"
+    """A command to a service."""
+    LOCAL = "local"
+    """A function that the owner itself calls."""
+    SLEEP = "sleep"
+    SIGNAL = "signal"
+    VALUE = "value"
+    """The result of something that would be another one at each replay."""
+    PATCH = "patch"
+    """The code took the changed way here."""
+
+
+class Undone(StrEnum):
+    """How much of an ended run's undo set was undone."""
+
+    ALL = "all"
+    NONE = "none"
+    PARTIAL = "partial"
+
+
+class Cause(StrEnum):
+    """Why a run turned to compensation."""
+
+    FAILED = "failed"
+    CANCELED = "canceled"
+    TIMED_OUT = "timed_out"
+
+
+class UnknownCause(StrEnum):
+    """Why nobody can say whether a step had its effect."""
+
+    TIMEOUT = "timeout"
+    EXHAUSTED = "exhausted"
+    CANCELED = "canceled"
+
+
+class Refusal(StrEnum):
+    """Why somebody who waits for an outcome will never get one; the error type of their answer."""
+
+    NOT_FOUND = "NotFound"
+    OTHER_TYPE = "OtherType"
+    REJECTED = "Rejected"
+    ALREADY_EXISTS = "AlreadyExists"
