@@ -1,6 +1,6 @@
 """Everything as it should be written: no type checker finds anything here."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import assert_type
 from uuid import UUID
 
@@ -79,12 +79,14 @@ class Expense(Saga[int, str]):
         return "paid"
 
 
-class Everything(Saga[Order, Receipt | None], name="everything", execution_timeout=timedelta(hours=1)):
+class Everything(Saga[Order, Receipt | None], name="everything", execution_timeout=timedelta(hours=1), run_timeout=9):
     async def run(self, order: Order) -> Receipt | None:
         reserve = Inventory.reserve(order_id=order.id, sku=order.sku)
         stock = await self.step(reserve, undo=Inventory.release(order_id=order.id, sku=order.sku))
         assert_type(stock, Reservation)
         assert_type(await self.step(Inventory.release(order_id=order.id, sku=order.sku)), None)
+        await self.sleep_until(self.now() + timedelta(days=30))
+        assert_type(await self.step(reserve, heartbeat=5, schedule_to_start=timedelta(hours=1)), Reservation)
         first, second = await self.gather(self.step(reserve), self.step(Shipping.ship(order_id="o", warehouse="A")))
         assert_type(first, Reservation)
         assert_type(second, str)
@@ -203,6 +205,9 @@ inventory = Participant(Inventory)
 
 @inventory.handles(Inventory.reserve)
 def reserve(request: Reserve, context: HandlerContext) -> Reservation:
+    context.heartbeat({"row": 7})
+    assert_type(context.heartbeat_details(Receipt), Receipt | None)
+    assert_type(context.heartbeat_details(int), int | None)
     return Reservation(warehouse=context.idempotency_key)
 
 
@@ -229,6 +234,8 @@ async def main() -> str:
     async with Client.connect("localhost:9092") as client:
         handle = await client.start(OrderFulfilment, Order(id="o-1", sku="tea", cents=900), id="o-1")
         assert_type(handle, Handle[str])
+        await client.start(Everything, Order(id="o-9", sku="tea", cents=9), start_delay=timedelta(days=1))
+        await client.reschedule("o-9", start_at=datetime.now(UTC))
         other = await client.start(Everything, Order(id="o-2", sku="tea", cents=900))
         assert_type(await other.result(), Receipt | None)
         expense = await client.start(Expense, 900, id="e-1", signal=(Expense.decided, Receipt(payment_id="p")))

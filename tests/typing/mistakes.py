@@ -106,6 +106,9 @@ class Mistaken(Saga[Order, str]):
         await self.step(charge, retry=Retry(predicate=refund_known))  # E: predicate of something else
         await self.step(charge, start_to_close="5s")  # E: duration that is text
         await self.sleep("1 day")  # E: pause that is text
+        await self.sleep_until(5.0)  # E: pause until a number
+        await self.step(charge, heartbeat="5s")  # E: heartbeat timeout that is text
+        await self.step(charge, start_timeout=5)  # E: timeout that there is not
         return stock  # E: wrong result of a saga
 
     async def pay(self, order: Order) -> Receipt:
@@ -184,6 +187,8 @@ def refund_all(request: Refund, context: HandlerContext) -> None:
 async def main(client: Client) -> None:
     await client.start(Mistaken, ORDER.id)  # E: wrong start input
     await client.start(Mistaken(), ORDER)  # E: saga that is an object, not a class
+    await client.start(Mistaken, ORDER, start_at=5.0)  # E: start at a number
+    await client.reschedule("o-1", start_delay="1h")  # E: delay that is text
     started = await client.start(Mistaken, ORDER)
     number: int = await started.result()  # E: wrong type of a result
     await started.signal("paid", number)  # E: signal by its name

@@ -16,6 +16,7 @@ ADDRESS = msg.ReplyAddress("saga.answers", 0, "c")
 
 STEP_EVENTS: dict[str, ev.Event] = {
     "StepScheduled": ev.StepScheduled(1, 0, "shop", "reserve", b"{}", 0, "release"),
+    "HeartbeatReceived": ev.HeartbeatReceived(1, 1, b"7"),
     "StepBackedOff": ev.StepBackedOff(1, 1, 2_000, "Busy", ""),
     "StepAttempted": ev.StepAttempted(1, 2),
     "StepParked": ev.StepParked(1, "why"),
@@ -38,12 +39,14 @@ STEP_EVENTS: dict[str, ev.Event] = {
 SAGA_EVENTS: dict[str, ev.Event] = {
     "SignalBuffered": ev.SignalBuffered("told", b"1", 9_000),
     "SagaStarted": ev.SagaStarted("Order", b"{}", "m-1"),
+    "SagaBegun": ev.SagaBegun(),
     "CodeMissing": ev.CodeMissing(),
     "CodeFound": ev.CodeFound(),
     "CompensationStarted": ev.CompensationStarted(ev.Cause.FAILED, "No", ""),
     **{f"SagaEnded.{status}": ev.SagaEnded(status, ev.Undone.NONE) for status in sorted(FINAL)},
 }
 OTHER_EVENTS: list[ev.Event] = [
+    ev.BeginMoved(9_000),
     ev.WaiterAdded(ADDRESS),
     ev.CancelRequested(ev.Cause.CANCELED, "", ""),
     ev.CancelRaised(),

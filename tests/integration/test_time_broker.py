@@ -1,0 +1,181 @@
+"""Retries, timeouts, heartbeats and delayed starts on a real broker: a worker, and a participant of the SDK."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from threading import Event, Thread
+
+import pytest
+from pydantic import BaseModel
+
+from orchestrator.client import Client
+from orchestrator.errors import RetryLater, SagaFailed, StepFailed
+from orchestrator.log.kafka import KafkaLog
+from orchestrator.model.events import Status
+from orchestrator.model.retries import FailedAttempt, Jitter
+from orchestrator.participant import HandlerContext, Participant
+from orchestrator.participant.runner import Runner
+from orchestrator.provisioning import apply, plan
+from orchestrator.retry import Backoff, Retry
+from orchestrator.runtime.partition_config import PartitionConfig
+from orchestrator.runtime.worker import Worker
+from orchestrator.saga import Saga
+from orchestrator.service import Service, command
+from orchestrator.store.memory import MemoryStores
+from orchestrator.topics import TopicNames
+from orchestrator.wire.tokens import TokenKeys
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+
+PARTITIONS = 2
+
+
+class Rows(BaseModel):
+    count: int
+
+
+class Copying(Service):
+    copy = command(Rows, list[int])
+    hang = command(Rows, str)
+
+
+class Idle(Service):
+    nothing = command(Rows, str)
+
+
+class Copied(Saga[int, list[int]]):
+    async def run(self, count: int) -> list[int]:
+        return await self.step(
+            Copying.copy(count=count),
+            heartbeat=timedelta(seconds=5),
+            schedule_to_start=60,
+            retry=Retry(
+                0.2,
+                maximum_attempts=4,
+                jitter=Jitter.FULL,
+                retry_timeout=60,
+                rules={"Unplugged": Backoff(0.05, maximum_attempts=3)},
+                predicate=worth_it,
+            ),
+        )
+
+
+def worth_it(failed: FailedAttempt) -> bool:
+    return failed.error_type in ("Unplugged", "Later")
+
+
+class Limited(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        try:
+            if what == "idle":
+                return await self.step(Idle.nothing(count=1), schedule_to_start=0.5)
+            return await self.step(Copying.hang(count=1), heartbeat=0.5, retry=Retry(maximum_attempts=1))
+        except StepFailed as failed:
+            return failed.error_type
+
+
+class Timed(Saga[None, str], run_timeout=0.5):
+    async def run(self, _: None) -> str:
+        await self.sleep(timedelta(days=400))
+        return "late"
+
+
+class Later(Saga[datetime, str]):
+    async def run(self, when: datetime) -> str:
+        await self.sleep_until(when)
+        return "now"
+
+
+copying = Participant(Copying)
+given_up = Event()
+attempts: list[tuple[int, int | None]] = []
+
+
+@copying.handles(Copying.copy)
+def copy(request: Rows, context: HandlerContext) -> list[int]:
+    begin = context.heartbeat_details(int)
+    attempts.append((context.attempt, begin))
+    context.heartbeat((begin or 0) + 1)
+    if context.attempt == 1:
+        raise RetryLater(0.1, "Later")
+    if context.attempt == 2:
+        raise RetryLater(error_type="Unplugged")
+    return list(range((begin or 0) + 1, request.count + 1))
+
+
+@copying.handles(Copying.hang)
+def hang(request: Rows) -> str:
+    assert given_up.wait(60)
+    return "too late"
+
+
+@contextmanager
+def running(broker: str, prefix: str) -> Iterator[None]:
+    log, topics = KafkaLog(broker), TopicNames(prefix)
+    admin = log.admin()
+    apply(admin, plan(topics, partitions=PARTITIONS, replication=1, services=["copying", "idle"]))
+    admin.close()
+    definitions = {saga.definition.name: saga.definition for saga in (Copied, Limited, Timed, Later)}
+    config = PartitionConfig(topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
+    worker, runner = Worker(log, config, MemoryStores()), Runner(copying, log, topics=topics)
+    threads = [Thread(target=worker.run), Thread(target=runner.run)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        runner.stop()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_retry_goes_on_from_the_last_heartbeat(broker: str, prefix: str) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            handle = await client.start(Copied, 4, id="c-1")
+            assert await handle.result(timeout=60) == [3, 4]
+
+    attempts.clear()
+    with running(broker, prefix):
+        asyncio.run(main())
+    assert attempts == [(1, None), (2, 1), (3, 2)]
+
+
+def test_what_nobody_begins_and_what_falls_silent_times_out(broker: str, prefix: str) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            idle = await client.start(Limited, "idle", id="l-1")
+            silent = await client.start(Limited, "silent", id="l-2")
+            timed = await client.start(Timed, None, id="t-1")
+            assert await idle.result(timeout=60) == "ScheduleToStartTimeout"
+            assert await silent.result(timeout=60) == "HeartbeatTimeout"
+            given_up.set()
+            with pytest.raises(SagaFailed, match="the run's time is up") as caught:
+                await timed.result(timeout=60)
+            assert caught.value.status == Status.TIMED_OUT
+
+    with running(broker, prefix):
+        asyncio.run(main())
+
+
+def test_a_delayed_start_is_moved_and_cancelled(broker: str, prefix: str) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            past, day = datetime(2020, 1, 1, tzinfo=UTC), timedelta(days=1)
+            moved = await client.start(Later, past, id="d-1", start_delay=day)
+            gone = await client.start(Later, past, id="d-2", start_at=datetime.now(UTC) + day)
+            soon = await client.start(Later, past, id="d-3", start_delay=0.3)
+            assert await soon.result(timeout=60) == "now"
+            await client.reschedule("d-1", start_at=past)
+            await gone.cancel(reason="not needed")
+            assert await moved.result(timeout=60) == "now"
+            with pytest.raises(SagaFailed) as caught:
+                await gone.result(timeout=60)
+            assert (caught.value.status, caught.value.undone) == (Status.CANCELED, "none")
+
+    with running(broker, prefix):
+        asyncio.run(main())
