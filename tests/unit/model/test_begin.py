@@ -221,3 +221,33 @@ def test_a_class_argument_is_checked() -> None:
         class Wrong(Saga[None, str], run_timeout=-1):
             async def run(self, _: None) -> str:
                 return ""
+
+
+class Going(Saga[int, str], execution_timeout=60, run_timeout=30):
+    async def run(self, left: int) -> str:
+        await self.sleep(25)
+        if left:
+            self.continue_as_new(left - 1)
+        return "done"
+
+
+def test_a_saga_that_continues_keeps_its_time_and_gets_another_runs() -> None:
+    play = started(Going, 5)
+    play.fire(1)
+    assert play.state.due_of(0) == play.now_ms + 30_000
+    play.fire(1)
+    assert play.state.due_of(0) == play.now_ms + 10_000
+    play.fire(0)
+    assert (play.status, play.state.error_message) == (Status.TIMED_OUT, "the saga's time is up")
+    assert play.now_ms == 1_060_000
+
+
+def test_an_id_that_is_used_again_may_be_delayed_too() -> None:
+    play = started(Plain, "tea")
+    play.refuse(1)
+    start = msg.Start(SAGA_ID, "m-9", "Plain", b'"mate"', reuse=msg.Reuse.ALLOW_DUPLICATE, begin_after_ms=DAY_MS)
+    play.take(start)
+    assert len(play.sent) == 1
+    assert play.state.due_of(0) == play.now_ms + DAY_MS
+    play.fire(0)
+    assert [sent.payload for sent in play.sent] == [b'{"what":"tea"}', b'{"what":"mate"}']
