@@ -118,7 +118,7 @@ class World:
         self.inputs = 0
         self.sent: list[Sent] = []
         self.flights: list[Flight] = []
-        self._known: dict[tuple[int, Direction, int], Sent] = {}
+        self._known: dict[tuple[str, int, Direction, int], Sent] = {}
         self.watchers: list[Callable[[Happening], None]] = []
 
     @property
@@ -264,7 +264,7 @@ class World:
     def send(self, effect: CommandEffect) -> None:
         """Hands a command to its service; the answer is on its way from then on."""
         reaction = self.services.ask(effect, self.now_ms)
-        known = self._known.get((effect.sequence, effect.direction, effect.attempt))
+        known = self._known.get((effect.run, effect.sequence, effect.direction, effect.attempt))
         sent = self._note(effect, reaction) if known is None else known
         if effect.attempt > MAX_ATTEMPTS:
             raised = self.services.raised.get(sent.key)
@@ -314,7 +314,7 @@ class World:
             effect,
         )
         self.sent.append(sent)
-        self._known[effect.sequence, effect.direction, effect.attempt] = sent
+        self._known[effect.run, effect.sequence, effect.direction, effect.attempt] = sent
         if isinstance(reaction.ending, ReplyMessage):
             sent.outcome = reaction.ending.outcome
             sent.error = ": ".join(filter(None, (reaction.ending.error_type, reaction.ending.error_message)))

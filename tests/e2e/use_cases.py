@@ -26,6 +26,7 @@ from orchestrator.sagas import etl_pipeline as etl
 from orchestrator.sagas import expense_approval as expenses
 from orchestrator.sagas import infrastructure_provisioning as infrastructure
 from orchestrator.sagas import order_fulfilment as orders
+from orchestrator.sagas import subscription_billing as billing
 from orchestrator.sagas import travel_booking as travel
 from orchestrator.signals import Signal
 from orchestrator.topics import TopicNames
@@ -189,6 +190,52 @@ SCENARIOS = (
         lambda id: etl.Day(date=etl.BAD_DAY),
         "COMPENSATED Malformed",
         {"cleaning": [], "warehouse": [f"created {etl.BAD_DAY}", f"dropped {etl.BAD_DAY}"]},
+    ),
+    Scenario(
+        "subscription",
+        billing.SubscriptionBilling,
+        lambda id: billing.Subscription(customer=id, cents=900, months=3, every=SOON),
+        "3 months as agreed",
+        {
+            "cashier": [f"charged {{id}} 900 for month {month}" for month in (1, 2, 3)],
+            "membership": [
+                *(f"{{id}} may come in month {month}" for month in (1, 2, 3)),
+                "{id} may come no more after month 3",
+            ],
+            "letters": ["to {id}: over: 3 months as agreed"],
+        },
+    ),
+    Scenario(
+        "subscription-late",
+        billing.SubscriptionBilling,
+        lambda id: billing.Subscription(customer=billing.LATE, cents=900, months=2, every=2 * SOON, grace=SOON),
+        "2 months as agreed",
+        {
+            "cashier": ["charged Oblomov 900 for month 1", "charged Oblomov 900 for month 2"],
+            "letters": [
+                "to Oblomov: month 1, request 1 of 3: CardDeclined",
+                "to Oblomov: month 2, request 1 of 3: CardDeclined",
+                "to Oblomov: over: 2 months as agreed",
+            ],
+        },
+    ),
+    Scenario(
+        "subscription-cancelled",
+        billing.SubscriptionBilling,
+        lambda id: billing.Subscription(customer="Ada", cents=900, every=2 * SOON),
+        "cancelled after month 1",
+        {
+            "cashier": ["charged Ada 900 for month 1"],
+            "membership": ["Ada may come in month 1", "Ada may come no more after month 1"],
+        },
+        says=((billing.SubscriptionBilling.cancelled, billing.Cancellation(why="moved")),),
+    ),
+    Scenario(
+        "subscription-unpaid",
+        billing.SubscriptionBilling,
+        lambda id: billing.Subscription(customer=billing.BROKE, cents=900, grace=SOON / 2),
+        "not paid for month 1",
+        {"cashier": [], "membership": ["Diogenes may come no more after month 1"]},
     ),
 )
 MODULES = tuple(dict.fromkeys(scenario.saga.__module__ for scenario in SCENARIOS))
