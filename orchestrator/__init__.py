@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         SagaNotFound,
         StepFailed,
     )
-    from orchestrator.functions import LocalContext
+    from orchestrator.functions import LocalContext, transactional
     from orchestrator.groups import Done
     from orchestrator.model.events import Status, Undone
     from orchestrator.model.messages import Conflict, Reuse
@@ -73,6 +73,7 @@ __all__ = [
     "signal",
     "step",
     "takes",
+    "transactional",
 ]
 
 _HOMES = {
@@ -90,7 +91,7 @@ _HOMES = {
         "SagaNotFound",
         "StepFailed",
     ),
-    "functions": ("LocalContext",),
+    "functions": ("LocalContext", "transactional"),
     "groups": ("Done",),
     "model.events": ("Status", "Undone"),
     "model.retries": ("FailedAttempt", "Jitter"),

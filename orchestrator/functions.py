@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from types import FunctionType
-from typing import Any, Generic, TypeVar, TypeVarTuple, get_type_hints, overload
+from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple, get_type_hints, overload
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -31,11 +31,12 @@ from orchestrator.model.messages import Outcome, Reply
 from orchestrator.model.retries import FailedAttempt
 from orchestrator.model.turn import MAX_BYTES
 from orchestrator.retry import Retry
-from orchestrator.wire.commands import ReplyMessage
+from orchestrator.wire.commands import CommandMessage, Ending, Postponed, ReplyMessage
 from orchestrator.wire.endings import clean, reply_to
 from orchestrator.wire.endings import retry as again
 
 A = TypeVar("A")
+F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
@@ -56,6 +57,34 @@ class LocalContext:
     direction: Direction
     idempotency_key: str
     deadline_ms: int | None
+    connection: Any = None
+    """The open transaction of a `transactional` function, which it must not end."""
+
+
+class Inbox(Protocol):
+    """A memory that commits an outcome together with the function's effect, such as `connectors.sql.SqlInbox`."""
+
+    def process(
+        self, command: CommandMessage, appended_ms: int, perform: Callable[[Any, bool], Ending]
+    ) -> tuple[Ending, bool]:
+        """Answers from memory, or calls `perform(connection, unsure)` in a transaction; never raises."""
+
+
+def transactional(inbox: Inbox) -> Callable[[F], F]:
+    """Decorates a local step's function: what it writes is committed together with its outcome, exactly once.
+
+    The function is plain and takes a `LocalContext`, whose `connection` has the transaction open; whatever it raises
+    rolls it back. Decorate the undo for the same inbox, so that no late `do` has an effect behind it. Raises
+    `DefinitionError` for an async function.
+    """
+
+    def decorate(function: F) -> F:
+        if inspect.iscoroutinefunction(function):
+            raise DefinitionError(f"{function.__qualname__}: a transactional function is plain, not async")
+        function.saga_inbox = inbox  # type: ignore[attr-defined]
+        return function
+
+    return decorate
 
 
 class LocalFunction(Generic[R]):
@@ -69,6 +98,7 @@ class LocalFunction(Generic[R]):
             )
         self.function = function
         self.name = f"{function.__module__}:{function.__qualname__}"
+        self.inbox: Inbox | None = getattr(function, "saga_inbox", None)
         self._by_count: dict[int, TypeAdapter[Any]] = {}
 
     @cached_property
@@ -123,6 +153,8 @@ class LocalFunction(Generic[R]):
     def encode(self, arguments: Sequence[Any]) -> bytes:
         """The arguments as a JSON array. Raises `DefinitionError`, `pydantic.ValidationError`."""
         adapter = self._arguments(len(arguments))
+        if self.inbox is not None and not self.takes_context:
+            raise DefinitionError(f"{self.name}: a transactional function takes a LocalContext, for its connection")
         self._result  # noqa: B018 - a result without a type is found before the call
         return adapter.dump_json(adapter.validate_python(tuple(arguments)))
 
@@ -193,12 +225,26 @@ class LocalFunctions:
 
     def perform(self, call: LocalCall) -> Reply:
         try:
-            function, arguments = _prepare(call)
+            inbox = find_function(call.function).inbox
+        except DefinitionError:
+            inbox = None  # what is wrong is said below
+        if inbox is None or call.function in self._stand_ins:
+            return reply_of(call, *self._perform(call))
+        ending, _ = inbox.process(
+            _message(call), call.since_ms, lambda connection, unsure: self._perform(call, connection)
+        )
+        if isinstance(ending, Postponed):
+            ending = again("Busy", "its outcome is not known yet")
+        return reply_of(call, *ending)
+
+    def _perform(self, call: LocalCall, connection: Any = None) -> ReplyMessage:
+        try:
+            function, arguments = _prepare(call, connection)
             result = (self._stand_ins.get(function.name) or function.function)(*arguments)
         except BaseException as error:  # also SystemExit: a function decides about its step, not about the process
             self._watch(error)
-            return reply_of(call, *reply_to(error))
-        return reply_of(call, *_success(function, result))
+            return reply_to(error)
+        return _success(function, result)
 
     async def perform_async(self, call: LocalCall) -> Reply:
         try:
@@ -210,7 +256,7 @@ class LocalFunctions:
         return reply_of(call, *_success(function, result))
 
 
-def _prepare(call: LocalCall) -> tuple[LocalFunction[Any], list[Any]]:
+def _prepare(call: LocalCall, connection: Any = None) -> tuple[LocalFunction[Any], list[Any]]:
     function = find_function(call.function)
     key = idempotency_key(call.saga_id, call.run, call.sequence, call.direction)
     context = LocalContext(
@@ -222,12 +268,32 @@ def _prepare(call: LocalCall) -> tuple[LocalFunction[Any], list[Any]]:
         call.direction,
         key,
         call.deadline_ms,
+        connection,
     )
     try:
         return function, function.bind(call.payload, context)
     except ValidationError as error:
         # Nothing ran. It is the code that has changed under the saga: a later version may take it again.
         raise DefinitionError(f"{call.function} does not take what the saga passes: {error}") from None
+
+
+def _message(call: LocalCall) -> CommandMessage:
+    """The call as an inbox knows commands. Its deadline is the engine's affair, whose clock is another."""
+    return CommandMessage(
+        call.saga_id,
+        call.run,
+        call.saga_type,
+        call.function,
+        call.sequence,
+        call.direction,
+        call.attempt,
+        idempotency_key(call.saga_id, call.run, call.sequence, call.direction),
+        call.payload,
+        "",
+        -1,
+        call.since_ms,
+        None,
+    )
 
 
 def _success(function: LocalFunction[Any], result: Any) -> ReplyMessage:

@@ -39,7 +39,10 @@ class Command:
 
 @frozen
 class LocalCall:
-    """Call a function in the owner's own process. Nobody acknowledges it: the next owner calls again."""
+    """Call a function in the owner's own process. Nobody acknowledges it: the next owner calls again.
+
+    `since_ms`: the partition's clock when the first attempt was decided.
+    """
 
     saga_id: str
     run: str
@@ -50,6 +53,7 @@ class LocalCall:
     function: str
     payload: bytes
     deadline_ms: int | None
+    since_ms: int = 0
 
     @property
     def unit(self) -> tuple[str, str, int]:
@@ -184,6 +188,7 @@ def local_call(state: SagaState, step: Step) -> LocalCall:
         function,
         payload,
         step.due_ms,
+        step.since_ms,
     )
 
 
