@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from orchestrator.functions import LocalContext, transactional
     from orchestrator.groups import Done
+    from orchestrator.mapping import Map, MapChange, MapJob, MapReport
     from orchestrator.model.events import Status, Undone
     from orchestrator.model.messages import Conflict, Reuse
     from orchestrator.model.retries import FailedAttempt, Jitter
@@ -49,6 +50,10 @@ __all__ = [
     "HandlerContext",
     "Jitter",
     "LocalContext",
+    "Map",
+    "MapChange",
+    "MapJob",
+    "MapReport",
     "Participant",
     "Pending",
     "ResultTimeout",
@@ -93,6 +98,7 @@ _HOMES = {
     ),
     "functions": ("LocalContext", "transactional"),
     "groups": ("Done",),
+    "mapping": ("Map", "MapChange", "MapJob", "MapReport"),
     "model.events": ("Status", "Undone"),
     "model.retries": ("FailedAttempt", "Jitter"),
     "model.messages": ("Conflict", "Reuse"),

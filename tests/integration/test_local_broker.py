@@ -1,11 +1,13 @@
 """Local steps over a real broker: a worker that calls functions in its threads, between steps of a service."""
 
 import asyncio
+import json
+from pathlib import Path
 from threading import current_thread
 
 import pytest
 
-from orchestrator import Client, LocalContext, Saga, SagaFailed
+from orchestrator import Client, LocalContext, Map, MapChange, MapJob, MapReport, Saga, SagaFailed
 from orchestrator.model.events import Status
 from tests.shop_cluster import shop
 from tests.shop_world import Inventory, Order, Payments, refuse
@@ -36,6 +38,34 @@ class Priced(Saga[Order, str]):
         await self.step(Inventory.reserve(order_id=order.id), undo=Inventory.release)
         await self.step(Payments.charge(order_id=order.id, cents=cents))
         return f"{booking} for {cents}, not {drawn}"
+
+
+class Prices(Map[Order, int]):
+    batch = 50
+    tolerated_failures = 1
+
+    async def item(self, order: Order) -> int:
+        await self.step(Inventory.reserve(order_id=order.id))
+        return await self.local(price, order.sku, 2)
+
+
+def test_a_file_is_mapped_in_a_worker(broker: str, prefix: str, tmp_path: Path) -> None:
+    source, results = tmp_path / "orders.csv", tmp_path / "prices.jsonl"
+    source.write_text("id,sku\n" + "".join(f"o-{number},tea\n" for number in range(199)) + "one,two,three\n")
+
+    async def main() -> MapReport:
+        async with Client.connect(broker, prefix=prefix) as client:
+            job = MapJob(source=str(source), results=str(results))
+            handle = await client.start(Prices, job, id="m-1")
+            await handle.signal(Map.change, MapChange(concurrency=25))
+            return await handle.result(timeout=60)
+
+    with shop(broker, prefix, sagas=(Prices,)):
+        assert asyncio.run(main()) == MapReport(rows=200, failed=1, results=str(results))
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [line["row"] for line in lines] == list(range(1, 201))
+    assert [line["result"] for line in lines[:-1]] == [600] * 199
+    assert lines[-1]["error_type"] == "BadRow"
 
 
 def test_local_steps_run_in_the_worker_and_are_undone(broker: str, prefix: str) -> None:

@@ -1,0 +1,196 @@
+"""Maps over files: what is read, what may fail, what is written, and how little of it is held at a time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from orchestrator import Failure, Map, MapChange, MapJob, MapReport
+from orchestrator.errors import DefinitionError
+from orchestrator.mapping import BATCH_BYTES, Row, read_rows, write_lines
+from orchestrator.model.events import Status
+from orchestrator.testing import SagaTest
+from tests.shop_world import World, send_starts
+
+calls: list[str] = []
+
+
+class Customer(BaseModel):
+    id: str
+    cents: int
+
+
+def bill(customer: Customer) -> str:
+    calls.append(customer.id)
+    if customer.cents < 0:
+        raise Failure("NothingOwed", customer.id)
+    return f"{customer.id} owes {customer.cents}"
+
+
+class Bills(Map[Customer, str]):
+    batch = 4
+    concurrency = 3
+    tolerated_failures = 2
+
+    async def item(self, customer: Customer) -> str:
+        return await self.local(bill, customer)
+
+
+class Shares(Bills):
+    tolerated_share = 0.25
+
+
+@pytest.fixture(autouse=True)
+def _no_calls() -> None:
+    calls.clear()
+
+
+def write_jsonl(path: Path, *values: Any) -> str:
+    path.write_text("".join(f"{json.dumps(value)}\n" for value in values))
+    return str(path)
+
+
+def customers(count: int, *, owing: Callable[[int], int] = lambda number: number) -> list[dict[str, Any]]:
+    return [{"id": f"c-{number}", "cents": owing(number)} for number in range(1, count + 1)]
+
+
+def results(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_row_is_done_and_its_result_written_in_order(tmp_path: Path) -> None:
+    source, into = write_jsonl(tmp_path / "in.jsonl", *customers(10)), tmp_path / "out.jsonl"
+    end = SagaTest(Bills).run(MapJob(source=source, results=str(into)))
+    end.assert_completed(MapReport(rows=10, failed=0, results=str(into)))
+    assert calls == [f"c-{number}" for number in range(1, 11)]
+    assert results(into) == [{"row": n, "result": f"c-{n} owes {n}"} for n in range(1, 11)]
+
+
+def test_csv_names_its_columns_and_rows_that_are_none_are_counted(tmp_path: Path) -> None:
+    source, into = tmp_path / "in.csv", tmp_path / "out.jsonl"
+    source.write_text('id,cents\nc-1,5\n"c\n2",6\nc-3\nc-4,many\n\nc-5,7\nc-6,8\n')
+    end = SagaTest(Bills).run(MapJob(source=str(source), results=str(into)))
+    end.assert_completed(MapReport(rows=6, failed=2, results=str(into)))
+    assert calls == ["c-1", "c\n2", "c-5", "c-6"]
+    third, fourth = results(into)[2:4]
+    assert third == {"row": 3, "error_type": "BadRow", "error_message": "1 columns, not 2"}
+    assert fourth["error_message"].startswith("cents: Input should be a valid integer")
+
+
+def test_one_failure_too_many_ends_the_map(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", *customers(20, owing=lambda number: -(number % 2)))
+    end = SagaTest(Bills).run(MapJob(source=source))
+    assert (end.status, end.error_type) == (Status.FAILED, "TooManyFailures")
+    assert "4 of 8 rows failed, 2 may" in end.reason
+    assert len(calls) == 8
+
+
+@pytest.mark.parametrize(("failing", "status"), [(5, Status.COMPLETED), (6, Status.FAILED)])
+def test_a_share_is_judged_at_the_end(tmp_path: Path, failing: int, status: Status) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", *customers(20, owing=lambda number: -1 if number <= failing else 1))
+    assert SagaTest(Shares).run(MapJob(source=source)).status is status
+    assert len(calls) == 20
+
+
+def test_lines_that_are_no_json_and_rows_beyond_all_size_are_bad_rows(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"id": "c-1"\n\n' + json.dumps({"id": "x" * BATCH_BYTES, "cents": 1}) + "\n")
+    first = read_rows(str(source), 0, 10)
+    assert [row.error.partition(":")[0] for row in first.rows] == ["no JSON"]
+    assert first.next is not None
+    (large,) = read_rows(str(source), first.next, 10).rows
+    assert "let it name a file" in large.error
+
+
+def test_a_batch_is_bounded_by_its_bytes(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", *({"text": "x" * 50_000} for _ in range(5)))
+    sizes, position = [], 0
+    while True:
+        batch = read_rows(source, position, 100)
+        sizes.append(len(batch.rows))
+        if batch.next is None:
+            break
+        position = batch.next
+    assert sizes == [2, 2, 1]
+
+
+def test_what_is_written_twice_stands_once(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    end = write_lines(str(path), 0, ["a", "b"])
+    assert write_lines(str(path), 0, ["a", "b"]) == end
+    assert write_lines(str(path), end, ["c"]) == end + 2
+    assert write_lines(str(path), 0, ["a", "b"]) == end
+    assert path.read_text() == "a\nb\nc\n"
+
+
+def test_an_unknown_format_and_a_missing_library_fail_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = SagaTest(Bills).run(MapJob(source="/data/in.xlsx"))
+    assert (end.status, end.error_type) == (Status.FAILED, "UnknownFormat")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(Failure, match="need pyarrow"):
+        read_rows(str(tmp_path / "in.parquet"), 0, 10)
+
+
+def test_parquet_is_read_row_by_row(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    source = tmp_path / "in.parquet"
+    arrow.parquet.write_table(arrow.Table.from_pylist(customers(10)), source, row_group_size=4)
+    first = read_rows(str(source), 0, 6)
+    assert first.next == 6
+    assert read_rows(str(source), 6, 6).rows == [Row(value=value) for value in customers(10)[6:]]
+
+
+def test_concurrency_is_changed_while_it_runs(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", *customers(12))
+    test = SagaTest(Bills).at(0).signal(Map.change, MapChange(concurrency=1))
+    test.run(MapJob(source=source)).assert_completed()
+
+
+def test_a_map_needs_its_types_and_its_item() -> None:
+    with pytest.raises(DefinitionError, match="name the types"):
+
+        class Untyped(Map):  # type: ignore[type-arg]
+            async def item(self, row: Any) -> Any: ...
+
+    with pytest.raises(DefinitionError, match="has no `async def item`"):
+
+        class Idle(Map[Customer, str]): ...
+
+
+class Many(Bills):
+    batch = 200
+    concurrency = 100
+
+
+def test_a_long_map_holds_only_a_run_at_a_time(tmp_path: Path) -> None:
+    world = World(sagas=(Many,))
+    source, into = write_jsonl(tmp_path / "in.jsonl", *customers(9_000)), tmp_path / "out.jsonl"
+    job = MapJob(source=source, results=str(into)).model_dump_json().encode()
+    send_starts(world, "m-1", saga_type="Many", value=job)
+    most, runs = 0, set()
+    for _ in range(200):
+        for _ in range(20):
+            world.step()
+            world.now_ms += 1
+        for tenure in world.engine.tenures.values():
+            execution = None if tenure.partition is None else tenure.partition.runs.live.get("m-1")
+            if execution is not None:
+                most, state = max(most, len(execution.state.steps)), execution.state
+                runs.add(state.run)
+        if state.ended and state.phase is Status.COMPLETED:
+            break
+    assert state.phase is Status.COMPLETED
+    assert json.loads(state.result)["rows"] == 9_000
+    assert len(results(into)) == 9_000
+    assert len(runs) > 1
+    assert most < 5_000
+    assert len(calls) == 9_000
+    assert not world.records(world.topics.dead_letters)
