@@ -60,6 +60,10 @@ class Settings(BaseModel):
     """How long a worker leaves a partition with runs whose code it lacks to one that has it, before it takes it."""
     signal_ttl_ms: int = Field(default=SIGNAL_TTL_MS, ge=1_000, le=31_536_000_000)
     """How long a signal is kept for a saga that nobody has started. 24 h."""
+    circuit_failures: int = Field(default=0, ge=0, le=1_000_000)
+    """Attempts without an answer in a row after which a partition sends a service only probes. 0: it never stops."""
+    circuit_probe_ms: int = Field(default=5_000, ge=100, le=3_600_000)
+    """Between two probes of a service whose circuit is open."""
     trim_lag_ms: int = Field(default=86_400_000, ge=60_000)
     """How long consumed inputs are kept. At least as long as a mirror or a backup of the journal may be behind."""
     common: Block = Field(default_factory=dict, repr=False)

@@ -227,4 +227,6 @@ def _undo(step: StepView) -> str:
 def _step_note(step: StepView) -> str:
     if step.parked_reason:
         return f"parked: {step.parked_reason}"
+    if step.held:
+        return f"circuit open: {step.service} does not answer, nothing is sent until it does"
     return shown(step.result) or ": ".join(part for part in (step.error_type, step.error_message) if part)

@@ -57,7 +57,13 @@ def run_worker(modules: tuple[str, ...], options: dict[str, Any], *, child: bool
         topic_ids = {topic: state.topic_id for topic, state in admin.describe(pinned_topics(names)).items()}
     slot, lock = _claim_slot(settings.state_directory / "stores")
     config = PartitionConfig(
-        names, settings.partitions, settings.token_keys(), definitions, signal_ttl_ms=settings.signal_ttl_ms
+        names,
+        settings.partitions,
+        settings.token_keys(),
+        definitions,
+        signal_ttl_ms=settings.signal_ttl_ms,
+        circuit_failures=settings.circuit_failures,
+        circuit_probe_ms=settings.circuit_probe_ms,
     )
     worker = Worker(
         log,

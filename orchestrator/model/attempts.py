@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
-from orchestrator.model.events import UnknownCause
+from orchestrator.model.events import StepKind, UnknownCause
 from orchestrator.model.ids import Direction, idempotency_key
 from orchestrator.model.messages import Outcome
 from orchestrator.model.retries import DO_POLICY, UNDO_POLICY, FailedAttempt, RetryPolicy
-from orchestrator.model.state import Step, StepStatus
+from orchestrator.model.state import SagaState, Step, StepStatus
 from orchestrator.model.turn import MAX_BYTES, Turn
 
 
@@ -174,13 +174,43 @@ def time_is_up(turn: Turn, step: Step) -> None:
         _attempt_timed_out(turn, step)
     elif step.status is StepStatus.BACKING_OFF:
         if step.deadline_ms is not None and now_ms >= step.deadline_ms:
-            _attempt_failed(turn, step, step.error_type, step.error_message)
+            _attempt_failed(turn, step, step.error_type or "CircuitOpen", step.error_message)
+        elif is_held_back(turn, step):
+            turn.emit(ev.StepHeld(step.sequence))
         else:
             turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1))
     elif step.status is StepStatus.UNDOING:
         _undo_attempt_failed(turn, step, "Timeout", f"no reply to undo attempt {step.undo_attempt}")
+    elif is_held_back(turn, step):
+        turn.emit(ev.UndoHeld(step.sequence))
     else:
         turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1))
+
+
+def is_held_back(turn: Turn, step: Step) -> bool:
+    """Whether its next attempt waits for the service's circuit. One that has waited comes as a probe, and may go."""
+    return step.service in turn.moment.open_circuits and not step.held
+
+
+def sign_of(input: msg.Input, state: SagaState) -> tuple[str, bool] | None:
+    """What an input tells of a service before it is decided: (its name, whether it answers); None for nothing.
+
+    A `retry` with its own delay says nothing: the service is there, and knows when it wants to be asked again.
+    """
+    if not isinstance(input, msg.Reply | msg.TimerDue | msg.SendFailed) or input.run != state.run:
+        return None
+    step = state.steps.get(input.sequence)
+    if step is None or step.kind is not StepKind.SERVICE:
+        return None
+    if isinstance(input, msg.TimerDue):
+        over = step.status in (StepStatus.RUNNING, StepStatus.UNDOING) and step.due_ms == input.due_ms
+        return (step.service, False) if over else None
+    if isinstance(input, msg.SendFailed) or input.outcome is Outcome.RETRY:
+        attempt, waits = (step.undo_attempt, StepStatus.UNDOING) if input.undo else (step.attempt, StepStatus.RUNNING)
+        said_when = isinstance(input, msg.Reply) and input.retry_after_ms is not None
+        failed = step.status is waits and input.attempt == attempt and not said_when
+        return (step.service, False) if failed else None
+    return (step.service, True) if input.outcome is not Outcome.HEARTBEAT else None
 
 
 def _attempt_timed_out(turn: Turn, step: Step) -> None:

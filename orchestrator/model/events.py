@@ -158,6 +158,35 @@ class StepAbandoned:
 
 
 @frozen
+class StepHeld:
+    """Its service's circuit is open: no attempt is sent, nor counted, until it closes or this is the probe."""
+
+    sequence: int
+
+
+@frozen
+class UndoHeld:
+    """The same of an undo."""
+
+    sequence: int
+
+
+@frozen
+class CircuitOpened:
+    """So many attempts in a row ended without an answer: the partition holds back what goes to this service."""
+
+    service: str
+    failures: int
+
+
+@frozen
+class CircuitClosed:
+    """The service has answered again."""
+
+    service: str
+
+
+@frozen
 class StepParked:
     sequence: int
     reason: str
@@ -394,6 +423,10 @@ Event = (
     | StepRefused
     | StepEndedUnknown
     | StepAbandoned
+    | StepHeld
+    | UndoHeld
+    | CircuitOpened
+    | CircuitClosed
     | StepParked
     | WaitScheduled
     | WaitExpired

@@ -21,7 +21,9 @@ from orchestrator.model.state import (
     StepStatus,
 )
 
-AFTER_THE_END = frozenset({ev.WaiterAdded, ev.AttachRefused, ev.InputAbsorbed, ev.RunFollows})
+AFTER_THE_END = frozenset(
+    {ev.WaiterAdded, ev.AttachRefused, ev.InputAbsorbed, ev.RunFollows, ev.CircuitOpened, ev.CircuitClosed}
+)
 """What may still happen to a run that has ended."""
 BEFORE_THE_START = frozenset({ev.SagaStarted, ev.SignalBuffered, ev.SignalDropped, ev.AttachRefused})
 """What may happen to a run that has not begun."""
@@ -235,6 +237,7 @@ def _step_attempted(state: SagaState, event: ev.StepAttempted, at_ms: int) -> No
     _set_due(state, event.sequence, _attempt_due(step, at_ms))
     step.attempt = event.attempt
     step.started_ms = 0
+    step.held = False
 
 
 def _heartbeat_received(state: SagaState, event: ev.HeartbeatReceived, at_ms: int) -> None:
@@ -244,6 +247,25 @@ def _heartbeat_received(state: SagaState, event: ev.HeartbeatReceived, at_ms: in
     close_ms = None if step.start_to_close_ms is None else step.started_ms + step.start_to_close_ms
     silent_ms = None if step.heartbeat_ms is None else at_ms + step.heartbeat_ms
     _set_due(state, event.sequence, _earliest(step.deadline_ms, close_ms, silent_ms))
+
+
+def _is_in(state: SagaState, sequence: int, status: StepStatus) -> bool:
+    step = state.steps.get(sequence)
+    return step is not None and step.status is status
+
+
+def _step_held(state: SagaState, event: ev.StepHeld, at_ms: int) -> None:
+    fresh = _is_in(state, event.sequence, StepStatus.RUNNING)
+    step = _move(state, event, at_ms if fresh else state.due_of(event.sequence))
+    step.attempt -= fresh
+    step.held = True
+
+
+def _undo_held(state: SagaState, event: ev.UndoHeld, at_ms: int) -> None:
+    fresh = _is_in(state, event.sequence, StepStatus.UNDOING)
+    step = _move(state, event, at_ms if fresh else state.due_of(event.sequence))
+    step.undo_attempt -= fresh
+    step.held = True
 
 
 def _step_succeeded(state: SagaState, event: ev.StepSucceeded, at_ms: int) -> None:
@@ -359,6 +381,7 @@ def _undo_started(state: SagaState, event: ev.UndoScheduled | ev.UndoAttempted, 
     step = _move(state, event)
     if step.start_to_close_ms is not None:
         _set_due(state, event.sequence, at_ms + step.start_to_close_ms)
+    step.held = False
     if isinstance(event, ev.UndoScheduled):
         step.undo_attempt, step.since_ms = 1, at_ms
     else:
@@ -431,6 +454,10 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.StepRefused: _step_refused,
     ev.StepEndedUnknown: _step_unknown,
     ev.StepAbandoned: _moved,
+    ev.StepHeld: _step_held,
+    ev.UndoHeld: _undo_held,
+    ev.CircuitOpened: _nothing,
+    ev.CircuitClosed: _nothing,
     ev.StepParked: _parked_step,
     ev.WaitScheduled: _wait_scheduled,
     ev.WaitExpired: _wait_expired,

@@ -42,6 +42,8 @@ STEP_TRANSITIONS: dict[tuple[StepStatus | None, str], StepStatus] = {
     (_S.RUNNING, "HeartbeatReceived"): _S.RUNNING,
     (_S.RUNNING, "StepBackedOff"): _S.BACKING_OFF,
     (_S.BACKING_OFF, "StepAttempted"): _S.RUNNING,
+    (_S.RUNNING, "StepHeld"): _S.BACKING_OFF,
+    (_S.BACKING_OFF, "StepHeld"): _S.BACKING_OFF,
     (_S.PARKED, "StepAttempted"): _S.RUNNING,
     (_S.RUNNING, "StepParked"): _S.PARKED,
     (_S.BACKING_OFF, "StepParked"): _S.PARKED,
@@ -59,6 +61,8 @@ STEP_TRANSITIONS: dict[tuple[StepStatus | None, str], StepStatus] = {
     (_S.UNKNOWN, "UndoScheduled"): _S.UNDOING,
     (_S.UNDOING, "UndoBackedOff"): _S.UNDO_BACKING_OFF,
     (_S.UNDO_BACKING_OFF, "UndoAttempted"): _S.UNDOING,
+    (_S.UNDOING, "UndoHeld"): _S.UNDO_BACKING_OFF,
+    (_S.UNDO_BACKING_OFF, "UndoHeld"): _S.UNDO_BACKING_OFF,
     (_S.UNDO_PARKED, "UndoAttempted"): _S.UNDOING,
     (_S.UNDOING, "UndoParked"): _S.UNDO_PARKED,
     (_S.UNDOING, "UndoSucceeded"): _S.UNDONE,
@@ -136,6 +140,7 @@ class Step:
         "error_message",
         "error_type",
         "heartbeat_ms",
+        "held",
         "kind",
         "partition",
         "payload",
@@ -197,6 +202,8 @@ class Step:
         self.undo_retry = undo_retry
         self.schedule_to_start_ms = schedule_to_start_ms
         self.heartbeat_ms = heartbeat_ms
+        self.held = False
+        """It waits for its service's circuit to close, or to be the probe."""
         self.started_ms = 0
         """When a participant was heard to have begun the current attempt, 0 if none was."""
         self.details = b""

@@ -7,6 +7,7 @@ ends. A decision has a budget of effects and bytes; what does not fit follows in
 from __future__ import annotations
 
 import traceback
+from collections.abc import Set as AbstractSet
 
 from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
 from orchestrator.model import events as ev
@@ -49,7 +50,8 @@ _TYPE_CHARACTERS = 256
 class Moment:
     """What a decision may know of the world: the partition's clock, the place its record will have, topic sizes.
 
-    `signal_ttl_ms`: how long a signal is kept for an id that nobody has started.
+    `signal_ttl_ms`: how long a signal is kept for an id that nobody has started. `open_circuits`: services to which
+    nothing is sent now.
     """
 
     now_ms: int
@@ -57,6 +59,7 @@ class Moment:
     offset: int
     partitions: int
     signal_ttl_ms: int = SIGNAL_TTL_MS
+    open_circuits: AbstractSet[str] = frozenset()
 
     def due_ms(self, at_ms: int | None, after_ms: int | None) -> int | None:
         """A point of time, or so long after now; never before now. None where neither is said."""
@@ -252,6 +255,8 @@ class Turn:
                 return False
             self._effects += effects
             self.emit(event)
+            if isinstance(event, ev.StepScheduled) and event.service in self.moment.open_circuits:
+                self.emit(ev.StepHeld(sequence))
         requests.clear()
         return True
 
@@ -372,6 +377,8 @@ class Turn:
             return False
         self._effects += 1
         self.emit(ev.UndoScheduled(sequence))
+        if self.state.steps[sequence].service in self.moment.open_circuits:
+            self.emit(ev.UndoHeld(sequence))
         return True
 
     def _compensate(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.log.base import Appender, Delivery, Record
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
+from orchestrator.model.attempts import sign_of
 from orchestrator.model.decide import InputRejected, decide
 from orchestrator.model.definition import Definition
 from orchestrator.model.effects import Command, Effect, LocalCall, effects, effects_of, local_calls
@@ -21,6 +22,7 @@ from orchestrator.model.events import Status
 from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import epoch_number
 from orchestrator.model.turn import Execution, Moment, Turn
+from orchestrator.runtime.circuits import Circuits
 from orchestrator.runtime.effect_sender import EffectSender, Outgoing
 from orchestrator.runtime.intake import DeadLetter, Intake, Taken
 from orchestrator.runtime.journal_writer import EpochLost, JournalWriter, Pending
@@ -31,7 +33,7 @@ from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.replica import Replica
 from orchestrator.runtime.runs import Runs
 from orchestrator.runtime.tally import UNKNOWN_TYPE, Tally
-from orchestrator.runtime.timers import Timers
+from orchestrator.runtime.timers import Timer, Timers
 from orchestrator.store import keys
 from orchestrator.store.base import StoreBroken
 from orchestrator.wire.inputs import INTERNAL
@@ -119,6 +121,9 @@ class Partition:
         self._journaled: tuple[dict[str, int], int] = (dict(at.input_positions), at.effects_sent)
         stored = (keys.read_timer(key) for key, _ in self.store.scan(keys.TIMERS))
         self.timers = Timers(stored, self.runs.is_set)
+        self.circuits = Circuits(
+            config.circuit_failures, config.circuit_probe_ms, at.circuits, at.clock_ms, self.runs.is_set
+        )
         self._step_at_mono = 0
         self.closed = False
         self.feed: Feed | None = None
@@ -184,9 +189,9 @@ class Partition:
         if self.writer.queued or self.sender.restless or self.intake.restless or self.timers.restless:
             return mono_ms
         at = mono_ms + FAR_MS
-        due_ms = self.timers.next_due_ms()
-        if due_ms is not None:
-            at = min(at, mono_ms + due_ms - self._now_ms)
+        for due_ms in (self.timers.next_due_ms(), self.circuits.next_due_ms()):
+            if due_ms is not None:
+                at = min(at, mono_ms + due_ms - self._now_ms)
         if self._changes.behind:
             at = min(at, self._cut_mono + STORE_EVERY_MS)
         sent, _ = self.sender.mark(self.progress.at.offset)
@@ -292,7 +297,8 @@ class Partition:
     def _moment(self) -> Moment:
         at = self.progress.at
         offset, config = self.writer.next_offset, self.config
-        return Moment(self._now_ms, at.incarnation, offset, config.partitions, config.signal_ttl_ms)
+        circuits = self.circuits.open
+        return Moment(self._now_ms, at.incarnation, offset, config.partitions, config.signal_ttl_ms, circuits)
 
     def _attempt(self, given: msg.Input, taken: Taken | None = None) -> None:
         """Decides an input of a topic, or one of the engine's own, and what it leaves to be continued."""
@@ -324,7 +330,10 @@ class Partition:
     def _decide(self, given: msg.Input, taken: Taken | None) -> None:
         execution = self.runs.find(given.saga_id)
         definition = self._definition(given, execution)
+        sign = None if execution is None else sign_of(given, execution.state)
         execution, events, run = decide(execution, definition, given, self._moment())
+        if sign is not None:
+            events += self.circuits.note(*sign, self._now_ms)
         if taken is not None:
             self.intake.done(taken)
         message_id = given.message_id if isinstance(given, msg.EXTERNAL) else ""
@@ -446,10 +455,25 @@ class Partition:
     # -- time
 
     def _fire(self, now_ms: int) -> None:
-        for due_ms, saga_id, sequence in self.timers.due(now_ms, self.intake.consumed, BATCH):
-            execution = self.runs.find(saga_id)
-            if execution is not None:
-                self._attempt(msg.TimerDue(saga_id, execution.state.run, sequence, due_ms))
+        for timer in self.timers.due(now_ms, self.intake.consumed, BATCH):
+            self._ring(timer)
+        for timer in self.circuits.due(now_ms):
+            self._ring(timer, although_open=True)
+        for timer in self.circuits.freed:
+            self.timers.add(timer)
+        self.circuits.freed.clear()
+
+    def _ring(self, timer: Timer, *, although_open: bool = False) -> None:
+        """A timer is due; that of a step whose service is not to be asked now is set aside."""
+        due_ms, saga_id, sequence = timer
+        execution = self.runs.find(saga_id)
+        if execution is None:
+            return
+        state = execution.state
+        if although_open or not self.circuits.holds(state, sequence):
+            self._attempt(msg.TimerDue(saga_id, state.run, sequence, due_ms))
+        if self.circuits.holds(state, sequence) and state.due_of(sequence) == due_ms:
+            self.circuits.put(state, timer)
 
     # -- beginning
 

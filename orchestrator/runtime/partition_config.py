@@ -16,6 +16,8 @@ class PartitionConfig:
     """`partitions` is N, `definitions` the sagas by their type's name; `warm` how many runs stay in memory.
 
     `signal_ttl_ms`: how long a signal is kept for an id that nobody has started.
+    `circuit_failures`: attempts without an answer in a row after which a service is asked only every
+    `circuit_probe_ms`; 0: it is asked on and on.
     """
 
     topics: TopicNames
@@ -24,3 +26,5 @@ class PartitionConfig:
     definitions: Mapping[str, Definition]
     warm: int = 10_000
     signal_ttl_ms: int = SIGNAL_TTL_MS
+    circuit_failures: int = 0
+    circuit_probe_ms: int = 5_000

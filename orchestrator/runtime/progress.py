@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from hashlib import sha256
 
-from orchestrator.model.events import Decision, InputForwarded
+from orchestrator.model.events import CircuitClosed, CircuitOpened, Decision, InputForwarded
 from orchestrator.model.rule import Kind, Rule
 from orchestrator.store import keys
 from orchestrator.store.base import Change, Store
@@ -73,6 +73,10 @@ class Progress:
             for event in decision.events:
                 if type(event) is InputForwarded:
                     at.internal_sent[str(event.target)] = event.counter
+                elif type(event) is CircuitOpened:
+                    at.circuits[event.service] = decision.at_ms
+                elif type(event) is CircuitClosed:
+                    at.circuits.pop(event.service, None)
 
     def changes(self) -> list[Change]:
         """The partition's own entries as of the last record."""

@@ -99,6 +99,13 @@ class WorkerMetrics(Collector):
         yield gauges("saga_queue_depth", "Records read and not decided yet.", ["partition", "input"], depths)
         lag = [([str(number), role], behind) for (number, role), behind in copied(self._engine.lag)]
         yield gauges("saga_input_lag", "Records in the topic that are not consumed.", ["partition", "input"], lag)
+        held = Counter(service for _, _, partition in live for service in partition.circuits.open)
+        yield gauges(
+            "saga_circuits_open",
+            "Partitions that hold back commands for a service that does not answer.",
+            ["service"],
+            (([service], count) for service, count in held.items()),
+        )
         took = [([number], tenure.taken_over_ms / 1000) for number, tenure, _ in live if tenure.phase is Phase.OWNING]
         yield gauges("saga_last_takeover_duration_seconds", "How long its take-over took.", ["partition"], took)
         yield gauge("saga_inputs_paused", "Partitions whose starts wait for room.", sum(t.paused for t in tenures))

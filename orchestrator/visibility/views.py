@@ -74,6 +74,8 @@ class StepView:
     resolved_at_ms: int | None
     payload: bytes
     result: bytes
+    held: bool = False
+    """It waits for its service's circuit to close."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,7 @@ def _step(state: SagaState, step: Step) -> StepView:
         step.resolved_at_ms or None,
         step.payload,
         step.result,
+        step.held,
     )
 
 

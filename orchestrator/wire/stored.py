@@ -32,6 +32,7 @@ _STEP_PLAIN = (
     "partition",
     "undo_command",
     "pivot",
+    "held",
     "since_ms",
     "started_ms",
     "schedule_to_start_ms",
@@ -210,6 +211,8 @@ class StoredPartition:
     sent_claim_offset: int = -1
     sent_expected_seq: int = 0
     clock_ms: int = 0
+    circuits: dict[str, int] = field(default_factory=dict)
+    """Services whose circuit is open, and since when."""
 
 
 _partition = attrgetter(*StoredPartition.__slots__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -42,6 +43,10 @@ class Copying(Service):
     hang = command(Rows, str)
 
 
+class Flaky(Service):
+    work = command(Rows, str)
+
+
 class Idle(Service):
     nothing = command(Rows, str)
 
@@ -75,6 +80,11 @@ class Limited(Saga[str, str]):
             return await self.step(Copying.hang(count=1), heartbeat=0.5, retry=Retry(maximum_attempts=1))
         except StepFailed as failed:
             return failed.error_type
+
+
+class Patient(Saga[None, str]):
+    async def run(self, _: None) -> str:
+        return await self.step(Flaky.work(count=1), retry=Retry(0.01, 1.0, maximum_attempts=5))
 
 
 class Timed(Saga[None, str], run_timeout=0.5):
@@ -112,15 +122,35 @@ def hang(request: Rows) -> str:
     return "too late"
 
 
+flaky = Participant(Flaky)
+down = Event()
+asked: list[str] = []
+
+
+@flaky.handles(Flaky.work)
+def work(request: Rows, context: HandlerContext) -> str:
+    asked.append(context.saga_id)
+    if down.is_set():
+        raise ConnectionError("nobody there")
+    return "done"
+
+
 @contextmanager
-def running(broker: str, prefix: str) -> Iterator[None]:
+def running(broker: str, prefix: str, participant: Participant = copying, circuit_failures: int = 0) -> Iterator[None]:
     log, topics = KafkaLog(broker), TopicNames(prefix)
     admin = log.admin()
-    apply(admin, plan(topics, partitions=PARTITIONS, replication=1, services=["copying", "idle"]))
+    apply(admin, plan(topics, partitions=PARTITIONS, replication=1, services=["copying", "idle", "flaky"]))
     admin.close()
-    definitions = {saga.definition.name: saga.definition for saga in (Copied, Limited, Timed, Later)}
-    config = PartitionConfig(topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
-    worker, runner = Worker(log, config, MemoryStores()), Runner(copying, log, topics=topics)
+    definitions = {saga.definition.name: saga.definition for saga in (Copied, Limited, Patient, Timed, Later)}
+    config = PartitionConfig(
+        topics,
+        PARTITIONS,
+        TokenKeys({"k": b"0" * 16}),
+        definitions,
+        circuit_failures=circuit_failures,
+        circuit_probe_ms=500,
+    )
+    worker, runner = Worker(log, config, MemoryStores()), Runner(participant, log, topics=topics)
     threads = [Thread(target=worker.run), Thread(target=runner.run)]
     for thread in threads:
         thread.start()
@@ -179,3 +209,21 @@ def test_a_delayed_start_is_moved_and_cancelled(broker: str, prefix: str) -> Non
 
     with running(broker, prefix):
         asyncio.run(main())
+
+
+def test_an_outage_burns_no_attempts_of_who_waits(broker: str, prefix: str) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            handles = [await client.start(Patient, None, id=f"p-{number}") for number in range(12)]
+            until = time.monotonic() + 1.5
+            while len(asked) < 12 or time.monotonic() < until:
+                await asyncio.sleep(0.05)
+            down.clear()
+            assert [await handle.result(timeout=60) for handle in handles] == ["done"] * 12
+
+    asked.clear()
+    down.set()
+    with running(broker, prefix, flaky, circuit_failures=3):
+        asyncio.run(main())
+    # Without circuits the 1.5 s would have cost every saga all of its five attempts.
+    assert max(asked.count(saga_id) for saga_id in asked) <= 5

@@ -27,6 +27,7 @@ RUN = Run(
     last_offset=4,
     events=9,
 )
+HELD = StepView(1, "BACKING_OFF", "payments", "charge", 0, False, None, 0, "", "", None, 7, None, b"{}", b"", True)
 STEP = StepView(1, "RUNNING", "payments", "charge", 2, False, "refund", 0, "", "", "used up", None, None, b"{}", b"")
 HISTORY = (
     Entry(
@@ -92,3 +93,9 @@ def test_a_saga_without_code_says_what_it_waits_for(capsys: pytest.CaptureFixtur
 )
 def test_an_empty_list_says_why_it_is(saga_type: str | None, counts: dict[str, int], said: str) -> None:
     assert look._nothing(saga_type, counts) == said
+
+
+def test_show_says_of_a_step_that_waits_for_its_service_why(capsys: pytest.CaptureFixture[str]) -> None:
+    look._print(replace(DETAILS, steps=(HELD,)))
+    lines = capsys.readouterr().out.splitlines()
+    assert any("BACKING_OFF" in line and "circuit open: payments does not answer" in line for line in lines)

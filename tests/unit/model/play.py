@@ -75,6 +75,7 @@ class Play:
         self.checked = checked
         self.now_ms = 1_000_000
         self.offset = 10
+        self.open_circuits: frozenset[str] = frozenset()
         self.execution: Execution | None = None
         self.journal: list[ev.Event] = []
         self.decisions: list[tuple[ev.Event, ...]] = []
@@ -225,7 +226,7 @@ class Play:
 
     def _decide(self, given: msg.Input) -> tuple[ev.Event, ...]:
         definition = self.definition if self.known else None
-        moment = Moment(self.now_ms, 1, self.offset, PARTITIONS)
+        moment = Moment(self.now_ms, 1, self.offset, PARTITIONS, open_circuits=self.open_circuits)
         replayed = self._replayed(definition, given, moment) if self.cold else None
         execution, events, run = decide(self.execution, definition, given, moment)
         self.execution = execution

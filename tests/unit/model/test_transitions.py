@@ -17,6 +17,8 @@ ADDRESS = msg.ReplyAddress("saga.answers", 0, "c")
 STEP_EVENTS: dict[str, ev.Event] = {
     "StepScheduled": ev.StepScheduled(1, 0, "shop", "reserve", b"{}", 0, "release"),
     "HeartbeatReceived": ev.HeartbeatReceived(1, 1, b"7"),
+    "StepHeld": ev.StepHeld(1),
+    "UndoHeld": ev.UndoHeld(1),
     "StepBackedOff": ev.StepBackedOff(1, 1, 2_000, "Busy", ""),
     "StepAttempted": ev.StepAttempted(1, 2),
     "StepParked": ev.StepParked(1, "why"),
@@ -47,6 +49,8 @@ SAGA_EVENTS: dict[str, ev.Event] = {
 }
 OTHER_EVENTS: list[ev.Event] = [
     ev.BeginMoved(9_000),
+    ev.CircuitOpened("shop", 5),
+    ev.CircuitClosed("shop"),
     ev.WaiterAdded(ADDRESS),
     ev.CancelRequested(ev.Cause.CANCELED, "", ""),
     ev.CancelRaised(),

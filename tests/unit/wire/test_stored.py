@@ -43,6 +43,7 @@ HINTS: dict[str, dict[str, Any]] = {
         "error_message": str,
         "error_type": str,
         "heartbeat_ms": int | None,
+        "held": bool,
         "kind": StepKind,
         "partition": int,
         "payload": bytes,
