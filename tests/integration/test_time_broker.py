@@ -215,8 +215,10 @@ def test_an_outage_burns_no_attempts_of_who_waits(broker: str, prefix: str) -> N
     async def main() -> None:
         async with Client.connect(broker, prefix=prefix) as client:
             handles = [await client.start(Patient, None, id=f"p-{number}") for number in range(12)]
+            while len(asked) < 12:
+                await asyncio.sleep(0.05)
             until = time.monotonic() + 1.5
-            while len(asked) < 12 or time.monotonic() < until:
+            while time.monotonic() < until:
                 await asyncio.sleep(0.05)
             down.clear()
             assert [await handle.result(timeout=60) for handle in handles] == ["done"] * 12
