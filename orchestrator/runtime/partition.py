@@ -6,7 +6,6 @@ the epoch drops this object with all it had pending; the next one begins from th
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from contextlib import suppress
 from typing import Any
@@ -29,6 +28,7 @@ from orchestrator.runtime.journal_writer import EpochLost, JournalWriter, Pendin
 from orchestrator.runtime.lifecycle import Feed
 from orchestrator.runtime.local_steps import InlineRunner, LocalCalls, LocalSteps
 from orchestrator.runtime.materialize import Materializer
+from orchestrator.runtime.notices import tell_parked
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.replica import Replica
 from orchestrator.runtime.runs import Runs
@@ -38,8 +38,6 @@ from orchestrator.store import keys
 from orchestrator.store.base import StoreBroken
 from orchestrator.wire.inputs import INTERNAL
 from orchestrator.wire.journal import write_decision
-
-log = logging.getLogger(__name__)
 
 BATCH = 100
 """Inputs decided in one step and sent together: enough to share a request, and what follows waits some 10 ms."""
@@ -432,17 +430,10 @@ class Partition:
             known = state.saga_type in self.config.definitions
             self.tally.confirmed(decision, state, state.saga_type if known else UNKNOWN_TYPE)
             if state.parked:
-                self._tell_parked(decision)
+                tell_parked(decision, self.number)
             if self.feed is not None:
                 self.feed.offer(offset, decision, state)
         self.counters["confirmed"] += 1
-
-    def _tell_parked(self, decision: ev.Decision) -> None:
-        """A line for the log; the reason, which may quote what users sent, stands in the history."""
-        for event in decision.events:
-            if isinstance(event, ev.SagaParked | ev.StepParked | ev.UndoParked):
-                where = {"saga_id": decision.saga_id, "partition": self.number, "step": getattr(event, "sequence", 0)}
-                log.warning("parked for a person: %s; see `saga show`", type(event).__name__, extra=where)
 
     def _refuse(self, out: Outgoing, why: str) -> None:
         """A command that Kafka does not take is an input to its step."""
