@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from orchestrator.model.events import Status, Undone
     from orchestrator.model.messages import Conflict, Reuse
     from orchestrator.model.retries import FailedAttempt, Jitter
-    from orchestrator.participant import HandlerContext, Participant
+    from orchestrator.participant import HandlerContext, Participant, inject, per_call
     from orchestrator.plan import each, local, outcome, parallel, step, takes
     from orchestrator.retry import Backoff, Retry
     from orchestrator.saga import Saga
@@ -72,9 +72,11 @@ __all__ = [
     "Undone",
     "command",
     "each",
+    "inject",
     "local",
     "outcome",
     "parallel",
+    "per_call",
     "signal",
     "step",
     "takes",
@@ -102,7 +104,7 @@ _HOMES = {
     "model.events": ("Status", "Undone"),
     "model.retries": ("FailedAttempt", "Jitter"),
     "model.messages": ("Conflict", "Reuse"),
-    "participant": ("HandlerContext", "Participant"),
+    "participant": ("HandlerContext", "Participant", "inject", "per_call"),
     "plan": ("each", "local", "outcome", "parallel", "step", "takes"),
     "retry": ("Backoff", "Retry"),
     "saga": ("Saga",),

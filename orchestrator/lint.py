@@ -150,16 +150,19 @@ def findings(saga: type[Saga[Any, Any]]) -> list[Finding]:
     """What is wrong in a saga's code, by line. Where the source cannot be had, nothing."""
     found: list[Finding] = []
     seen: set[object] = set()
-    waiting: list[Callable[..., Any]] = [saga.run]
+    waiting: list[tuple[Callable[..., Any], type]] = [(saga.run, saga)]
+    for around in saga._around:
+        waiting += [(type(around).run, type(around)), (type(around).step, type(around))]
     while waiting:
-        function = inspect.unwrap(waiting.pop())
+        function, owner = waiting.pop()
+        function = inspect.unwrap(function)
         if function in seen or not isinstance(function, FunctionType) or not _is_users(function, saga):
             continue
         seen.add(function)
-        reader = _Reader.of(function, saga)
+        reader = _Reader.of(function, owner)
         if reader is not None:
             found.extend(reader.read())
-            waiting.extend(reader.called)
+            waiting.extend((called, owner) for called in reader.called)
     return sorted(found, key=lambda finding: (finding.file, finding.line, finding.what))
 
 
@@ -195,10 +198,10 @@ def _is_users(function: FunctionType, saga: type[Saga[Any, Any]]) -> bool:
 class _Reader(ast.NodeVisitor):
     """Reads one function, with what is nested in it."""
 
-    def __init__(self, function: FunctionType, saga: type[Saga[Any, Any]], tree: ast.AST, lines: list[str]) -> None:
+    def __init__(self, function: FunctionType, owner: type, tree: ast.AST, lines: list[str]) -> None:
         self.called: list[Callable[..., Any]] = []
         self._function = function
-        self._saga = saga
+        self._owner = owner
         self._tree = tree
         self._lines = lines
         self._first = function.__code__.co_firstlineno
@@ -210,13 +213,13 @@ class _Reader(ast.NodeVisitor):
         self._names = {**vars(builtins), **function.__globals__, **dict(_contents(closure))}
 
     @classmethod
-    def of(cls, function: FunctionType, saga: type[Saga[Any, Any]]) -> _Reader | None:
+    def of(cls, function: FunctionType, owner: type) -> _Reader | None:
         try:
             lines, _ = inspect.getsourcelines(function)
             tree = ast.parse(textwrap.dedent("".join(lines)))
         except (OSError, TypeError, SyntaxError):
             return None
-        return cls(function, saga, tree, lines)
+        return cls(function, owner, tree, lines)
 
     def read(self) -> list[Finding]:
         self.visit(self._tree)
@@ -232,7 +235,7 @@ class _Reader(ast.NodeVisitor):
         if own in _RECORDED:
             return
         if own is not None:
-            method = inspect.getattr_static(self._saga, own, None)
+            method = inspect.getattr_static(self._owner, own, None)
             method = getattr(method, "__func__", method)
             if isinstance(method, FunctionType):
                 self.called.append(method)

@@ -7,17 +7,20 @@ one `model.definition.Definition`.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar, Generic, Literal, NoReturn, TypeVar, overload
 from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from orchestrator.baggage import read_baggage
 from orchestrator.durations import Duration, instant, milliseconds
 from orchestrator.errors import ContinueAsNew, DefinitionError
 from orchestrator.functions import FUNCTIONS, LocalMethods
 from orchestrator.groups import Groups
+from orchestrator.interceptors import Around
 from orchestrator.model.definition import Context, Definition, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked
 from orchestrator.retry import Retry as Retry
@@ -60,7 +63,8 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
 
     Class arguments: `name` (the saga type on the wire, default the class's name), `execution_timeout` (seconds or
     timedelta from the beginning to the end, over all runs that continue it; then the saga is cancelled and undone with
-    status TIMED_OUT), `run_timeout` (the same for each of its runs).
+    status TIMED_OUT), `run_timeout` (the same for each of its runs), `around` (what stands around its code, the first
+    outermost; see `orchestrator.interceptors`).
     """
 
     definition: ClassVar[Definition]
@@ -69,13 +73,20 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     _input: ClassVar[TypeAdapter[Any]]
     _output: ClassVar[TypeAdapter[Any]]
     _signals: ClassVar[dict[str, Signal[Any]]]
+    _around: ClassVar[tuple[Around, ...]] = ()
 
     def __init_subclass__(
-        cls, name: str | None = None, execution_timeout: Duration | None = None, run_timeout: Duration | None = None
+        cls,
+        name: str | None = None,
+        execution_timeout: Duration | None = None,
+        run_timeout: Duration | None = None,
+        around: Sequence[Around] | None = None,
     ) -> None:
         takes, gives = _types_of(cls)
         cls._input, cls._output = TypeAdapter(takes), TypeAdapter(gives)
         cls._signals = signals_of(cls)
+        if around is not None:
+            cls._around = tuple(around)
         from orchestrator.plan import compile_plan  # declarative style builds on this module
 
         plan = compile_plan(cls)
@@ -170,6 +181,8 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
             None if heartbeat is None else milliseconds(heartbeat),
             None if retry is None or retry.predicate is None else self._apart(retry.predicate),
         )
+        for around in reversed(self._around):
+            request = around.step(self, request)
         return StepAwaitable(command, request)
 
     def _apart(self, function: Callable[[A], B]) -> Callable[[A], B]:
@@ -231,6 +244,11 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
         """The saga id."""
         return self._context.saga_id
 
+    @property
+    def baggage(self) -> Mapping[str, str]:
+        """What the saga was started with beside its input, such as a tenant; every handler gets it too."""
+        return read_baggage(self._context.baggage)
+
     def now(self) -> datetime:
         """The time at which the saga was woken last, in UTC. The same on every replay."""
         return datetime.fromtimestamp(self._context.now_ms / 1000, UTC)
@@ -251,7 +269,10 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     async def _body(cls, context: Context, payload: bytes) -> bytes:
         saga = cls()
         saga._context = context
-        result = await saga.run(cls._input.validate_json(payload))
+        run: Callable[[Any], Awaitable[Any]] = saga.run
+        for around in reversed(cls._around):
+            run = partial(around.run, saga, go_on=run)
+        result = await run(cls._input.validate_json(payload))
         return cls._output.dump_json(cls._output.validate_python(result))
 
     @classmethod

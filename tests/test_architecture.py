@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = {"orchestrator": "orchestrator", "orchestrator.sagas": "sagas", "orchestrator.connectors": "connectors"}
 
 LAYERS: list[tuple[str, set[str]]] = [
-    ("leaves", {"errors", "topics", "schemas"}),
+    ("leaves", {"baggage", "errors", "topics", "schemas"}),
     ("the pure core", {"model"}),
     (
         "authoring and wire",
@@ -32,6 +32,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             "functions",
             "groups",
             "mapping",
+            "interceptors",
             "saga",
             "plan",
             "lint",
@@ -51,7 +52,8 @@ BESIDE = {
     "waits": {"signals"},
     "retry": {"durations"},
     "functions": {"durations", "retry", "wire"},
-    "saga": {"durations", "functions", "groups", "retry", "service", "signals", "waits", "plan"},
+    "interceptors": {"saga"},
+    "saga": {"durations", "functions", "groups", "interceptors", "retry", "service", "signals", "waits", "plan"},
     "plan": {"durations", "functions", "retry", "service", "saga"},
     "lint": {"saga"},
     "mapping": {"durations", "groups", "retry", "saga", "signals"},

@@ -24,6 +24,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 from pydantic import BaseModel
 
+from orchestrator.baggage import write_baggage
 from orchestrator.connectors.http.responses import FAILURES, MAX_BODY_BYTES, RETRIED_4XX, outcome
 from orchestrator.errors import DefinitionError, RetryLater
 from orchestrator.participant.handlers import HandlerContext, Participant
@@ -32,7 +33,8 @@ from orchestrator.service import Command, Service
 _ROUTE = re.compile(r"(GET|POST|PUT|PATCH|DELETE) (/[!-~]*)")
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _OWN_HEADERS = frozenset(
-    {"idempotency-key", "saga-id", "saga-run", "saga-attempt", "traceparent", "content-type", "content-length", "host"}
+    {"idempotency-key", "saga-id", "saga-run", "saga-attempt", "traceparent", "baggage"}
+    | {"content-type", "content-length", "host"}
 )
 
 HeaderValue = str | Callable[[], str]
@@ -155,6 +157,9 @@ def _own_headers(context: HandlerContext, content: bytes | None) -> dict[str, st
         headers["Content-Type"] = "application/json"
     if context.traceparent:
         headers["traceparent"] = _ascii(context.traceparent)
+    baggage = write_baggage(context.baggage)
+    if baggage:
+        headers["baggage"] = baggage
     return headers
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, TypeVar, overload
@@ -31,6 +32,22 @@ I = TypeVar("I")  # noqa: E741 - input, as in `Saga`
 O = TypeVar("O")  # noqa: E741
 S = TypeVar("S")
 
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A start or a signal on its way out, as a client's `around` functions see it.
+
+    They may change payload (JSON in bytes) and `baggage` (of a start), by `dataclasses.replace`, or raise to refuse.
+    `name` is the saga's type or the signal's name.
+    """
+
+    kind: Literal["start", "signal"]
+    saga_id: str
+    name: str
+    payload: bytes
+    baggage: Mapping[str, str] = field(default_factory=dict)
+
+
 Action = Override | Literal["retry", "skip", "set-result"]
 
 ATTACH_FIRST_S = 2.0
@@ -44,6 +61,7 @@ class Client:
     `partitions` is the partition count of the inbox, which all input topics share, `answer_partitions` that of
     `saga.answers`. The client id picks the partition on which this client waits for answers. Requests are given
     `timeout_s` seconds to be acknowledged; those whose outcome is unknown are sent again under the same message id.
+    `around`: functions that each start and signal goes through, in this order, before it is sent.
     """
 
     def __init__(
@@ -56,6 +74,7 @@ class Client:
         client_id: str | None = None,
         timeout_s: float = 30.0,
         attach_first_s: float = ATTACH_FIRST_S,
+        around: Iterable[Callable[[Outgoing], Outgoing]] = (),
     ) -> None:
         self.client_id = client_id or f"saga-client-{uuid.uuid4().hex[:12]}"
         self._answers = topics.answers
@@ -64,6 +83,7 @@ class Client:
         self._connection = Connection(log, topics.answers, self._answer_partition)
         self._timeout_s = timeout_s
         self._attach_first_s = attach_first_s
+        self._around = tuple(around)
         # A client started again under the same id must not take answers to its predecessor for its own.
         self._instance = uuid.uuid4().hex[:16]
         self._count = 0
@@ -81,6 +101,7 @@ class Client:
         common: Mapping[str, Any] | None = None,
         producer: Mapping[str, Any] | None = None,
         consumer: Mapping[str, Any] | None = None,
+        around: Iterable[Callable[[Outgoing], Outgoing]] = (),
     ) -> AsyncIterator[Client]:
         """A client of a Kafka cluster; `common`, `producer`, `consumer` are raw librdkafka settings.
 
@@ -99,6 +120,7 @@ class Client:
             answer_partitions=answer_partitions,
             client_id=client_id,
             timeout_s=timeout_s,
+            around=around,
         ) as client:
             yield client
 
@@ -124,6 +146,7 @@ class Client:
         conflict: Conflict = Conflict.USE_EXISTING,
         start_at: datetime | None = None,
         start_delay: Duration | None = None,
+        baggage: Mapping[str, str] | None = None,
     ) -> Handle[O]:
         """Starts a saga; when this returns Kafka has it on all in-sync replicas, and it will run.
 
@@ -133,15 +156,16 @@ class Client:
         `signal=(Expense.decided, value)` tells the saga something in the same record, whether that starts it or not; of
         some 7 KiB at most. Without an id a random one is made. `message_id` names this one request over restarts of the
         caller; by default it is this call's own. The saga begins at once, at `start_at` (with a time zone), or
-        `start_delay` (seconds or timedelta) after a worker has it; until then `reschedule` may move it. Raises
-        `InvalidRequest`, `pydantic.ValidationError`, `NotAcknowledged`, `Disconnected`.
+        `start_delay` (seconds or timedelta) after a worker has it; until then `reschedule` may move it. `baggage`:
+        small values that travel to every handler, such as a tenant, 2 KiB at most. Raises `InvalidRequest`,
+        `pydantic.ValidationError`, `NotAcknowledged`, `Disconnected`.
         """
         saga_id = id if id is not None else str(uuid.uuid4())
         reply = self._reply_address()
         along = None if signal is None else (signal[0].name, signal[0].encode(signal[1]))
         begin = begin_of(start_at, start_delay)
         request = self._start_request(
-            saga, input, saga_id, message_id, reply, traceparent, along, reuse, conflict, begin
+            saga, input, saga_id, message_id, reply, traceparent, along, reuse, conflict, begin, baggage=baggage
         )
         await self._connection.listen(self._timeout_s)
         expected = self._connection.expect(reply.correlation_id)
@@ -232,6 +256,7 @@ class Client:
         self, id: str, name: str, payload: bytes = b"", *, message_id: str | None = None, run: str | None = None
     ) -> None:
         """The same by the signal's name, with its value as JSON."""
+        payload = self._through(Outgoing("signal", id, name, payload)).payload
         request = self._requests.signal(id, message_id or self._message_id(), name, payload, run, self.client_id)
         await self._send(request, id)
 
@@ -309,10 +334,19 @@ class Client:
         reply: ReplyAddress,
         traceparent: str | None,
         *options: Any,
+        baggage: Mapping[str, str] | None = None,
     ) -> Request:
-        payload = saga.encode_input(input)
+        name, payload = saga.definition.name, saga.encode_input(input)
         message_id = message_id or f"start-{reply.correlation_id}"
-        return self._requests.start(saga.definition.name, saga_id, payload, message_id, reply, traceparent, *options)
+        sent = self._through(Outgoing("start", saga_id, name, payload, baggage or {}))
+        return self._requests.start(
+            name, saga_id, sent.payload, message_id, reply, traceparent, *options, baggage=sent.baggage
+        )
+
+    def _through(self, outgoing: Outgoing) -> Outgoing:
+        for around in self._around:
+            outgoing = around(outgoing)
+        return outgoing
 
     def _reply_address(self) -> ReplyAddress:
         self._count += 1

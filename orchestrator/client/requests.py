@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from orchestrator.baggage import write_baggage
 from orchestrator.durations import Duration, instant, milliseconds
 from orchestrator.errors import DefinitionError, InvalidRequest
 from orchestrator.model.ids import partition_of
@@ -85,8 +86,14 @@ class Requests:
         reuse: Reuse | None = None,
         conflict: Conflict = Conflict.USE_EXISTING,
         begin: Begin = NOW,
+        *,
+        baggage: Mapping[str, str] | None = None,
     ) -> Request:
         """`payload` is the saga's input as JSON, at most 256 KiB; `signal` a name and its JSON, that go in headers."""
+        try:
+            carried = write_baggage(baggage or {})
+        except ValueError as error:
+            raise InvalidRequest(f"saga {saga_id!r}: {error}") from None
         _check_size(payload, f"the input of saga {saga_id!r}")
         headers: HeaderValues = {
             h.SAGA_TYPE: saga_type,
@@ -101,6 +108,7 @@ class Requests:
             h.REUSE: reuse,
             h.CONFLICT: conflict if conflict is not Conflict.USE_EXISTING else None,
             **begin.headers(),
+            h.BAGGAGE: carried,
         }
         return self._request(self._inbox, saga_id, headers, payload)
 

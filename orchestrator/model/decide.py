@@ -116,6 +116,7 @@ def _begin(turn: Turn, input: msg.Start) -> None:
             definition.execution_timeout_ms if definition is not None else None,
             run_timeout_ms=definition.run_timeout_ms if definition is not None else None,
             begin_ms=_begin_ms(turn, input),
+            baggage=input.baggage,
         )
     )
     if definition is None:
@@ -167,6 +168,7 @@ def _begin_next(
             old.run,
             definition.run_timeout_ms if definition is not None else None,
             follows.begin_ms,
+            follows.baggage,
         )
     )
     if follows.cause is ev.Following.CONTINUED:
@@ -269,6 +271,7 @@ def _start(turn: Turn, input: msg.Start) -> None:
                 input.signal,
                 input.signal_payload,
                 _begin_ms(turn, input),
+                input.baggage,
             )
         )
     elif _is_refused(input, state):

@@ -22,6 +22,10 @@ class Context(Protocol):
     def run(self) -> str: ...
 
     @property
+    def baggage(self) -> str | None:
+        """As the start carried it."""
+
+    @property
     def now_ms(self) -> int:
         """The partition's clock when the outcome that woke the code was recorded."""
 

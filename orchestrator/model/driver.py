@@ -161,6 +161,7 @@ class Driver:
     def __init__(self, definition: Definition, state: SagaState) -> None:
         self.saga_id = state.saga_id
         self.run = state.run
+        self.baggage = state.baggage
         self.now_ms = state.started_at_ms
         self.replaying = state.sequence > 0
         self.requests: list[tuple[int, int, Request]] = []

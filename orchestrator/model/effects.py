@@ -35,6 +35,7 @@ class Command:
     traceparent: str | None
     heartbeat_ms: int | None = None
     details: bytes = b""
+    baggage: str | None = None
 
 
 @frozen
@@ -163,6 +164,7 @@ def _command(
             state.traceparent,
             None if undo else _heartbeat_ms(step),
             b"" if undo else step.details,
+            state.baggage,
         ),
     )
 

@@ -36,6 +36,7 @@ class SagaStarted:
     previous_run: str = ""
     run_timeout_ms: int | None = None
     begin_ms: int | None = None
+    baggage: str | None = None
 
 
 @frozen
@@ -50,6 +51,7 @@ class RunFollows:
     signal: str | None = None
     signal_payload: bytes = b""
     begin_ms: int | None = None
+    baggage: str | None = None
 
 
 @frozen

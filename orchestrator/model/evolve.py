@@ -145,6 +145,7 @@ def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
     state.started_at_ms = at_ms
     state.traceparent = event.traceparent
     state.previous_run = event.previous_run
+    state.baggage = event.baggage
     if event.reply_to is not None:
         state.waiters.append(event.reply_to)
     state.timeout_ms, state.run_timeout_ms = event.timeout_ms, event.run_timeout_ms

@@ -77,6 +77,7 @@ class Start:
     conflict: Conflict = Conflict.USE_EXISTING
     begin_at_ms: int | None = None
     begin_after_ms: int | None = None
+    baggage: str | None = None
 
 
 @frozen

@@ -239,6 +239,7 @@ class SagaState:
     """One run. `phase` is its status but for parking; `parked` maps a step's sequence (0: the saga) to the reason."""
 
     __slots__ = (
+        "baggage",
         "begin_ms",
         "cancel",
         "cancel_at_ms",
@@ -302,6 +303,7 @@ class SagaState:
         self.run_timeout_ms: int | None = None
         self.ended_at_ms = 0
         self.traceparent: str | None = None
+        self.baggage: str | None = None
         self.due_ms: int | None = None
         self.waiters: list[ReplyAddress] = []
         self.sequence = 0

@@ -370,7 +370,8 @@ class Turn:
         elif self.fits(size=len(payload)):
             self.execution.detach()
             self.emit(ev.SagaEnded(ev.Status.CONTINUED_AS_NEW, ev.Undone.NONE))
-            self.emit(ev.RunFollows(ev.Following.CONTINUED, payload, state.started_by, None, state.traceparent))
+            given = payload, state.started_by, None, state.traceparent
+            self.emit(ev.RunFollows(ev.Following.CONTINUED, *given, baggage=state.baggage))
 
     def _schedule_undo(self, sequence: int) -> bool:
         if not self.fits(effects=1):

@@ -10,6 +10,17 @@
 
 from orchestrator.errors import Failure, Pending, RetryLater
 from orchestrator.participant.handlers import HandlerContext, Inbox, Participant
+from orchestrator.participant.providing import inject, per_call
 from orchestrator.participant.settings import ParticipantSettings
 
-__all__ = ["Failure", "HandlerContext", "Inbox", "Participant", "ParticipantSettings", "Pending", "RetryLater"]
+__all__ = [
+    "Failure",
+    "HandlerContext",
+    "Inbox",
+    "Participant",
+    "ParticipantSettings",
+    "Pending",
+    "RetryLater",
+    "inject",
+    "per_call",
+]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from orchestrator.baggage import read_baggage
 from orchestrator.errors import DefinitionError, InvalidRequest, Pending
 from orchestrator.model.ids import Direction
 from orchestrator.model.messages import Outcome
+from orchestrator.participant.providing import Needs, PerCall, Providers, needs_of
 from orchestrator.participant.rules import Answer, Ignore, Reject, soften
 from orchestrator.participant.work import Work
 from orchestrator.service import Command, Service
@@ -36,6 +39,7 @@ class HandlerContext:
 
     `step` is the step's sequence in its run. `deadline_ms`: until when the saga waits for this attempt, milliseconds
     since 1970; None: for ever. `connection`: with an SQL inbox the open transaction, which the handler must not end.
+    `baggage`: what the saga was started with, such as a tenant.
     """
 
     saga_id: str
@@ -48,6 +52,7 @@ class HandlerContext:
     deadline_ms: int | None
     traceparent: str | None
     connection: Any = None
+    baggage: Mapping[str, str] = field(default_factory=dict)
     make_token: Callable[[], str] = field(default=str, repr=False, compare=False)
     tell: Callable[[bytes], None] = field(default=lambda details: None, repr=False, compare=False)
     details: str = ""
@@ -105,6 +110,10 @@ class Inbox(Protocol):
         """Called after the last command."""
 
 
+Around = Callable[[Any, HandlerContext], AbstractContextManager[None]]
+"""What is entered around a handler: `@contextmanager` on a generator of (request, context)."""
+
+
 class Registration(Generic[M, R]):
     """What `Participant.handles` returns: the decorator for one command's handler, sync or async."""
 
@@ -135,6 +144,8 @@ class Handler:
     function: Callable[..., Any]
     takes_context: bool
     is_async: bool
+    needs: Needs
+    """What is provided for its other parameters."""
 
 
 class Participant:
@@ -142,12 +153,23 @@ class Participant:
 
     `participant = Participant(Payments)`, then `@participant.handles(Payments.charge)` on a function of the request, or
     of the request and a `HandlerContext`. With an `inbox` its outcomes are kept in the service's own database, else in
-    the topic `<service>.ledger`.
+    the topic `<service>.ledger`. `provide`: what handlers may `inject` (see `orchestrator.participant.providing`).
+    `around`: entered around every call of a handler, the first one outermost; each a function of the request and the
+    `HandlerContext` that gives a context manager.
     """
 
-    def __init__(self, service: type[Service], *, inbox: Inbox | None = None) -> None:
+    def __init__(
+        self,
+        service: type[Service],
+        *,
+        inbox: Inbox | None = None,
+        provide: Iterable[Callable[..., Any] | PerCall] = (),
+        around: Iterable[Around] = (),
+    ) -> None:
         self.service = service
         self.inbox = inbox
+        self.providers = Providers(provide, (HandlerContext,))
+        self.around = tuple(around)
         self.handlers: dict[str, Handler] = {}
 
     def handles(self, command: Command[..., M, R]) -> Registration[M, R]:
@@ -168,7 +190,17 @@ class Participant:
                 f"{_name(function)}: a handler with an SQL inbox must be a plain function, for it works in the inbox's "
                 "transaction"
             )
-        self.handlers[command.name] = Handler(command, function, _parameters(function) == 2, is_async)
+        needs = needs_of(function)
+        self.providers.check(_name(function), needs)
+        self.handlers[command.name] = Handler(command, function, _parameters(function) == 2, is_async, needs)
+
+    def override(self, values: Mapping[type, Any]) -> AbstractContextManager[None]:
+        """In a test: `with payments.override({Database: fake}):` handlers get these instead of what is provided."""
+        return self.providers.override(values)
+
+    def close(self) -> None:
+        """Ends what was provided to handlers. Whoever runs the participant calls it after the last command."""
+        self.providers.close()
 
     def check(self) -> None:
         """Raises `DefinitionError` if a command of the service has no handler."""
@@ -236,9 +268,31 @@ class Participant:
         except ValidationError as error:
             reply = ReplyMessage(Outcome.FAILURE, error_type="BadRequest", error_message=_complaint(error))
             return soften(reply) if unsure else reply
+        if handler.needs or self.around:
+            call = self._around_async if handler.is_async else self._around
+            return handler, partial(call, handler, request, self._context(work, connection))
         if handler.takes_context:
             return handler, partial(handler.function, request, self._context(work, connection))
         return handler, partial(handler.function, request)
+
+    def _around(self, handler: Handler, request: BaseModel, context: HandlerContext) -> Any:
+        with ExitStack() as scope:
+            return self._enter(handler, request, context, scope)()
+
+    async def _around_async(self, handler: Handler, request: BaseModel, context: HandlerContext) -> Any:
+        with ExitStack() as scope:
+            return await self._enter(handler, request, context, scope)()
+
+    def _enter(
+        self, handler: Handler, request: BaseModel, context: HandlerContext, scope: ExitStack
+    ) -> Callable[[], Any]:
+        """The handler's call, with all that is around it entered and all that it needs."""
+        for around in self.around:
+            scope.enter_context(around(request, context))
+        provided = self.providers.values(handler.needs, {HandlerContext: context}, scope)
+        if handler.takes_context:
+            return partial(handler.function, request, context, **provided)
+        return partial(handler.function, request, **provided)
 
     def _context(self, work: Work, connection: Any) -> HandlerContext:
         command = work.command
@@ -253,6 +307,7 @@ class Participant:
             command.deadline_ms,
             command.traceparent,
             connection,
+            read_baggage(command.baggage),
             lambda: write_token(self.service.name, work.record.partition, command),
             work.tell,
             command.details,

@@ -123,6 +123,7 @@ class Runner:
         if participant.inbox is not None:
             participant.inbox.prepare()
         self._inbox = participant.inbox
+        self._participant = participant
         self.topics = topics or TopicNames()
         self.settings = settings or ParticipantSettings()
         self.wake = Event()
@@ -175,6 +176,7 @@ class Runner:
             self._starts.close()
             if self._inbox is not None:
                 self._inbox.close()
+            self._participant.close()
             if left:
                 LOGGER.warning("%d records were given up; they may yet arrive", left)
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from pydantic import BaseModel
 
+from orchestrator.baggage import write_baggage
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import DefinitionError
 from orchestrator.functions import local_function
@@ -71,8 +72,14 @@ class SagaTest(Generic[I, O]):
     saga: type[Saga[I, O]]
     _script: Script = field(default_factory=Script)
     _planned: list[Planned] = field(default_factory=list)
+    _baggage: dict[str, str] = field(default_factory=dict)
 
     # -- given
+
+    def baggage(self, **values: str) -> Self:
+        """What the saga is started with beside its input, such as `.baggage(tenant="acme")`."""
+        self._baggage.update(values)
+        return self
 
     def service(self, *participants: Participant, takes: Duration = 0) -> Self:
         """The handlers of these participants answer. `takes`: how long each command takes them.
@@ -216,7 +223,8 @@ class SagaTest(Generic[I, O]):
                 world.post(planned.make(id, message_id), world.now_ms + planned.after_ms)
 
         world.watchers.append(watch)
-        world.take(msg.Start(id, "start", self.saga.definition.name, self.saga.encode_input(input)))
+        name, baggage = self.saga.definition.name, write_baggage(self._baggage)
+        world.take(msg.Start(id, "start", name, self.saga.encode_input(input), baggage=baggage))
         return waiting
 
     def world(

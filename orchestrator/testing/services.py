@@ -10,6 +10,7 @@ import asyncio
 import functools
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from threading import Thread
 from time import time_ns
@@ -71,7 +72,7 @@ class Script:
     def host(self, participant: Participant, takes_ms: int) -> None:
         """All handlers of a participant; what an earlier one said about the same commands no longer counts."""
         own = self._of(participant.service.name, participant)
-        own.inbox = participant.inbox
+        own.inbox, own.providers, own.around = participant.inbox, participant.providers, participant.around
         own.handlers.update(participant.handlers)
         self.takes_ms[own.service.name] = takes_ms
         for command in participant.service.commands.values():
@@ -236,7 +237,7 @@ class Services:
 
     def _watched(self, participant: Participant) -> Participant:
         """The same handlers, whose exceptions are kept: an outcome only has their type and text."""
-        own = Participant(participant.service, inbox=participant.inbox)
+        own = copy(participant)
         own.handlers = {
             name: replace(handler, function=self._watch(handler), takes_context=True)
             for name, handler in participant.handlers.items()
@@ -246,21 +247,21 @@ class Services:
     def _watch(self, handler: Handler) -> Callable[..., Any]:
         function, takes_context = handler.function, handler.takes_context
 
-        def call(request: Any, context: Any) -> Any:
-            return function(request, context) if takes_context else function(request)
+        def call(request: Any, context: Any, provided: dict[str, Any]) -> Any:
+            return function(request, context, **provided) if takes_context else function(request, **provided)
 
         @functools.wraps(function, updated=())
-        def plain(request: Any, context: Any) -> Any:
+        def plain(request: Any, context: Any, **provided: Any) -> Any:
             try:
-                return call(request, context)
+                return call(request, context, provided)
             except BaseException as error:
                 self.raised[context.idempotency_key] = error
                 raise
 
         @functools.wraps(function, updated=())
-        async def awaited(request: Any, context: Any) -> Any:
+        async def awaited(request: Any, context: Any, **provided: Any) -> Any:
             try:
-                return await call(request, context)
+                return await call(request, context, provided)
             except BaseException as error:
                 self.raised[context.idempotency_key] = error
                 raise
@@ -341,6 +342,7 @@ def message_of(effect: CommandEffect, now_ms: int) -> CommandMessage:
         None,
         effect.heartbeat_ms,
         effect.details.decode(),
+        baggage=effect.baggage,
     )
 
 

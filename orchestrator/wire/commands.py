@@ -67,6 +67,7 @@ class CommandMessage(NamedTuple):
     completion: ReplyMessage | None = None
     heartbeat_ms: int | None = None
     details: str = ""
+    baggage: str | None = None
 
     @property
     def unit(self) -> tuple[str, str, int]:
@@ -115,6 +116,8 @@ def command_headers(
         headers.append((h.HEARTBEAT_MS, str(command.heartbeat_ms).encode()))
     if command.details:
         headers.append((h.HEARTBEAT_DETAILS, command.details))
+    if command.baggage is not None:
+        headers.append((h.BAGGAGE, command.baggage.encode()))
     return headers
 
 
@@ -144,6 +147,7 @@ _TEXTS = (
     h.REPLY_TO,
     h.TRACEPARENT,
     h.HEARTBEAT_DETAILS,
+    h.BAGGAGE,
 )
 _NEEDED = (h.SAGA_ID, h.SAGA_RUN, h.COMMAND_TYPE, h.IDEMPOTENCY_KEY, h.REPLY_TO)
 _NUMBERS = (h.STEP, h.ATTEMPT, h.REPLY_PARTITION, h.SENT_AT, h.DEADLINE, h.HEARTBEAT_MS)
@@ -192,7 +196,7 @@ def read_command(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> C
     except UnicodeDecodeError:
         # What is not text is not there.
         texts = [content.decode() if _is_text(content) else "" for content in layout.texts(values)]
-    saga_id, run, saga_type, command_type, direction, key, reply_to, traceparent, details = texts
+    saga_id, run, saga_type, command_type, direction, key, reply_to, traceparent, details, baggage = texts
     if direction not in ("do", "undo"):
         raise MalformedMessage(f"header {h.DIRECTION!r} must be do or undo, not {direction[:40]!r}")
     if not (saga_id and run and command_type and key and reply_to):
@@ -218,6 +222,7 @@ def read_command(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> C
         _read_completion(pairs, value) if layout.completes else None,
         _whole_number(h.HEARTBEAT_MS, heartbeat) if heartbeat else None,
         details,
+        baggage or None,
     )
 
 

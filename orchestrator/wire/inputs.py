@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Protocol
 
+from orchestrator.baggage import MAX_BAGGAGE_BYTES
 from orchestrator.model import messages as msg
 from orchestrator.model.frozen import frozen
 from orchestrator.model.messages import Conflict, Outcome, Override, ReplyAddress, Reuse
@@ -123,6 +124,9 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
     if kind == "start":
         saga_type = h.need(headers, h.SAGA_TYPE)
         signal, value = headers.get(h.SIGNAL) or None, headers.get(h.SIGNAL_VALUE, "null").encode()
+        baggage = headers.get(h.BAGGAGE) or None
+        if baggage is not None and len(baggage.encode()) > MAX_BAGGAGE_BYTES:
+            raise MalformedMessage(f"header {h.BAGGAGE!r} has at most {MAX_BAGGAGE_BYTES} bytes")
         return msg.Start(
             saga_id,
             message_id,
@@ -135,6 +139,7 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
             Reuse(_one_of(headers, h.REUSE, Reuse)) if headers.get(h.REUSE) else None,
             Conflict(_one_of(headers, h.CONFLICT, Conflict)) if headers.get(h.CONFLICT) else Conflict.USE_EXISTING,
             *_begin(headers),
+            baggage,
         )
     if kind == "reschedule":
         begin = _begin(headers)

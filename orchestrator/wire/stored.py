@@ -58,6 +58,7 @@ _RUN_PLAIN = (
     "started_at_ms",
     "ended_at_ms",
     "traceparent",
+    "baggage",
     "due_ms",
     "begin_ms",
     "timeout_ms",

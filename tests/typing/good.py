@@ -1,7 +1,9 @@
 """Everything as it should be written: no type checker finds anything here."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import assert_type
+from typing import Any, assert_type
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -27,13 +29,17 @@ from orchestrator import (
     StepFailed,
     Undone,
     each,
+    inject,
     local,
     outcome,
     parallel,
+    per_call,
     signal,
     step,
     takes,
 )
+from orchestrator.interceptors import Around
+from orchestrator.model.definition import StepRequest
 from orchestrator.sagas.order_fulfilment import (
     Charge,
     Inventory,
@@ -283,6 +289,50 @@ class BookingPlan(Saga[Order, Receipt]):
     cents = local(price, order.sku, 3)
     result = local(book, order.sku, undo=unbook)
     assert_type(result, Receipt)
+
+
+# -- what goes along
+
+
+class Database:
+    rows: list[str]
+
+
+class Patient(Around):
+    def step(self, saga: Saga[Any, Any], request: StepRequest) -> StepRequest:
+        return request
+
+
+class PatientOrder(Saga[Order, str], around=[Patient()]):
+    async def run(self, order: Order) -> str:
+        return self.baggage["tenant"]
+
+
+def database() -> Iterator[Database]:
+    yield Database()
+
+
+def rows(database: Database = inject(Database), context: HandlerContext = inject(HandlerContext)) -> list[str]:
+    return database.rows
+
+
+@contextmanager
+def logged(request: object, context: HandlerContext) -> Iterator[None]:
+    yield
+
+
+provided = Participant(Shipping, provide=[database, per_call(rows)], around=[logged])
+
+
+@provided.handles(Shipping.ship)
+def ship_with(request: Ship, context: HandlerContext, *, database: Database = inject(Database)) -> str:
+    return context.baggage["tenant"] + database.rows[0]
+
+
+async def start_with_baggage(client: Client) -> str:
+    handle = await client.start(PatientOrder, Order(id="o-1", sku="tea", cents=900), baggage={"tenant": "acme"})
+    with provided.override({Database: Database()}):
+        return await handle.result()
 
 
 # -- tests

@@ -9,6 +9,7 @@ from orchestrator import (
     Retry,
     Saga,
     each,
+    inject,
     local,
     outcome,
     parallel,
@@ -16,6 +17,7 @@ from orchestrator import (
     step,
     takes,
 )
+from orchestrator.interceptors import Around
 from orchestrator.sagas.order_fulfilment import (
     Charge,
     Inventory,
@@ -184,7 +186,34 @@ def refund_all(request: Refund, context: HandlerContext) -> None:
     return None
 
 
+def receipts() -> Receipt:
+    return Receipt(payment_id="p-1")
+
+
+def handler_only(request: Charge) -> None:
+    return None
+
+
+Participant(Payments, provide=[1])  # E: provider that is no function
+Participant(Payments, around=[handler_only])  # E: something around handlers that is no context manager
+
+
+def injected(request: Charge, receipt: Receipt = inject(Refund)) -> Receipt:  # E: injected as another type
+    return receipt
+
+
+class Patience(Around):
+    def step(self, saga: Saga[Order, str], request: Order) -> Order:  # E: something around steps that takes no step
+        return request
+
+
+class Surrounded(Saga[Order, str], around=[Patience]):  # E: class instead of an object around a saga
+    async def run(self, order: Order) -> str:
+        return self.baggage["tenant"].cents  # E: baggage is text
+
+
 async def main(client: Client) -> None:
+    await client.start(Mistaken, ORDER, baggage={"tenant": 1})  # E: baggage that is no text
     await client.start(Mistaken, ORDER.id)  # E: wrong start input
     await client.start(Mistaken(), ORDER)  # E: saga that is an object, not a class
     await client.start(Mistaken, ORDER, start_at=5.0)  # E: start at a number

@@ -65,6 +65,7 @@ HINTS: dict[str, dict[str, Any]] = {
     },
     "SagaState": {
         "begin_ms": int | None,
+        "baggage": str | None,
         "cancel": Cause | None,
         "cancel_at_ms": int,
         "cancel_resolved": int,
