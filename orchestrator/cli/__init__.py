@@ -22,6 +22,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "list": ("look", "List sagas by status"),
     "park": ("operate", "Decide about a parked saga: retry, skip, set-result"),
     "participant": ("participant", "Run a service's handlers"),
+    "replay-check": ("replay_check", "Replay the open runs of a live cluster with new code, before it is deployed"),
     "reschedule": ("operate", "Move the time at which a delayed saga begins"),
     "show": ("look", "Show a saga with its steps and history"),
     "signal": ("operate", "Tell a running saga something"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from threading import Event
 from typing import TYPE_CHECKING
@@ -44,13 +44,17 @@ def bounds_of(log: Log, topic: str, partitions: Iterable[int]) -> dict[int, tupl
 
 def read_between(log: Log, topic: str, ranges: Mapping[int, tuple[int, int]]) -> list[Record]:
     """The records of some partitions from an offset up to before another. Raises `SagaError`."""
+    return list(records_between(log, topic, ranges))
+
+
+def records_between(log: Log, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Iterator[Record]:
+    """Likewise, one after the other. Raises `SagaError` where nothing comes for a minute."""
     from orchestrator.log.base import ReadFailed, Record
 
     wake = Event()
     left: dict[TopicPartition, int] = {(topic, p): end for p, (start, end) in ranges.items() if start < end}
-    found: list[Record] = []
     if not left:
-        return found
+        return
     deadline = time.monotonic() + WITHIN_S
     with closing(log.reader(wake=wake)) as reader:
         for _, partition in left:
@@ -63,16 +67,17 @@ def read_between(log: Log, topic: str, ranges: Mapping[int, tuple[int, int]]) ->
                 if isinstance(happening, Record):
                     key = (topic, happening.partition)
                     if happening.offset < left.get(key, -1):
-                        found.append(happening)
+                        yield happening
                     if key in left and happening.offset + 1 >= left[key]:
                         del left[key]
                         reader.unassign(*key)
-            if left and not happenings:
+            if happenings:
+                deadline = time.monotonic() + WITHIN_S
+            elif left:
                 if time.monotonic() > deadline:
-                    raise SagaError(f"{topic} could not be read within {WITHIN_S:.0f} s")
+                    raise SagaError(f"{topic} gives nothing more for {WITHIN_S:.0f} s, and its end is not reached")
                 wake.wait(0.2)
                 wake.clear()
-    return found
 
 
 def append_all(

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.model.divergence import Divergence
-from orchestrator.model.driver import Driver
-from orchestrator.model.events import Cause, CompensationStarted, Decision, SagaStarted, Status
+from orchestrator.model.events import Decision, SagaStarted
 from orchestrator.model.evolve import BrokenHistory, evolve
+from orchestrator.model.replay import difference
 from orchestrator.model.state import SagaState
 from orchestrator.saga import Saga
 from orchestrator.wire.history import UnreadableHistory, read_history, write_history
@@ -104,37 +103,9 @@ def _difference(saga: type[Saga[Any, Any]], decisions: Sequence[Decision]) -> st
     started = _started(decisions)
     if started.saga_type != saga.definition.name:
         return f"it is of a {started.saga_type}, not of a {saga.definition.name}"
-    problem = saga.definition.check_input(started.payload)
-    if problem is not None:
-        return f"its input does not fit any more: {problem}"
     try:
         state = state_of(decisions)
     except BrokenHistory as broken:
         return f"it is no history of this software: {broken}"
-    driver = Driver(saga.definition, state)
-    try:
-        driver.catch_up()
-        return _other_end(driver, state, decisions)
-    except Divergence as difference:
-        return str(difference)
-    finally:
-        driver.detach()
-
-
-def _other_end(driver: Driver, state: SagaState, decisions: Sequence[Decision]) -> str | None:
-    """Where the history went on by the code's last word, and today's would be another."""
-    failed = any(
-        isinstance(event, CompensationStarted) and event.cause is Cause.FAILED
-        for decision in decisions
-        for event in decision.events
-    )
-    if state.phase is not Status.COMPLETED and not failed:
-        return None
-    ended = "the saga completed" if state.phase is Status.COMPLETED else "the saga failed"
-    if not driver.finished:
-        return f"{ended}, the code goes on"
-    if failed and driver.error is None:
-        return f"{ended}, the code completes"
-    if not failed and driver.error is not None:
-        return f"{ended}, the code raises {driver.error!r}"
-    return None
+    found = difference(saga.definition, state)
+    return None if found is None else found.message

@@ -1,0 +1,67 @@
+"""Whether today's code replays a recorded run: the production rule, asked without deciding anything."""
+
+from __future__ import annotations
+
+from orchestrator.errors import Abort, Canceled, StepFailed
+from orchestrator.model.definition import Definition
+from orchestrator.model.divergence import Divergence, name_in_history
+from orchestrator.model.driver import Driver
+from orchestrator.model.events import Cause, Status
+from orchestrator.model.frozen import frozen
+from orchestrator.model.state import SagaState
+
+
+@frozen
+class Difference:
+    """What today's code does otherwise. `step` is the sequence where it shows and `at` its name in the history.
+
+    Where it shows only at the end, `step` is 0 and `at` is "the end"; at the start, "the start".
+    """
+
+    step: int
+    at: str
+    message: str
+
+
+def difference(definition: Definition, state: SagaState) -> Difference | None:
+    """Replays all outcomes of a run with this code; None if it asks for what the history holds and ends as it did.
+
+    `state` is only read.
+    """
+    problem = definition.check_input(state.payload)
+    if problem is not None:
+        return Difference(0, "the start", f"its input does not fit any more: {problem}")
+    driver = Driver(definition, state)
+    try:
+        driver.catch_up()
+    except Divergence as diverges:
+        step = state.steps.get(diverges.sequence)
+        return Difference(diverges.sequence, "the end" if step is None else name_in_history(step), str(diverges))
+    else:
+        message = _raised(driver) or _other_end(driver, state)
+        return None if message is None else Difference(0, "the end", message)
+    finally:
+        driver.detach()
+
+
+def _raised(driver: Driver) -> str | None:
+    """The code's own mistake."""
+    error = driver.error
+    if error is None or isinstance(error, StepFailed | Abort | Canceled):
+        return None
+    return f"the code raises {error!r}"
+
+
+def _other_end(driver: Driver, state: SagaState) -> str | None:
+    """Where the history went on by the code's last word, and today's would be another."""
+    failed = state.cause is Cause.FAILED
+    if state.phase is not Status.COMPLETED and not failed:
+        return None
+    ended = "the saga completed" if state.phase is Status.COMPLETED else "the saga failed"
+    if not driver.finished:
+        return f"{ended}, the code goes on"
+    if failed and driver.error is None:
+        return f"{ended}, the code completes"
+    if not failed and driver.error is not None:
+        return f"{ended}, the code raises {driver.error!r}"
+    return None
