@@ -81,6 +81,8 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
         execution_timeout: Duration | None = None,
         run_timeout: Duration | None = None,
         around: Sequence[Around] | None = None,
+        version: int = 1,
+        pinned: bool = False,
     ) -> None:
         takes, gives = _types_of(cls)
         cls._input, cls._output = TypeAdapter(takes), TypeAdapter(gives)
@@ -101,6 +103,8 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
             None if run_timeout is None else milliseconds(run_timeout),
             plan.commands if plan is not None else (),
             FUNCTIONS,
+            version,
+            pinned,
         )
         if plan is not None:
             cls.run = plan.run  # type: ignore[method-assign]
@@ -252,6 +256,21 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     def now(self) -> datetime:
         """The time at which the saga was woken last, in UTC. The same on every replay."""
         return datetime.fromtimestamp(self._context.now_ms / 1000, UTC)
+
+    def patched(self, name: str) -> bool:
+        """Whether this run goes the changed way: `if self.patched("fraud-check"): await self.step(...)`.
+
+        True where the run comes here for the first time with this code, and from then on; False where it came here
+        before, under older code. The first answer for a name holds for the whole run.
+        """
+        return self._context.patched(name)
+
+    def deprecate_patch(self, name: str) -> None:
+        """Instead of `patched`, once no run is left that goes the old way: the code has only the changed one.
+
+        When no run is left that was patched, the call may go too.
+        """
+        self._context.deprecate_patch(name)
 
     @property
     def random(self) -> random.Random:

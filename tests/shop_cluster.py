@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.log.base import Record
 from orchestrator.log.kafka import KafkaLog
+from orchestrator.model.versions import by_type
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.worker import Worker
@@ -64,7 +65,7 @@ def shop(
     admin = log.admin()
     apply(admin, plan(topics, partitions=PARTITIONS, replication=1, services=SERVICES))
     admin.close()
-    definitions = {saga.definition.name: saga.definition for saga in sagas}
+    definitions = by_type(saga.definition for saga in sagas)
     config = PartitionConfig(topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
     worker = Worker(log, config, MemoryStores())
     stop, wake = Event(), Event()

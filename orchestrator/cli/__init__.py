@@ -20,6 +20,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "init": ("init", "Make a small project: a saga, a service, a test"),
     "lint": ("lint", "Read sagas for what a replay could not repeat"),
     "list": ("look", "List sagas by status"),
+    "move-version": ("operate", "Have a saga go on with another version of its code"),
     "park": ("operate", "Decide about a parked saga: retry, skip, set-result"),
     "participant": ("participant", "Run a service's handlers"),
     "replay-check": ("replay_check", "Replay the open runs of a live cluster with new code, before it is deployed"),
@@ -30,6 +31,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "start": ("start", "Start a saga, and wait for its result if asked"),
     "terminate": ("operate", "End a saga at once, without undo"),
     "topics": ("topics", "Plan, apply, check and export the topics"),
+    "versions": ("look", "Count sagas by the version of their code"),
     "worker": ("worker", "Own partitions and drive sagas"),
 }
 """Verb → (module, help)."""

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -104,19 +104,26 @@ def load_module(name: str) -> Any:
         raise ConfigurationError(f"there is no module {name!r} here or among the installed packages") from None
 
 
-def load_definitions(modules: tuple[str, ...]) -> dict[str, Definition]:
-    """The sagas of modules (all they define) or of `module:Class`, read by the linter.
+def load_definitions(
+    modules: tuple[str, ...], shares: Mapping[tuple[str, int], float] | None = None
+) -> dict[str, Definition]:
+    """The sagas of modules (all they define) or of `module:Class`, read by the linter; by type the newest version.
 
     Raises `ConfigurationError`, `DefinitionError` where a saga's code cannot replay.
     """
     from orchestrator.lint import check
+    from orchestrator.model.versions import SameVersion, by_type
 
-    found: dict[str, Definition] = {}
-    for saga in load_sagas(modules):
+    sagas = load_sagas(modules)
+    for saga in sagas:
         check(saga)
-        if found.setdefault(saga.definition.name, saga.definition) is not saga.definition:
-            raise ConfigurationError(f"two sagas are called {saga.definition.name}; pass name= to one of them")
-    return found
+    known = {(saga.definition.name, saga.definition.version) for saga in sagas}
+    for name, version in (shares or {}).keys() - known:
+        raise ConfigurationError(f"a share for {name}:{version}, which no given module defines")
+    try:
+        return by_type((saga.definition for saga in sagas), shares)
+    except SameVersion as same:
+        raise ConfigurationError(f"two sagas are {same}; pass name= or version= to one of them") from None
 
 
 def load_sagas(modules: tuple[str, ...]) -> list[type[Saga[Any, Any]]]:

@@ -30,16 +30,23 @@ _waiting = click.option(
 @click.command("list")
 @click.option("--status", help="Only this one, such as RUNNING, PARKED or COMPLETED.")
 @click.option("--type", "saga_type", help="Only sagas of this type.")
+@click.option("--version", type=int, help="Only sagas whose code is in this version.")
 @click.option("--limit", default=50, show_default=True)
 @_waiting
 @connection_options
 @json_option
 def list_command(
-    status: str | None, saga_type: str | None, limit: int, within: float, as_json: bool, **options: Any
+    status: str | None,
+    saga_type: str | None,
+    version: int | None,
+    limit: int,
+    within: float,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Lists sagas, the latest first."""
     with opened(settings_of(options), within) as visibility:
-        page = visibility.list(status=status.upper() if status else None, type=saga_type, limit=limit)
+        page = visibility.list(status=status.upper() if status else None, type=saga_type, version=version, limit=limit)
         counts = visibility.counts(type=saga_type)
     if as_json:
         give({"sagas": [asdict(run) for run in page.runs], "counts": counts, "more": page.next is not None})
@@ -55,6 +62,32 @@ def list_command(
     say(_sums(counts))
     if page.next is not None:
         say("there are more: raise --limit, or give --status or --type")
+
+
+@click.command("versions")
+@click.option("--type", "saga_type", help="Only of this type.")
+@_waiting
+@connection_options
+@json_option
+def versions_command(saga_type: str | None, within: float, as_json: bool, **options: Any) -> None:
+    """Counts sagas by the version of their code. One that has no open saga is drained: no worker needs it any more."""
+    with opened(settings_of(options), within) as visibility:
+        found = visibility.versions(type=saga_type)
+    if as_json:
+        give({"versions": [asdict(each) for each in found]})
+        return
+    rows = [
+        (
+            each.saga_type,
+            each.version or "(none yet)",
+            "pinned" if each.pinned else "",
+            each.open,
+            each.parked,
+            each.total,
+        )
+        for each in found
+    ]
+    table(rows, ("type", "version", "", "open", "parked", "of"))
 
 
 @click.command("show")
@@ -131,7 +164,8 @@ def _nothing(saga_type: str | None, counts: dict[str, int]) -> str:
 def _why(run: Run) -> str:
     if run.status == "WAITING_FOR_CODE":
         ways_out = f"start one that does, or `saga terminate {run.saga_id}`"
-        return f"no worker has the code of {run.saga_type}; {ways_out}"
+        version = f" in version {run.version}" if run.version else ""
+        return f"no worker has the code of {run.saga_type}{version}; {ways_out}"
     return run.parked_reason or ": ".join(part for part in (run.error_type, run.error_message) if part)
 
 
@@ -162,7 +196,7 @@ def _as_json(details: Details) -> dict[str, Any]:
 def _print(details: Details) -> None:
     run = details.run
     lines = [
-        ("saga", f"{run.saga_id}  ({run.saga_type}, run {run.run})"),
+        ("saga", f"{run.saga_id}  ({run.saga_type}, version {run.version}{_pin(run)}, run {run.run})"),
         ("status", run.status + (f", undone: {run.undone}" if run.undone and run.status != "COMPLETED" else "")),
         ("cause", run.cause or ""),
         ("why", _why(run)),
@@ -183,6 +217,10 @@ def _print(details: Details) -> None:
     if run.status == "PARKED":
         _print_detail(details)
         say(f"decide with `saga park retry {run.saga_id}`, or `skip`, or `set-result --result JSON`")
+
+
+def _pin(run: Run) -> str:
+    return " pinned" if run.pinned else ""
 
 
 def _print_detail(details: Details) -> None:

@@ -85,6 +85,23 @@ def terminate_command(saga_id: str, reason: str, as_json: bool, **options: Any) 
     _done(as_json, saga_id, "terminate")
 
 
+@click.command("move-version")
+@click.argument("saga_id")
+@click.option("--to", "version", type=click.IntRange(1), help="This version; the saga stays there.")
+@click.option("--newest", is_flag=True, help="The newest that there is, now and later, as other sagas.")
+@click.option("--reason", default="")
+@connection_options
+@json_option
+def move_version_command(
+    saga_id: str, version: int | None, newest: bool, reason: str, as_json: bool, **options: Any
+) -> None:
+    """Has a saga go on with another version of its code; one that is parked for its code is tried again."""
+    if (version is None) != newest:
+        raise click.UsageError("give --to VERSION, or --newest")
+    _send(options, lambda client: client.move_version(saga_id, version or 0, reason=reason, by=getpass.getuser()))
+    _done(as_json, saga_id, "move-version")
+
+
 @click.command("park")
 @click.argument("action", type=click.Choice(["retry", "skip", "set-result"]))
 @click.argument("saga_id")

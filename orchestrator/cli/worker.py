@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import sys
 from contextlib import closing
@@ -19,13 +20,26 @@ from orchestrator.cli.supervise import child_arguments, stop_with_parent, superv
 
 @click.command("worker")
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
+@click.option(
+    "--share",
+    "shares",
+    multiple=True,
+    metavar="TYPE:VERSION=PERCENT",
+    help="Give a version to so many of its type's saga ids only; the others get the one before.",
+)
 @click.option("--processes", default=0, help="Run so many under a supervisor that restarts a dead one at once.")
 @click.option("--log-level", default="info", show_default=True)
 @click.option("--log-json", is_flag=True, help="Logs as JSON lines.")
 @click.option("--child", is_flag=True, hidden=True)
 @connection_options
 def worker_command(
-    modules: tuple[str, ...], processes: int, log_level: str, log_json: bool, child: bool, **options: Any
+    modules: tuple[str, ...],
+    shares: tuple[str, ...],
+    processes: int,
+    log_level: str,
+    log_json: bool,
+    child: bool,
+    **options: Any,
 ) -> None:
     """Owns partitions and drives the sagas that MODULE... define, until SIGTERM or SIGINT.
 
@@ -34,10 +48,26 @@ def worker_command(
     configure_logs(log_level, as_json=log_json)
     if processes:
         raise click.exceptions.Exit(supervise(child_arguments(sys.argv[1:]), processes))
-    run_worker(modules, options, child=child)
+    run_worker(modules, options, child=child, shares=_read_shares(shares))
 
 
-def run_worker(modules: tuple[str, ...], options: dict[str, Any], *, child: bool) -> None:
+def _read_shares(given: tuple[str, ...]) -> dict[tuple[str, int], float]:
+    shares = {}
+    for each in given:
+        match = re.fullmatch(r"(.+):(\d+)=(\d+(?:\.\d+)?)%?", each)
+        if match is None or float(match[3]) > 100:
+            raise click.UsageError(f"--share {each}: say TYPE:VERSION=PERCENT, such as OrderFulfilment:2=10")
+        shares[match[1], int(match[2])] = float(match[3])
+    return shares
+
+
+def run_worker(
+    modules: tuple[str, ...],
+    options: dict[str, Any],
+    *,
+    child: bool,
+    shares: dict[tuple[str, int], float] | None = None,
+) -> None:
     """One worker in this process."""
     from orchestrator.log.kafka import KafkaLog
     from orchestrator.participant.runner import settle_collector
@@ -48,7 +78,7 @@ def run_worker(modules: tuple[str, ...], options: dict[str, Any], *, child: bool
     from orchestrator.store.rocks import RocksStores
     from orchestrator.telemetry import Pulse, Telemetry, WorkerMetrics, worker_readiness
 
-    definitions = load_definitions(modules)
+    definitions = load_definitions(modules, shares)
     settings = settings_of(options)
     log: KafkaLog = log_of(settings)
     names = settings.topic_names

@@ -284,6 +284,16 @@ class Client:
         )
         await self._send(request, id)
 
+    async def move_version(
+        self, id: str, version: int, *, reason: str = "", by: str = "", run: str | None = None
+    ) -> None:
+        """Has a saga go on with this version of its code and stay there; 0: with the newest, as others do.
+
+        A saga that is parked for its code is tried again with it.
+        """
+        request = self._requests.move_version(id, self._message_id(), version, run, reason, by or self.client_id)
+        await self._send(request, id)
+
     async def complete(self, token: str, result: Any = None) -> None:
         """Completes the command whose handler raised `Pending`: `token` is its context's, `result` what it replies.
 

@@ -161,6 +161,15 @@ class Requests:
         headers = _act(action, message_id, run, reason, by) | {h.STEP: step or None}
         return self._request(self._operations, saga_id, headers, payload)
 
+    def move_version(
+        self, saga_id: str, message_id: str, version: int, run: str | None, reason: str, by: str
+    ) -> Request:
+        """`version` 0: the newest."""
+        if not 0 <= version < 2**31:
+            raise InvalidRequest(f"there is no version {version}; they count from 1, and 0 means the newest")
+        headers = _act("move-version", message_id, run, reason, by) | {wi.VERSION: version}
+        return self._request(self._operations, saga_id, headers)
+
     def complete(
         self, token: str, outcome: Outcome, payload: bytes, error_type: str = "", error_message: str = ""
     ) -> Request:

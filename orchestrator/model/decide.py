@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.model import attempts
+from orchestrator.model import attempts, overrides
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.definition import Definition
 from orchestrator.model.events import Cause, Status
 from orchestrator.model.ids import run_id
-from orchestrator.model.messages import Conflict, Outcome, Override, Reuse
-from orchestrator.model.state import SagaState, Step, StepStatus
+from orchestrator.model.messages import Conflict, Outcome, Reuse
+from orchestrator.model.state import SagaState
 from orchestrator.model.turn import MAX_BYTES, Execution, Moment, Turn
+from orchestrator.model.versions import of_run, of_start
 
 MAX_WAITERS = 100
 """Addresses that one run answers when it ends: all in one decision, whose effects are bounded."""
@@ -48,7 +49,9 @@ def decide(
     state = execution.state
     if state.follows is not None and isinstance(input, msg.Continue | msg.TimerDue) and input.run == state.run:
         return _begin_next(execution, state.follows, definition, moment)
+    newest, definition = definition, of_run(definition, state)
     turn = Turn(execution, definition, moment)
+    turn.newest = newest
     if not isinstance(input, _JOINING) and input.run is not None and input.run != state.run:
         silent = isinstance(input, msg.Reply) and input.outcome is Outcome.HEARTBEAT
         if isinstance(input, msg.Reply) and input.run != state.previous_run and not silent:
@@ -61,7 +64,7 @@ def decide(
         _check_signal(input.name, input.payload, state, definition)
     elif isinstance(input, msg.Start) and input.saga_type == state.saga_type:
         if _may_start_anew(input, state):
-            _check_start(input, state, definition)
+            _check_start(input, state, of_start(newest, state.saga_id))
         else:
             _check_signal_along(input, state, definition)
     if definition is None and state.phase in _NEEDING_CODE and _needs_code(input, state):
@@ -83,7 +86,7 @@ def _decide_unknown(
     known = execution is not None
     execution = execution or Execution(SagaState(input.saga_id, run_id(moment.incarnation, moment.offset, 0)))
     state = execution.state
-    turn = Turn(execution, definition, moment)
+    turn = Turn(execution, of_start(definition, input.saga_id), moment)
     if isinstance(input, msg.Attach):
         refusal = ev.AttachRefused(input.reply_to, ev.Refusal.NOT_FOUND, "there is no such saga")
         if not known:
@@ -106,6 +109,7 @@ def _decide_unknown(
 def _begin(turn: Turn, input: msg.Start) -> None:
     definition = turn.definition
     _check_start(input, turn.state, definition)
+    version, pinned = (0, False) if definition is None else (definition.version, definition.pinned)
     turn.emit(
         ev.SagaStarted(
             input.saga_type,
@@ -117,6 +121,8 @@ def _begin(turn: Turn, input: msg.Start) -> None:
             run_timeout_ms=definition.run_timeout_ms if definition is not None else None,
             begin_ms=_begin_ms(turn, input),
             baggage=input.baggage,
+            version=version,
+            pinned=pinned,
         )
     )
     if definition is None:
@@ -153,6 +159,7 @@ def _begin_next(
     execution.detach()
     run = run_id(moment.incarnation, moment.offset, 0)
     fresh = Execution(old.successor(run))
+    definition = of_start(definition, old.saga_id)
     turn = Turn(fresh, definition, moment)
     timeout_ms = definition.execution_timeout_ms if definition is not None else None
     if follows.cause is ev.Following.CONTINUED and old.execution_due_ms is not None:
@@ -169,6 +176,8 @@ def _begin_next(
             definition.run_timeout_ms if definition is not None else None,
             follows.begin_ms,
             follows.baggage,
+            0 if definition is None else definition.version,
+            definition is not None and definition.pinned,
         )
     )
     if follows.cause is ev.Following.CONTINUED:
@@ -426,12 +435,32 @@ def _go_on(turn: Turn) -> None:
     _take_held(turn)
 
 
-def _code_arrived(turn: Turn, input: msg.CodeArrived) -> None:
+def _code_arrived(turn: Turn, input: msg.CodeArrived | msg.MoveVersion) -> None:
     if turn.state.phase is Status.WAITING_FOR_CODE and turn.definition is not None:
         turn.emit(ev.CodeFound())
         _drop_signals(turn, turn.definition.check_signal)
         turn.advance()
         _take_held(turn)
+
+
+def _move_version(turn: Turn, input: msg.MoveVersion) -> None:
+    state = turn.state
+    if state.phase is Status.COMPENSATING:
+        turn.absorb(input, "the saga is compensating: its code has had its last word")
+        return
+    followed = of_start(turn.newest, state.saga_id)
+    version = input.version or (state.version if followed is None else followed.version)
+    turn.execution.detach()
+    turn.emit(ev.VersionChanged(version, input.version > 0, input.by, input.reason))
+    if 0 in state.parked:
+        turn.emit(ev.SagaUnparked(input.by, input.reason))
+    turn.definition = of_run(turn.newest, state)
+    if state.phase is Status.WAITING_FOR_CODE:
+        _code_arrived(turn, input)
+    elif turn.definition is None:
+        turn.emit(ev.CodeMissing())
+    else:
+        turn.advance()
 
 
 def _take_held(turn: Turn) -> None:
@@ -445,42 +474,6 @@ def _take_held(turn: Turn) -> None:
         _DECIDE[type(held)](turn, held)
 
 
-def _unpark(turn: Turn, input: msg.Unpark) -> None:
-    state = turn.state
-    chosen = [input.sequence] if input.sequence else sorted(state.parked)
-    if not chosen or chosen[0] not in state.parked:
-        turn.absorb(input, "it is not parked", input.sequence)
-        return
-    if 0 in chosen and input.action is not Override.RETRY:
-        turn.absorb(input, f"{input.action} needs a parked step; the saga itself is parked: retry or terminate it")
-        return
-    for sequence in chosen:
-        if sequence == 0:
-            turn.emit(ev.SagaUnparked(input.by, input.reason))
-        elif state.steps[sequence].status is StepStatus.PARKED:
-            _override_do(turn, state.steps[sequence], input)
-        else:
-            _override_undo(turn, state.steps[sequence], input)
-    turn.advance()
-
-
-def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
-    if input.action is Override.RETRY:
-        turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1, input.by))
-    else:
-        payload = input.payload if input.action is Override.SET_RESULT and input.payload is not None else b"null"
-        attempts.succeed(turn, step, step.attempt, payload, input.by)
-
-
-def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:
-    if input.action is Override.RETRY:
-        turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1, input.by))
-    elif input.action is Override.SKIP:
-        turn.emit(ev.UndoSkipped(step.sequence, input.reason, input.by))
-    else:
-        turn.emit(ev.UndoSucceeded(step.sequence, step.undo_attempt, input.by))
-
-
 _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
     msg.Start: _start,
     msg.Attach: _attach,
@@ -489,9 +482,10 @@ _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
     msg.TimerDue: _timer,
     msg.Continue: _continue,
     msg.CodeArrived: _code_arrived,
+    msg.MoveVersion: _move_version,
     msg.SendFailed: attempts.send_failed,
     msg.Terminate: _terminate,
-    msg.Unpark: _unpark,
+    msg.Unpark: overrides.unpark,
     msg.Signal: _signal,
     msg.Reschedule: _reschedule,
 }

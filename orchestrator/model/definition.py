@@ -40,6 +40,12 @@ class Context(Protocol):
     def record(self, kind: StepKind, name: str, make: Callable[[], bytes]) -> bytes:
         """What `make` gives now, or gave when the history was made; no pause. Only for the saga's own code."""
 
+    def patched(self, name: str) -> bool:
+        """Whether the code takes the changed way here; recorded where it comes here first. Only for its own code."""
+
+    def deprecate_patch(self, name: str) -> None:
+        """The old way of a patch is gone from the code."""
+
 
 UndoPayload = Callable[[bytes | None], bytes]
 """The undo's payload from the step's reply, or from None where the outcome is unknown."""
@@ -118,6 +124,9 @@ class Definition:
     `functions` are those of its local steps; None where it has no such steps.
 
     `commands` names every (service, command) of the static graph where there is one: for pictures, not for running.
+
+    `version` counts from 1; runs of a `pinned` one keep it. `older`: the other versions of the type that a worker has,
+    the newest first. `share`: the percentage of saga ids that get this version.
     """
 
     name: str
@@ -128,3 +137,7 @@ class Definition:
     run_timeout_ms: int | None = None
     commands: tuple[tuple[str, str], ...] = ()
     functions: Functions | None = None
+    version: int = 1
+    pinned: bool = False
+    older: tuple[Definition, ...] = ()
+    share: float = 100.0

@@ -20,6 +20,8 @@ from orchestrator.model.foreign import ForeignAwait, refusal, refused_by_itself
 from orchestrator.model.frozen import frozen
 from orchestrator.model.state import SagaState, Step, StepStatus
 
+DEPRECATED = b"deprecated"
+"""The value of a patch's marker that code may pass over."""
 _MAX_CLOSES = 100
 """How often one coroutine is closed whose `finally` blocks keep awaiting."""
 
@@ -176,6 +178,7 @@ class Driver:
         self._waiting: dict[int, _Branch] = {}
         self._asked: dict[int, StepRequest] = {}
         self._conditions: list[_Branch] = []
+        self._patches: dict[str, bool] = {}
         self._ready: deque[tuple[_Branch, Any, BaseException | None]] = deque()
         self._running = False
         self._root = _Branch(definition.body(self, state.payload))
@@ -193,12 +196,30 @@ class Driver:
         """Implements `definition.Context.record`."""
         if not self._running:
             raise ForeignAwait(f"{kind} {name!r} was asked for outside of the saga's run")
-        self._sequence += 1
+        self._sequence = self._upcoming(name if kind is StepKind.PATCH else None)
         step = self._state.steps.get(self._sequence)
         recorded = step is not None and (step.kind, step.command) == (kind, name)
         payload = step.result if step is not None and recorded else make()
         self.requests.append((self._sequence, self.delivered, RecordRequest(kind, name, payload)))
         return payload
+
+    def patched(self, name: str) -> bool:
+        """Implements `definition.Context.patched`."""
+        if name not in self._patches:
+            step = self._state.steps.get(self._upcoming(name))
+            new = step is None or (step.kind, step.command) == (StepKind.PATCH, name)
+            if new:
+                self.record(StepKind.PATCH, name, bytes)
+            self._patches[name] = new
+        return self._patches[name]
+
+    def deprecate_patch(self, name: str) -> None:
+        """Implements `definition.Context.deprecate_patch`."""
+        if name not in self._patches:
+            step = self._state.steps.get(self._upcoming(name))
+            if step is None or (step.kind, step.command) == (StepKind.PATCH, name):
+                self.record(StepKind.PATCH, name, lambda: DEPRECATED)
+            self._patches[name] = True
 
     def catch_up(self) -> None:
         """Delivers every recorded outcome the code has not seen. Raises `Divergence`."""
@@ -217,8 +238,8 @@ class Driver:
                 self._cancel(self._root)
             self._run()
             self._compare()
-        if self._sequence < state.sequence:
-            missing = state.steps[self._sequence + 1]
+        missing = state.steps.get(self._upcoming())
+        if missing is not None:
             raise self.difference(missing.sequence, name_in_history(missing), NOTHING)
         self.replaying = False
 
@@ -309,35 +330,37 @@ class Driver:
         self._asked.pop(sequence, None)
         self.released.append((sequence, self.delivered))
 
+    def _ask(self, branch: _Branch, request: StepRequest | WaitRequest) -> None:
+        """The branch waits for this, under the next number."""
+        self._sequence = branch.waiting = self._upcoming()
+        self._waiting[self._sequence] = branch
+        self.requests.append((self._sequence, self.delivered, request))
+
+    def _upcoming(self, patch: str | None = None) -> int:
+        """The next number: markers of deprecated patches are passed over, but for the one that is asked for."""
+        sequence = self._sequence + 1
+        steps = self._state.steps
+        while (step := steps.get(sequence)) is not None and is_deprecated(step) and step.command != patch:
+            sequence += 1
+        return sequence
+
     def _wait(self, branch: _Branch, asked: object) -> None:
         if isinstance(asked, Asked):
-            self._sequence += 1
-            branch.waiting = self._sequence
-            self._waiting[self._sequence] = branch
+            request = asked.request
+            if isinstance(request, StepRequest) and request.pivot and branch is not self._root:
+                error = ForeignAwait("a pivot must be awaited alone: nothing else may be open, so not inside gather")
+                self._ready.append((branch, None, error))
+                return
+            self._ask(branch, request)
             if branch.join is not None:
                 branch.steps.append(self._sequence)
-            request = asked.request
             if isinstance(request, StepRequest):
-                if request.pivot and (branch is not self._root):
-                    error = ForeignAwait(
-                        "a pivot must be awaited alone: nothing else may be open, so not inside gather"
-                    )
-                    self._sequence -= 1
-                    del self._waiting[branch.waiting]
-                    branch.waiting = None
-                    self._ready.append((branch, None, error))
-                    return
                 self._asked[self._sequence] = request
-            self.requests.append((self._sequence, self.delivered, request))
         elif isinstance(asked, Until):
             branch.condition = asked.condition
             self._conditions.append(branch)
             if asked.timeout_ms is not None:
-                self._sequence += 1
-                branch.waiting = self._sequence
-                self._waiting[self._sequence] = branch
-                request = WaitRequest(StepKind.SLEEP, "", asked.timeout_ms)
-                self.requests.append((self._sequence, self.delivered, request))
+                self._ask(branch, WaitRequest(StepKind.SLEEP, "", asked.timeout_ms))
         elif isinstance(asked, Together):
             wrong = [body for body in asked.branches if not hasattr(body, "__await__")]
             if wrong:
@@ -436,6 +459,11 @@ def _close_all(bodies: Iterable[Any]) -> None:
     for body in bodies:
         if hasattr(body, "close"):
             body.close()
+
+
+def is_deprecated(step: Step) -> bool:
+    """Whether it is the marker of a patch whose old way is gone: code without the call replays over it."""
+    return step.kind is StepKind.PATCH and step.result == DEPRECATED
 
 
 def _failure(step: Step, *, unknown: bool) -> StepFailed:

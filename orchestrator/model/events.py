@@ -37,6 +37,8 @@ class SagaStarted:
     run_timeout_ms: int | None = None
     begin_ms: int | None = None
     baggage: str | None = None
+    version: int = 1
+    pinned: bool = False
 
 
 @frozen
@@ -340,6 +342,16 @@ class SagaUnparked:
 
 
 @frozen
+class VersionChanged:
+    """From here on the run goes on with this version of its code: by itself, as a newer one came, or by a person."""
+
+    version: int
+    pinned: bool
+    by: str = ""
+    reason: str = ""
+
+
+@frozen
 class CodeMissing:
     """The owner does not know the saga's type; its inputs are kept until one does."""
 
@@ -449,6 +461,7 @@ Event = (
     | UndoSkipped
     | SagaParked
     | SagaUnparked
+    | VersionChanged
     | CodeMissing
     | CodeFound
     | InputHeld

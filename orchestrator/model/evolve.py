@@ -146,6 +146,7 @@ def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
     state.traceparent = event.traceparent
     state.previous_run = event.previous_run
     state.baggage = event.baggage
+    state.version, state.pinned = event.version, event.pinned
     if event.reply_to is not None:
         state.waiters.append(event.reply_to)
     state.timeout_ms, state.run_timeout_ms = event.timeout_ms, event.run_timeout_ms
@@ -395,6 +396,10 @@ def _saga_parked(state: SagaState, event: ev.SagaParked, at_ms: int) -> None:
     state.parked[0] = f"{event.reason}: {event.detail}" if event.detail else event.reason
 
 
+def _version_changed(state: SagaState, event: ev.VersionChanged, at_ms: int) -> None:
+    state.version, state.pinned = event.version, event.pinned
+
+
 def _saga_unparked(state: SagaState, event: ev.SagaUnparked, at_ms: int) -> None:
     state.parked.pop(0, None)
 
@@ -479,6 +484,7 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.UndoSkipped: _moved,
     ev.SagaParked: _saga_parked,
     ev.SagaUnparked: _saga_unparked,
+    ev.VersionChanged: _version_changed,
     ev.CodeMissing: _code,
     ev.CodeFound: _code,
     ev.InputHeld: _input_held,

@@ -193,6 +193,18 @@ class Terminate:
     by: str = ""
 
 
+@frozen
+class MoveVersion:
+    """An operator has a run go on with another version of its code, and stay there; 0: with the newest, as others."""
+
+    saga_id: str
+    message_id: str
+    version: int
+    run: str | None = None
+    reason: str = ""
+    by: str = ""
+
+
 class Override(StrEnum):
     """What a person may do about a parked saga."""
 
@@ -228,6 +240,7 @@ Input = (
     | Unpark
     | Signal
     | Reschedule
+    | MoveVersion
 )
-EXTERNAL = (Start, Cancel, Terminate, Unpark, Signal, Reschedule)
+EXTERNAL = (Start, Cancel, Terminate, Unpark, Signal, Reschedule, MoveVersion)
 """Inputs that come from outside and are remembered by their `message_id`. To attach twice is to attach."""

@@ -263,6 +263,7 @@ class SagaState:
         "parked",
         "payload",
         "phase",
+        "pinned",
         "pivot_done",
         "previous_run",
         "result",
@@ -285,6 +286,7 @@ class SagaState:
         "undone",
         "undos_done",
         "undos_skipped",
+        "version",
         "waiters",
     )
 
@@ -304,6 +306,9 @@ class SagaState:
         self.ended_at_ms = 0
         self.traceparent: str | None = None
         self.baggage: str | None = None
+        self.version = 0
+        """Of its code; 0 as long as it has had none."""
+        self.pinned = False
         self.due_ms: int | None = None
         self.waiters: list[ReplyAddress] = []
         self.sequence = 0

@@ -92,6 +92,8 @@ class Turn:
         self.execution = execution
         self.state = execution.state
         self.definition = definition
+        self.newest = definition
+        """Of the versions that this owner has; `definition` is the run's own."""
         self.moment = moment
         self.events: list[ev.Event] = []
         self.past_parked = False
@@ -150,6 +152,8 @@ class Turn:
         if state.phase is not ev.Status.RUNNING or 0 in state.parked or self.definition is None:
             return None
         if self.execution.driver is None:
+            if self.definition.version != state.version:
+                self.emit(ev.VersionChanged(self.definition.version, self.definition.pinned))
             self.execution.driver = Driver(self.definition, state)
             try:
                 self.execution.driver.catch_up()

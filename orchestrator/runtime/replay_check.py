@@ -13,6 +13,7 @@ from orchestrator.model.definition import Definition
 from orchestrator.model.events import Status
 from orchestrator.model.replay import Difference, difference
 from orchestrator.model.state import SagaState
+from orchestrator.model.versions import name_needed, of_run
 from orchestrator.runtime.materialize import load_state
 from orchestrator.runtime.replica import Replica
 from orchestrator.store import keys
@@ -90,9 +91,10 @@ class ReplayCheck:
             replica.store.close()
 
     def _check(self, state: SagaState, report: Report) -> None:
-        definition = self._definitions.get(state.saga_type)
+        definition = of_run(self._definitions.get(state.saga_type), state)
         if definition is None:
-            report.unknown[state.saga_type] = report.unknown.get(state.saga_type, 0) + 1
+            needed = name_needed(state)
+            report.unknown[needed] = report.unknown.get(needed, 0) + 1
             return
         report.checked[state.saga_type] = report.checked.get(state.saga_type, 0) + 1
         found = difference(definition, state)

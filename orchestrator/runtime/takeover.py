@@ -19,6 +19,7 @@ from typing import Any
 from orchestrator.log.base import Appender, Delivery, Ends, Failure, LogFull, Reader
 from orchestrator.model.frozen import frozen
 from orchestrator.model.rule import JournalHalted, Kind
+from orchestrator.model.versions import name_needed
 from orchestrator.runtime.identity import recreated
 from orchestrator.runtime.journal_writer import EpochLost
 from orchestrator.runtime.replica import Replica, StoreStale
@@ -300,14 +301,14 @@ class Takeover:
         return True
 
     def _live_type(self, types: set[str]) -> str | None:
-        """One of the types of which a run has not ended."""
-        names = [name.encode() for name in types]
+        """One of the types, or versions of one, that a run which has not ended needs."""
+        names = {name.partition("@")[0].encode() for name in types}
         for key, value in self.replica.store.scan(keys.RUNS):
             # Most runs are of other types: looking for the name costs a hundredth of reading the run.
             if any(name in value for name in names):
                 run = read_run(key[1:].decode(), value, [])
-                if run.saga_type in types and not run.ended:
-                    return run.saga_type
+                if name_needed(run) in types and not run.ended:
+                    return name_needed(run)
         return None
 
     def _write_genesis(self, mono_ms: int) -> None:

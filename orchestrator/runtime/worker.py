@@ -16,6 +16,7 @@ from threading import Event, Thread
 from orchestrator.errors import Disconnected
 from orchestrator.log.base import Log
 from orchestrator.model.frozen import frozen
+from orchestrator.model.versions import names_of
 from orchestrator.runtime.clients import Clients
 from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.lifecycle import Feed, Lifecycle
@@ -84,7 +85,7 @@ class Worker:
         self._trim_lag_ms = trim_lag_ms
         self._over = Event()
         self._feeds: dict[int, Feed] = {}
-        claim = Claim(who.name, who.address, tuple(sorted(config.definitions)), who.version)
+        claim = Claim(who.name, who.address, names_of(config.definitions), who.version)
         ids = dict(topic_ids or {})
         owner = Owner(
             claim,

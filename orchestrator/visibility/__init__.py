@@ -4,7 +4,7 @@ It needs Kafka alone: no worker is asked and no saga's code is needed. `Visibili
 `list`, `show` and `counts` answer from the file.
 """
 
-from orchestrator.visibility.views import Details, Entry, Page, Run, StepView, event_data
+from orchestrator.visibility.views import Details, Entry, Page, Run, StepView, VersionCount, event_data
 from orchestrator.visibility.visibility import Visibility
 
-__all__ = ["Details", "Entry", "Page", "Run", "StepView", "Visibility", "event_data"]
+__all__ = ["Details", "Entry", "Page", "Run", "StepView", "VersionCount", "Visibility", "event_data"]

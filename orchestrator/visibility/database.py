@@ -17,7 +17,7 @@ from orchestrator.model.rule import Kind, Rule
 from orchestrator.wire.avro import FORMAT
 from orchestrator.wire.journal import DECISION_FINGERPRINT, Envelope, read_decision
 
-SCHEMA = 1
+SCHEMA = 2
 _VERSION = SCHEMA * 1000 + FORMAT
 BUSY_MS = 10_000
 """How long a transaction waits for another process's; its own takes some tens of milliseconds."""
@@ -30,7 +30,8 @@ CREATE TABLE positions (
 );
 CREATE TABLE nonces (partition INTEGER NOT NULL, nonce BLOB NOT NULL, PRIMARY KEY (partition, nonce)) WITHOUT ROWID;
 CREATE TABLE runs (
-    saga_id TEXT NOT NULL, run TEXT NOT NULL, saga_type TEXT NOT NULL, status TEXT NOT NULL, phase TEXT NOT NULL,
+    saga_id TEXT NOT NULL, run TEXT NOT NULL, saga_type TEXT NOT NULL, version INTEGER NOT NULL,
+    pinned INTEGER NOT NULL, status TEXT NOT NULL, phase TEXT NOT NULL,
     parked TEXT NOT NULL, started_at_ms INTEGER NOT NULL, updated_at_ms INTEGER NOT NULL, ended_at_ms INTEGER,
     undone TEXT, cause TEXT, error_type TEXT NOT NULL, error_message TEXT NOT NULL, partition INTEGER NOT NULL,
     first_offset INTEGER NOT NULL, last_offset INTEGER NOT NULL, events INTEGER NOT NULL,

@@ -15,6 +15,8 @@ COLUMNS = (
     "saga_id",
     "run",
     "saga_type",
+    "version",
+    "pinned",
     "status",
     "phase",
     "parked",
@@ -42,6 +44,8 @@ class Row:
         self.saga_id = saga_id
         self.run = run
         self.saga_type = ""
+        self.version = 0
+        self.pinned = False
         self.phase: ev.Status | None = None
         self.parked: dict[int, str] = {}
         self.started_at_ms = 0
@@ -102,6 +106,7 @@ def read_row(values: tuple[Any, ...]) -> Row:
     for name in Row.__slots__:
         setattr(row, name, named[name])
     row.phase = ev.Status(named["phase"])
+    row.pinned = bool(named["pinned"])
     row.parked = dict(orjson.loads(named["parked"])) if named["parked"] else {}
     return row
 
@@ -112,7 +117,12 @@ def _buffered(row: Row, event: ev.SignalBuffered, at_ms: int) -> None:
 
 def _started(row: Row, event: ev.SagaStarted, at_ms: int) -> None:
     row.saga_type = event.saga_type
+    row.version, row.pinned = event.version, event.pinned
     row.started_at_ms = at_ms
+
+
+def _version_changed(row: Row, event: ev.VersionChanged, at_ms: int) -> None:
+    row.version, row.pinned = event.version, event.pinned
 
 
 def _step_parked(row: Row, event: ev.StepParked | ev.UndoParked, at_ms: int) -> None:
@@ -162,6 +172,7 @@ _STEP_MOVES = {
 _CHANGES: dict[type, Callable[[Row, Any, int], None]] = {
     ev.SignalBuffered: _buffered,
     ev.SagaStarted: _started,
+    ev.VersionChanged: _version_changed,
     ev.StepParked: _step_parked,
     ev.UndoParked: _step_parked,
     ev.SagaParked: _saga_parked,

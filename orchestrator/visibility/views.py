@@ -45,6 +45,20 @@ class Run:
     first_offset: int
     last_offset: int
     events: int
+    version: int = 1
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VersionCount:
+    """Runs of one version of a type: a version whose `open` is 0 is drained. Version 0: they never had any code."""
+
+    saga_type: str
+    version: int
+    pinned: bool
+    open: int
+    parked: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +130,13 @@ class Views:
         self._database.close()
 
     def list(
-        self, *, status: str | None = None, type: str | None = None, limit: int = 50, after: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,
+        version: int | None = None,
+        limit: int = 50,
+        after: str | None = None,
     ) -> Page:
         """See `Visibility.list`."""
         if not 1 <= limit <= MAX_LIMIT:
@@ -128,7 +148,7 @@ class Views:
         # A type's runs are indexed by status first: the page is the best of a page of each.
         query, arguments = "", []
         for one in statuses:
-            conditions = {"saga_type = ?": (type,), "status = ?": (one,), _BEFORE: before}
+            conditions = {"saga_type = ?": (type,), "status = ?": (one,), "version = ?": (version,), _BEFORE: before}
             given = {text: values for text, values in conditions.items() if values and values[0] is not None}
             where = f" WHERE {' AND '.join(given)}" if given else ""
             query += f"{' UNION ALL ' if query else ''}SELECT * FROM ({_RUNS}{where}{_LATEST_FIRST})"
@@ -161,6 +181,19 @@ class Views:
         where, arguments = ("", ()) if type is None else (" WHERE saga_type = ?", (type,))
         rows = self._database.execute(f"SELECT status, COUNT(*) FROM runs{where} GROUP BY status", arguments)
         return dict(rows.fetchall())
+
+    def versions(self, *, type: str | None = None) -> tuple[VersionCount, ...]:
+        """See `Visibility.versions`."""
+        where, arguments = (" WHERE saga_type != ''", ()) if type is None else (" WHERE saga_type = ?", (type,))
+        rows = self._database.execute(
+            "SELECT saga_type, version, pinned, SUM(ended_at_ms IS NULL), SUM(status = 'PARKED'), COUNT(*)"
+            f" FROM runs{where} GROUP BY 1, 2, 3 ORDER BY 1, 2 DESC, 3",
+            arguments,
+        )
+        return tuple(
+            VersionCount(saga_type, version, bool(pinned), open_, parked, total)
+            for saga_type, version, pinned, open_, parked, total in rows
+        )
 
     def decisions(self, saga_id: str, run: str, *, until: int) -> Iterator[tuple[int, Decision]]:
         """A run's decisions up to and with the one at offset `until`, in order."""

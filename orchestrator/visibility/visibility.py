@@ -16,7 +16,7 @@ from orchestrator.model.rule import JournalHalted
 from orchestrator.topics import TopicNames
 from orchestrator.visibility.database import Moved, open_database, wipe_partition
 from orchestrator.visibility.projector import Projector, StaleRows
-from orchestrator.visibility.views import Details, Page, Views
+from orchestrator.visibility.views import Details, Page, VersionCount, Views
 from orchestrator.wire.avro import UnreadableRecord
 
 log = logging.getLogger(__name__)
@@ -127,10 +127,16 @@ class Visibility:
         return True
 
     def list(
-        self, *, status: str | None = None, type: str | None = None, limit: int = 50, after: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,
+        version: int | None = None,
+        limit: int = 50,
+        after: str | None = None,
     ) -> Page:
         """Runs, the latest first; `after` is the `next` of the page before. Raises `InvalidRequest`."""
-        return self.views.list(status=status, type=type, limit=limit, after=after)
+        return self.views.list(status=status, type=type, version=version, limit=limit, after=after)
 
     def show(self, saga_id: str, run: str | None = None, *, history: int = 200) -> Details | None:
         """One run, the saga's latest by default, with its steps and the latest entries of its history."""
@@ -139,6 +145,10 @@ class Visibility:
     def counts(self, *, type: str | None = None) -> dict[str, int]:
         """How many runs there are in each status."""
         return self.views.counts(type=type)
+
+    def versions(self, *, type: str | None = None) -> tuple[VersionCount, ...]:
+        """How many runs there are of each version of each type."""
+        return self.views.versions(type=type)
 
     def _begin(self, partition: int) -> None:
         tail, position = self._tails[partition], self._projector.position(partition)

@@ -37,6 +37,7 @@ def input_topics(names: TopicNames) -> dict[str, str]:
 
 FORWARDED_FROM = "forwarded-from"
 COUNTER = "internal-counter"
+VERSION = "version"
 BY = "by"
 REASON = "reason"
 MAX_SAGA_ID_BYTES = 512
@@ -194,6 +195,9 @@ def _operation(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.I
         return msg.Terminate(saga_id, message_id, run, reason, by)
     if kind == "cancel":
         return _cancel(saga_id, message_id, headers)
+    if kind == "move-version":
+        version = h.whole_number(headers, VERSION)
+        return msg.MoveVersion(saga_id, message_id, version, run, reason, by or "operator")
     if kind in Override._value2member_map_:
         sequence = h.whole_number(headers, h.STEP, 0)
         return msg.Unpark(saga_id, message_id, Override(kind), sequence, record.value, run, reason, by or "operator")

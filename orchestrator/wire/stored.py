@@ -59,6 +59,8 @@ _RUN_PLAIN = (
     "ended_at_ms",
     "traceparent",
     "baggage",
+    "version",
+    "pinned",
     "due_ms",
     "begin_ms",
     "timeout_ms",

@@ -46,7 +46,7 @@ def test_show_prints_steps_and_the_newest_event_last(capsys: pytest.CaptureFixtu
     look._print(DETAILS)
     printed = capsys.readouterr()
     lines = printed.out.splitlines()
-    assert lines[0] == "saga     o-1  (OrderFulfilment, run 1-3-0)"
+    assert lines[0] == "saga     o-1  (OrderFulfilment, version 1, run 1-3-0)"
     assert 'input    {"id": "o-1"}' in lines
     assert any("payments.charge" in line and "parked: used up" in line for line in lines)
     assert "(7 earlier events; --history 9 shows all)" in lines
@@ -77,7 +77,7 @@ def test_what_is_nested_without_end_is_shown_as_text() -> None:
 
 def test_a_saga_without_code_says_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
     waiting = replace(RUN, status="WAITING_FOR_CODE", parked_reason=None)
-    why = "no worker has the code of OrderFulfilment; start one that does, or `saga terminate o-1`"
+    why = "no worker has the code of OrderFulfilment in version 1; start one that does, or `saga terminate o-1`"
     assert look._why(waiting) == why
     look._print(replace(DETAILS, run=waiting))
     assert f"why      {why}" in capsys.readouterr().out.splitlines()

@@ -78,6 +78,7 @@ HINTS: dict[str, dict[str, Any]] = {
         "payload": bytes,
         "phase": Status,
         "follows": RunFollows | None,
+        "pinned": bool,
         "pivot_done": bool,
         "previous_run": str,
         "result": bytes,
@@ -92,6 +93,7 @@ HINTS: dict[str, dict[str, Any]] = {
         "undone": Undone | None,
         "undos_done": int,
         "undos_skipped": int,
+        "version": int,
     },
 }
 

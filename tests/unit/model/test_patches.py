@@ -1,0 +1,172 @@
+"""Changed code and running sagas: `patched` keeps a run on the way it went, `deprecate_patch` and its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from model.play import Play
+from model.shop import Shop
+from model.shopping import started
+from orchestrator.model import events as ev
+from orchestrator.model.events import Status, StepKind
+from orchestrator.saga import Saga
+
+
+class Old(Saga[None, str], name="Order"):
+    async def run(self, _: None) -> str:
+        await self.step(Shop.reserve(what="a"))
+        await self.step(Shop.reserve(what="b"))
+        return "old"
+
+
+class Patched(Saga[None, str], name="Order"):
+    async def run(self, _: None) -> str:
+        await self.step(Shop.reserve(what="a"))
+        if self.patched("check"):
+            await self.step(Shop.charge(what="check"))
+        await self.step(Shop.reserve(what="b"))
+        return "new" if self.patched("check") else "old"
+
+
+class Deprecated(Saga[None, str], name="Order"):
+    async def run(self, _: None) -> str:
+        await self.step(Shop.reserve(what="a"))
+        self.deprecate_patch("check")
+        await self.step(Shop.charge(what="check"))
+        await self.step(Shop.reserve(what="b"))
+        return "new"
+
+
+class Gone(Saga[None, str], name="Order"):
+    async def run(self, _: None) -> str:
+        await self.step(Shop.reserve(what="a"))
+        await self.step(Shop.charge(what="check"))
+        await self.step(Shop.reserve(what="b"))
+        return "new"
+
+
+def deploy(play: Play, saga: type[Saga[Any, Any]]) -> None:
+    """The partition moves to a worker with this code."""
+    play.crash()
+    play.definition = saga.definition
+
+
+def finish(play: Play) -> str:
+    while not play.state.ended:
+        assert not play.state.parked, play.state.parked
+        (sequence,) = play.state.open
+        play.do(sequence, {"number": 7} if play.step(sequence).command == "charge" else "x")
+    return play.ending.payload.decode()
+
+
+def names(play: Play) -> list[str]:
+    return [step.command for step in play.state.steps.values()]
+
+
+@pytest.mark.parametrize(
+    ("done", "result", "steps"),
+    [
+        (0, '"new"', ["reserve", "check", "charge", "reserve"]),
+        (1, '"old"', ["reserve", "reserve"]),
+    ],
+    ids=["before", "behind"],
+)
+def test_a_run_goes_on_the_way_it_went(done: int, result: str, steps: list[str]) -> None:
+    play = started(Old)
+    for sequence in range(1, done + 1):
+        play.do(sequence, "x")
+    deploy(play, Patched)
+    assert finish(play) == result
+    assert names(play) == steps
+
+
+def test_a_new_run_takes_the_changed_way_and_its_marker_is_recorded_once() -> None:
+    play = started(Patched)
+    assert finish(play) == '"new"'
+    assert play.of(ev.Recorded) == [ev.Recorded(2, 1, StepKind.PATCH, "check", b"")]
+
+
+def test_from_patched_over_deprecated_to_gone_at_every_point() -> None:
+    for at in range(4):
+        for then in range(at, 4):
+            play = started(Patched)
+            for code, until in ((Deprecated, at), (Gone, then)):
+                while len(play.state.outcomes) < until:
+                    (sequence,) = play.state.open
+                    play.do(sequence, {"number": 7} if play.step(sequence).command == "charge" else "x")
+                if not play.state.ended and (code is Deprecated or "check" not in names(play)):
+                    deploy(play, code)
+            assert finish(play) == '"new"'
+
+
+def test_code_without_the_call_passes_over_a_deprecated_marker_wherever_it_stands() -> None:
+    class Ends(Saga[None, str], name="Order"):
+        async def run(self, _: None) -> str:
+            await self.step(Shop.reserve(what="a"))
+            self.deprecate_patch("one")
+            self.deprecate_patch("two")
+            await self.wait_until(lambda: False, timeout=60)
+            self.deprecate_patch("three")
+            return ""
+
+    class Bare(Saga[None, str], name="Order"):
+        async def run(self, _: None) -> str:
+            await self.step(Shop.reserve(what="a"))
+            await self.wait_until(lambda: False, timeout=60)
+            return "bare"
+
+    class Half(Saga[None, str], name="Order"):
+        async def run(self, _: None) -> str:
+            await self.step(Shop.reserve(what="a"))
+            assert self.patched("two")
+            await self.wait_until(lambda: False, timeout=60)
+            return "half"
+
+    for code, result in ((Bare, '"bare"'), (Half, '"half"')):
+        play = started(Ends)
+        play.do(1, "x")
+        assert names(play) == ["reserve", "one", "two", ""]
+        deploy(play, code)
+        play.fire(4)
+        assert (play.status, play.ending.payload.decode()) == (Status.COMPLETED, result)
+
+
+def test_a_marker_that_is_not_deprecated_is_no_detail() -> None:
+    play = started(Patched)
+    play.do(1, "x")
+    deploy(play, Gone)
+    play.do(3, {"number": 7})
+    assert "step 2: the history has patch check, the code asks for shop.charge" in play.state.parked[0]
+    deploy(play, Patched)
+    play.retry()
+    assert finish(play) == '"new"'
+
+
+def test_each_branch_of_a_group_may_be_patched() -> None:
+    class Before(Saga[None, str], name="Order"):
+        async def run(self, _: None) -> str:
+            await self.gather(*[self.one(what) for what in "ab"])
+            return ""
+
+        async def one(self, what: str) -> None:
+            await self.step(Shop.reserve(what=what))
+            await self.step(Shop.reserve(what=what * 2))
+
+    class After(Before, name="Order"):
+        async def one(self, what: str) -> None:
+            await self.step(Shop.reserve(what=what))
+            if self.patched(f"check-{what}"):
+                await self.step(Shop.charge(what=what))
+            await self.step(Shop.reserve(what=what * 2))
+
+    play = started(Before)
+    play.do(1, "x")
+    deploy(play, After)
+    play.do(2, "y")
+    assert names(play) == ["reserve", "reserve", "reserve", "check-b", "charge"]
+    play.do(5, {"number": 7})
+    play.do(3, "z")
+    play.do(6, "z")
+    assert play.status is Status.COMPLETED
