@@ -17,6 +17,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -431,7 +432,7 @@ def _rule_of(path: str, value: Any) -> Rule | None:
     rule = _CALLS.get(path)
     if rule is not None or not path:
         return rule
-    if isinstance(value, type) and issubclass(value, BaseException):
+    if isinstance(value, type) and issubclass(value, BaseException | Enum):
         return None
     return _PACKAGES.get(path.partition(".")[0])
 

@@ -194,8 +194,7 @@ class Driver:
 
     def record(self, kind: StepKind, name: str, make: Callable[[], bytes]) -> bytes:
         """Implements `definition.Context.record`."""
-        if not self._running:
-            raise ForeignAwait(f"{kind} {name!r} was asked for outside of the saga's run")
+        self._check_running(kind, name)
         self._sequence = self._upcoming(name if kind is StepKind.PATCH else None)
         step = self._state.steps.get(self._sequence)
         recorded = step is not None and (step.kind, step.command) == (kind, name)
@@ -203,9 +202,14 @@ class Driver:
         self.requests.append((self._sequence, self.delivered, RecordRequest(kind, name, payload)))
         return payload
 
+    def _check_running(self, kind: StepKind, name: str) -> None:
+        if not self._running:
+            raise ForeignAwait(f"{kind} {name!r} was asked for outside of the saga's run")
+
     def patched(self, name: str) -> bool:
         """Implements `definition.Context.patched`."""
         if name not in self._patches:
+            self._check_running(StepKind.PATCH, name)
             step = self._state.steps.get(self._upcoming(name))
             new = step is None or (step.kind, step.command) == (StepKind.PATCH, name)
             if new:
@@ -216,6 +220,7 @@ class Driver:
     def deprecate_patch(self, name: str) -> None:
         """Implements `definition.Context.deprecate_patch`."""
         if name not in self._patches:
+            self._check_running(StepKind.PATCH, name)
             step = self._state.steps.get(self._upcoming(name))
             if step is None or (step.kind, step.command) == (StepKind.PATCH, name):
                 self.record(StepKind.PATCH, name, lambda: DEPRECATED)

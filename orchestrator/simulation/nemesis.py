@@ -9,6 +9,7 @@ from orchestrator.simulation.processes import TOPICS, Worker
 from orchestrator.simulation.sagas import SERVICES
 from orchestrator.simulation.world import World
 from orchestrator.wire import headers as h
+from orchestrator.wire.inputs import VERSION
 
 
 def kill_worker(world: World) -> None:
@@ -160,6 +161,16 @@ def terminate_saga(world: World) -> None:
     )
 
 
+def move_version(world: World) -> None:
+    """An operator has a saga go on with another version of its code, or with the newest again."""
+    headers: dict[str, str | int | None] = {
+        h.INPUT_TYPE: "move-version",
+        h.MESSAGE_ID: f"move-{world.random.random()}",
+        VERSION: world.random.choice((0, 0, 1, 2, 2)),
+    }
+    world.send(TOPICS.operations, _saga(world), b"", headers)
+
+
 def operate_saga(world: World) -> None:
     """A person decides about what is parked, and about a saga that may not be."""
     random = world.random
@@ -229,6 +240,7 @@ KINDS: dict[str, tuple[int, Callable[[World], None]]] = {
     "saga terminated": (2, terminate_saga),
     "person decides": (3, operate_saga),
     "client attaches": (1, attach_saga),
+    "saga moved to another version": (3, move_version),
 }
 """Each fault with its weight."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.model.versions import names_of
 from orchestrator.participant.engine import Engine as ParticipantEngine
 from orchestrator.participant.settings import ParticipantSettings
 from orchestrator.runtime.clients import Clients
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 TOPICS = TopicNames()
 KEYS = TokenKeys({"sim": b"0123456789abcdef"})
 DEFINITIONS = sagas.definitions()
+OLD_DEFINITIONS = sagas.definitions(newest=False)
 SETTINGS = ParticipantSettings(lease_ms=3_000, handler_limit_ms=12_000, window=200)
 
 SOON_MS = (0, 1, 5, 20, 60)
@@ -150,10 +152,11 @@ class Worker(Process):
             log.appender(link=journal, wake=wake),
             log.appender(link=outward, wake=wake),
         )
-        owner = Owner(Claim(self.name, "", tuple(DEFINITIONS), "sim"), lambda: random.randbytes(16), world.genesis)
+        known = world.known_types()
+        owner = Owner(Claim(self.name, "", names_of(known), "sim"), lambda: random.randbytes(16), world.genesis)
         warm, signal_ttl_ms = random.choice((2, 1_000)), random.choice((1_000, 60_000))
         limit = random.choice((0, 2, 4))
-        config = PartitionConfig(TOPICS, world.partitions, KEYS, world.known_types(), warm, signal_ttl_ms, limit, 400)
+        config = PartitionConfig(TOPICS, world.partitions, KEYS, known, warm, signal_ttl_ms, limit, 400)
         self.runner = ScriptedRunner(world.calls, random, lambda: world.now_ms)
         self.engine = world.make_engine(config, clients, self.stores, owner, random.random, runner=self.runner)
         self.ring(0)

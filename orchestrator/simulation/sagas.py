@@ -1,23 +1,25 @@
 """Random sagas: a plan drawn from the seed travels as the start's payload, one body carries out any plan.
 
 A plan is a tree of ("seq", plans), ("try", plans), ("par", plans, successes, tolerated, concurrency), ("step", ...),
-("sleep", ms), ("receive", ms), ("hold", ms, ms), ("note", name), ("abort",). A step carries the script its service will
-act by: what each attempt of its `do` and `undo` comes to.
+("sleep", ms), ("receive", ms), ("hold", ms, ms), ("note", name), ("patch", plans, name), ("abort",). A step carries the
+script its service will act by: what each attempt of its `do` and `undo` comes to.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Coroutine, Generator
+from dataclasses import replace
 from functools import lru_cache
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from orchestrator.errors import Abort, ContinueAsNew, StepFailed
 from orchestrator.model.definition import Context, Definition, StepRequest, WaitRequest
 from orchestrator.model.driver import Asked, Together, Until
 from orchestrator.model.events import StepKind
 from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
+from orchestrator.model.versions import by_type
 from orchestrator.simulation.local import ScriptedFunctions
 
 SERVICES = ("inventory", "payments", "shipping")
@@ -100,6 +102,8 @@ async def _sequence(context: Context, plan: Plan) -> None:
     if plan[0] == "note":
         context.record(StepKind.VALUE, plan[1], lambda: b"%d" % context.now_ms)
         return
+    if plan[0] == "patch" and not context.patched(plan[2]):
+        return
     try:
         for part in plan[1]:
             await _walk(context, part)
@@ -138,14 +142,31 @@ def _request(step: dict[str, Any]) -> StepRequest:
     )
 
 
-def definitions() -> dict[str, Definition]:
-    """Both saga types; the second one has a time limit."""
-    return {
-        "Plain": Definition("Plain", carry_out, functions=FUNCTIONS),
-        "Timed": Definition(
-            "Timed", carry_out, execution_timeout_ms=12_000, run_timeout_ms=11_000, functions=FUNCTIONS
-        ),
-    }
+class _Before:
+    """The context of code as it was before its patches."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def patched(self, name: str) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+def _carry_out_before(context: Context, payload: bytes) -> Coroutine[Any, Any, bytes]:
+    return carry_out(cast(Context, _Before(context)), payload)
+
+
+def definitions(*, newest: bool = True) -> dict[str, Definition]:
+    """Both saga types; the second one has a time limit, and its runs keep their version. The newest knows patches."""
+    found = []
+    for version, body in ((1, _carry_out_before), (2, carry_out))[: 2 if newest else 1]:
+        plain = Definition("Plain", body, functions=FUNCTIONS, version=version)
+        timed = replace(plain, name="Timed", execution_timeout_ms=12_000, run_timeout_ms=11_000, pinned=True)
+        found += [plain, timed]
+    return by_type(found)
 
 
 def draw(random: Random) -> bytes:
@@ -181,6 +202,8 @@ def _part(random: Random, depth: int) -> Plan:
         return ["hold", random.choice((0, 300, 2_000)), random.choice((1, 1_000, 5_000))]
     if kind < 0.46:
         return ["note", "made"]
+    if depth and kind < 0.51:
+        return ["patch", [_part(random, depth - 1)], f"patch-{random.randrange(4)}"]
     return ["step", _step(random)]
 
 

@@ -24,7 +24,7 @@ from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.tenure import Phase
 from orchestrator.simulation import sagas
 from orchestrator.simulation.local import Calls
-from orchestrator.simulation.processes import DEFINITIONS, TOPICS, Process, ServiceProcess, Worker
+from orchestrator.simulation.processes import DEFINITIONS, OLD_DEFINITIONS, TOPICS, Process, ServiceProcess, Worker
 from orchestrator.simulation.rest import Rest
 from orchestrator.simulation.services import NEVER_MS, Database
 from orchestrator.wire import headers as h
@@ -68,6 +68,7 @@ class World:
         self._under_way = 0
         """What is on the agenda beside processes."""
         self.late_type = random.random() < 0.2
+        self.late_version = random.random() < 0.5
         self.databases = {
             service: Database(service, inbox=inbox)
             for service, inbox in zip(sagas.SERVICES, (True, False, random.random() < 0.5), strict=True)
@@ -87,10 +88,12 @@ class World:
         self.rest = Rest(self)
 
     def known_types(self) -> dict[str, Any]:
-        """Where code comes late, only newer workers know the second type."""
-        if self.late_type and self.now_ms < START_MS + NEW_CODE_MS:
-            return {"Plain": DEFINITIONS["Plain"]}
-        return DEFINITIONS
+        """Where code comes late, only newer workers know the second type, and some the second version of both."""
+        passed_ms = self.now_ms - START_MS
+        known = DEFINITIONS
+        if self.late_version and self.random.random() < (0.9 if passed_ms <= 0 else 0.2):
+            known = OLD_DEFINITIONS
+        return {"Plain": known["Plain"]} if self.late_type and passed_ms < NEW_CODE_MS else known
 
     def genesis(self) -> Genesis:
         return Genesis(1, self.partitions, {}, self.now_ms)

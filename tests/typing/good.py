@@ -303,6 +303,13 @@ class Patient(Around):
         return request
 
 
+class NewOrder(Saga[Order, str], name="OrderFulfilment", version=2, pinned=True):
+    async def run(self, order: Order) -> str:
+        self.deprecate_patch("gone")
+        assert_type(self.patched("check"), bool)
+        return order.id
+
+
 class PatientOrder(Saga[Order, str], around=[Patient()]):
     async def run(self, order: Order) -> str:
         return self.baggage["tenant"]
@@ -331,6 +338,7 @@ def ship_with(request: Ship, context: HandlerContext, *, database: Database = in
 
 async def start_with_baggage(client: Client) -> str:
     handle = await client.start(PatientOrder, Order(id="o-1", sku="tea", cents=900), baggage={"tenant": "acme"})
+    await client.move_version("o-1", 2, reason="it is broken", by="ann")
     with provided.override({Database: Database()}):
         return await handle.result()
 

@@ -207,12 +207,21 @@ class Patience(Around):
         return request
 
 
+class TextVersion(Saga[Order, str], version="2"):  # E: version that is text
+    async def run(self, order: Order) -> str:
+        if self.patched(2):  # E: patch that is no name
+            return ""
+        self.deprecate_patch()  # E: deprecated patch without its name
+        return "x"
+
+
 class Surrounded(Saga[Order, str], around=[Patience]):  # E: class instead of an object around a saga
     async def run(self, order: Order) -> str:
         return self.baggage["tenant"].cents  # E: baggage is text
 
 
 async def main(client: Client) -> None:
+    await client.move_version("o-1", "2")  # E: version that is text
     await client.start(Mistaken, ORDER, baggage={"tenant": 1})  # E: baggage that is no text
     await client.start(Mistaken, ORDER.id)  # E: wrong start input
     await client.start(Mistaken(), ORDER)  # E: saga that is an object, not a class

@@ -10,6 +10,7 @@ import time
 import uuid
 from asyncio import sleep as pause
 from datetime import date, datetime
+from http import HTTPStatus
 from pathlib import Path
 from random import choice
 from time import sleep as nap
@@ -157,6 +158,8 @@ def test_what_the_saga_offers_is_fine() -> None:
             _ = self.random.choice([1, 2]), self.uuid(), time.time(), random.Random(order.id).random()
             await self.sleep(1)
             await self.gather(self.step(Shop.sell(id=order.id)), self.step(Shop.sell(id="b")))
+            if order.id == "none":
+                raise TimeoutError(HTTPStatus(404).phrase)
             return str(uuid.uuid5(uuid.NAMESPACE_DNS, order.id))
 
     assert found(Careful) == []

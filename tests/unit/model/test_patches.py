@@ -144,6 +144,17 @@ def test_a_marker_that_is_not_deprecated_is_no_detail() -> None:
     assert finish(play) == '"new"'
 
 
+def test_a_condition_cannot_ask_for_a_patch() -> None:
+    class Asking(Saga[None, str], name="Order"):
+        async def run(self, _: None) -> str:
+            asked = []
+            await self.wait_until(lambda: bool(asked) and self.patched("check") if asked else bool(asked.append(1)))
+            return ""
+
+    play = started(Asking)
+    assert "patch 'check' was asked for outside of the saga's run" in play.state.parked[0]
+
+
 def test_each_branch_of_a_group_may_be_patched() -> None:
     class Before(Saga[None, str], name="Order"):
         async def run(self, _: None) -> str:
