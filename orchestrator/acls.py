@@ -124,8 +124,8 @@ def _client(names: TopicNames, services: Sequence[str]) -> Iterator[Need]:
 
 
 def _operator(names: TopicNames, services: Sequence[str]) -> Iterator[Need]:
-    # To all but the first, redriven dead letters go back.
-    written = {names.operations, names.inbox, names.replies, *map(names.commands, services)}
+    # To all between the first and the last, redriven dead letters go back; the last is told that they did.
+    written = {names.operations, names.inbox, names.replies, *map(names.commands, services), names.dead_letters}
     for topic in _all_topics(names, services):
         yield from _topic(topic, *(_READ_WRITE if topic in written else _READ), *_LOOK)
 

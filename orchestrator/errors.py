@@ -16,6 +16,8 @@ SagaError
 ├── OtherSagaType           a SagaNotFound: the id belongs to a saga of another type
 ├── StartRejected           a SagaNotFound: its start was rejected and stands among the dead letters
 ├── SagaAlreadyExists       its start was refused: the id is taken, and the start says that this must not be
+├── NotApplied              what a person asked for changed nothing
+├── NotHeard                no worker said in time what came of what a person asked for
 ├── SagaFailed              the saga a client waits for ended without a result
 ├── ResultTimeout           the saga a client waits for has not ended in time
 └── VisibilityStopped       a journal cannot be followed into the visibility database
@@ -168,6 +170,30 @@ class SagaAlreadyExists(SagaError):
         super().__init__(f"saga {saga_id!r}: {reason}")
         self.saga_id = saga_id
         self.reason = reason
+
+
+class NotApplied(SagaError):
+    """What a person asked of a saga, or of a partition, changed nothing, and this is why."""
+
+    code = "not-applied"
+
+    def __init__(self, saga_id: str, reason: str) -> None:
+        super().__init__(f"{saga_id}: nothing was changed: {reason}")
+        self.saga_id = saga_id
+        self.reason = reason
+
+
+class NotHeard(SagaError, TimeoutError):
+    """Kafka has what a person asked for, and no worker has said in time what came of it. It may still be done."""
+
+    code = "not-heard"
+
+    def __init__(self, saga_id: str, timeout_s: float) -> None:
+        super().__init__(
+            f"{saga_id}: asked for, but no worker answered within {timeout_s:g} s; it is done once one runs, "
+            "`saga show` tells"
+        )
+        self.saga_id = saga_id
 
 
 class SagaFailed(SagaError):

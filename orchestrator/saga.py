@@ -15,6 +15,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from orchestrator.attributes import Assignment, Attribute, attributes_of, note_of
 from orchestrator.baggage import read_baggage
 from orchestrator.durations import Duration, instant, milliseconds
 from orchestrator.errors import ContinueAsNew, DefinitionError
@@ -23,6 +24,7 @@ from orchestrator.groups import Groups
 from orchestrator.interceptors import Around
 from orchestrator.model.definition import Context, Definition, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked
+from orchestrator.model.events import StepKind
 from orchestrator.retry import Retry as Retry
 from orchestrator.service import Call, Command, Named
 from orchestrator.signals import Signal, first_problem, signals_of
@@ -74,6 +76,7 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     _output: ClassVar[TypeAdapter[Any]]
     _signals: ClassVar[dict[str, Signal[Any]]]
     _around: ClassVar[tuple[Around, ...]] = ()
+    _attributes: ClassVar[dict[str, Attribute[Any]]]
 
     def __init_subclass__(
         cls,
@@ -89,6 +92,7 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
         cls._signals = signals_of(cls)
         if around is not None:
             cls._around = tuple(around)
+        cls._attributes = attributes_of(cls)
         from orchestrator.plan import compile_plan  # declarative style builds on this module
 
         plan = compile_plan(cls)
@@ -217,6 +221,33 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     def suggests_continue_as_new(self) -> bool:
         """Whether the history has grown so long that a new run would be better, from 4,000 outcomes on."""
         return self._context.outcomes >= SUGGEST_AFTER_OUTCOMES
+
+    def upsert(self, *assignments: Assignment) -> None:
+        """Sets search attributes, `self.upsert(Order.customer("ann"))`: the saga is found by them from now on."""
+        self._note(self.note_of(*assignments))
+
+    def memo(self, **values: Any) -> None:
+        """Adds to what lists tell of this saga: any JSON. It is not searched by; None takes a name away."""
+        self._note(self.note_of(memo=values))
+
+    def summarize(self, summary: str) -> None:
+        """Sets the line that lists show."""
+        self._note(self.note_of(summary=summary))
+
+    def _note(self, note: bytes) -> None:
+        self._context.record(StepKind.NOTE, "", lambda: note)
+
+    @classmethod
+    def note_of(
+        cls, *assignments: Assignment, memo: Mapping[str, Any] | None = None, summary: str | None = None
+    ) -> bytes:
+        """Attributes, memo and summary as they go into the history; nothing where none is given.
+
+        Raises `DefinitionError` for an attribute of another saga, or a value that does not fit.
+        """
+        if not assignments and not memo and summary is None:
+            return b""
+        return note_of(cls._attributes, assignments, memo, summary)
 
     def sleep(self, duration: Duration) -> Sleep:
         """A durable pause: it outlives crashes and redeployments. Seconds or timedelta."""

@@ -24,6 +24,7 @@ LAYERS: list[tuple[str, set[str]]] = [
     (
         "authoring and wire",
         {
+            "attributes",
             "durations",
             "retry",
             "service",
@@ -51,9 +52,21 @@ LAYERS: list[tuple[str, set[str]]] = [
 BESIDE = {
     "waits": {"signals"},
     "retry": {"durations"},
+    "attributes": {"wire"},
     "functions": {"durations", "retry", "wire"},
     "interceptors": {"saga"},
-    "saga": {"durations", "functions", "groups", "interceptors", "retry", "service", "signals", "waits", "plan"},
+    "saga": {
+        "attributes",
+        "durations",
+        "functions",
+        "groups",
+        "interceptors",
+        "retry",
+        "service",
+        "signals",
+        "waits",
+        "plan",
+    },
     "plan": {"durations", "functions", "retry", "service", "saga"},
     "lint": {"saga"},
     "mapping": {"durations", "groups", "retry", "saga", "signals"},

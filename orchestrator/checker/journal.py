@@ -165,7 +165,8 @@ def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
         verdict.statuses[status] = verdict.statuses.get(status, 0) + 1
         if ends[key] > 1:
             verdict.blame("C2", f"{history.saga_id} ended {ends[key]} times")
-        waits = state.parked or state.phase in (ev.Status.WAITING_FOR_CODE, ev.Status.NOT_STARTED)
+        idle = state.phase in (ev.Status.WAITING_FOR_CODE, ev.Status.NOT_STARTED)
+        waits = state.parked or state.paused or idle
         if evidence.settled and state.phase not in FINAL and not waits:
             verdict.blame("C2", f"{history.saga_id} is {status} after all is quiet")
         if state.phase in FINAL and state.phase is not ev.Status.TERMINATED:
@@ -214,7 +215,7 @@ def check_undone(history: History, verdict: Verdict) -> None:
             undone[event.sequence] = place
         elif isinstance(event, ev.CompensationStarted):
             compensating_from = place
-    past_pivot = any(happened.get(sequence) == "StepSucceeded" for sequence in pivot)
+    past_pivot = not state.forced and any(happened.get(sequence) == "StepSucceeded" for sequence in pivot)
     now = undoable & due.keys()
     done = {s for s in undoable if happened.get(s) == "StepSucceeded"}
     expected = now if completed or past_pivot else now | done

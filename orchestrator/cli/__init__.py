@@ -13,7 +13,9 @@ _VERBS: dict[str, tuple[str, str]] = {
     "acls": ("acls", "List and give the permissions of a role on a secured cluster"),
     "bench": ("bench", "Measure throughput, latency and CPU beside a floor in the same run"),
     "cancel": ("operate", "Stop a saga and undo what it did"),
+    "count": ("look", "Count sagas, by status, type or a search attribute"),
     "dead-letters": ("dead_letters", "List, show and redrive what could not be handled"),
+    "compensate": ("operate", "Undo what a saga did, whatever its code would do next"),
     "demo": ("demo", "Run a thousand orders while a worker and a service are killed, and check every one"),
     "dev": ("dev", "Broker, worker, services and client in one command"),
     "doctor": ("doctor", "Check Java, broker, topics and versions"),
@@ -25,6 +27,8 @@ _VERBS: dict[str, tuple[str, str]] = {
     "participant": ("participant", "Run a service's handlers"),
     "replay-check": ("replay_check", "Replay the open runs of a live cluster with new code, before it is deployed"),
     "reschedule": ("operate", "Move the time at which a delayed saga begins"),
+    "pause": ("operate", "Keep a saga, a type, a service, a step or a partition where it is"),
+    "resume": ("operate", "Let go on what was paused"),
     "show": ("look", "Show a saga with its steps and history"),
     "signal": ("operate", "Tell a running saga something"),
     "simulate": ("simulate", "Run the whole system under faults from seeds"),
@@ -32,6 +36,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "terminate": ("operate", "End a saga at once, without undo"),
     "topics": ("topics", "Plan, apply, check and export the topics"),
     "versions": ("look", "Count sagas by the version of their code"),
+    "why": ("why", "Say what a saga waits for, since when, and what would free it"),
     "worker": ("worker", "Own partitions and drive sagas"),
 }
 """Verb → (module, help)."""

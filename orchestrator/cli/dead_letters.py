@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import getpass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +14,9 @@ from orchestrator.cli.application import connection_options, log_of, settings_of
 from orchestrator.cli.cluster import append_all, bounds_of, partitions_of, read_between
 from orchestrator.cli.look import plain, shown, when
 from orchestrator.cli.output import give, json_option, say, table
+from orchestrator.wire import headers as h
 from orchestrator.wire.dead_letters import SHORTENED
+from orchestrator.wire.inputs import BY
 
 if TYPE_CHECKING:
     from orchestrator.config import Settings
@@ -19,6 +24,9 @@ if TYPE_CHECKING:
 
 REDRIVES = "saga-redrives"
 """Header of a redriven record: how often that was done to it."""
+NOTED = "saga-redriven"
+NOTED_TO = "saga-redriven-to"
+"""Headers of the note that a redrive leaves in the letter's partition: its place, and where the record is now."""
 
 _CONNECT = "__connect.errors."
 _FAMILIES = (_CONNECT, "kafka_dlt-")
@@ -40,6 +48,13 @@ class Letter:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+    redriven_to: str | None = None
+
+    @property
+    def saga_id(self) -> str:
+        """The saga it is for: the header, or the key."""
+        given = dict(self.headers).get(h.SAGA_ID)
+        return _text(given or self.key) or ""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -51,6 +66,7 @@ class Letter:
             "error": self.kind,
             "reason": self.reason,
             "redrives": self.redrives,
+            "redriven_to": self.redriven_to,
             "key": _text(self.key),
             "headers": {name: _text(value) for name, value in self.headers},
             "value": None if self.value is None else plain(self.value),
@@ -77,10 +93,76 @@ def read_letter(record: Record) -> Letter:
     )
 
 
+def read_letters(records: Iterable[Record]) -> list[Letter]:
+    """The dead letters among the records of their topic, in their order, each with what became of it."""
+    letters: dict[str, Letter] = {}
+    for record in records:
+        said = dict(record.headers)
+        if NOTED not in said:
+            letter = read_letter(record)
+            letters[letter.place] = letter
+        elif (place := _text(said[NOTED]) or "") in letters:
+            letters[place] = replace(letters[place], redriven_to=_text(said.get(NOTED_TO)))
+    return list(letters.values())
+
+
 def redriven_headers(letter: Letter) -> list[tuple[str, bytes]]:
-    """The headers the record had, and how often it was redriven."""
+    """The headers it had, how often it was redriven and, where there was none, the message id its place gave it."""
     kept = [(name, value) for name, value in letter.headers if name != REDRIVES]
+    if not any(name.lower() == h.MESSAGE_ID for name, _ in kept):
+        kept.append((h.MESSAGE_ID, f"{letter.topic}-{letter.partition}-{letter.offset}".encode()))
     return [*kept, (REDRIVES, str(letter.redrives + 1).encode())]
+
+
+def edited(letter: Letter, headers: Iterable[str], payload: str | None) -> Letter:
+    """The letter with other headers (NAME=VALUE; an empty value takes one away) and another payload (text, or @FILE).
+
+    It stays the same message: what was taken once under its message id, edited or not, is a repeat.
+    """
+    kept = dict(letter.headers)
+    for given in headers:
+        name, equals, text = given.partition("=")
+        if not name or not equals:
+            raise click.UsageError(f"--set-header {given!r}: it is NAME=VALUE; an empty VALUE takes the header away")
+        kept.pop(name, None)
+        if text:
+            kept[name] = text.encode()
+    value = letter.value
+    if payload is not None:
+        try:
+            value = Path(payload[1:]).read_bytes() if payload.startswith("@") else payload.encode()
+        except OSError as error:
+            raise click.UsageError(f"--payload {payload}: {error.strerror}") from None
+    return replace(letter, headers=tuple(kept.items()) if headers else letter.headers, value=value)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which dead letters are meant; what is None matters not. `reason` is a part of the letter's."""
+
+    topic: str | None = None
+    error: str | None = None
+    saga_id: str | None = None
+    reason: str | None = None
+
+    def takes(self, letter: Letter) -> bool:
+        return (
+            self.topic in (None, letter.topic)
+            and self.error in (None, letter.kind)
+            and self.saga_id in (None, letter.saga_id)
+            and (self.reason is None or self.reason.lower() in letter.reason.lower())
+        )
+
+
+def _filters(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--reason", metavar="TEXT", help="Only those whose reason has this in it."),
+        click.option("--id", "saga_id", help="Only what is for this saga."),
+        click.option("--error", help="Only this kind, such as InputRejected or MalformedMessage."),
+        click.option("--topic", help="Only what came from this topic."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group("dead-letters")
@@ -89,23 +171,43 @@ def dead_letters_command() -> None:
 
 
 @dead_letters_command.command("list")
-@click.option("--topic", help="Only what came from this topic.")
+@_filters
+@click.option("--open", "only_open", is_flag=True, help="Only those that were not redriven.")
 @click.option("--limit", default=50, show_default=True, help="So many of the latest.")
 @connection_options
 @json_option
-def list_letters_command(topic: str | None, limit: int, as_json: bool, **options: Any) -> None:
+def list_letters_command(
+    topic: str | None,
+    error: str | None,
+    saga_id: str | None,
+    reason: str | None,
+    only_open: bool,
+    limit: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Lists the dead letters, the newest at the end."""
-    letters = _latest(settings_of(options), topic, limit)
+    letters = _latest(settings_of(options), Filter(topic, error, saga_id, reason))
+    letters = [letter for letter in letters if not (only_open and letter.redriven_to)][-max(1, limit) :]
     if as_json:
         give({"dead_letters": [letter.as_json() for letter in letters]})
     elif not letters:
         say("there are no dead letters")
     else:
         rows = [
-            (x.place, when(x.at_ms), _origin(x), shown(x.key or b""), x.kind, x.redrives, shown(x.reason.encode()))
+            (
+                x.place,
+                when(x.at_ms),
+                _origin(x),
+                shown(x.saga_id.encode()),
+                x.kind,
+                x.redrives,
+                x.redriven_to or "",
+                shown(x.reason.encode()),
+            )
             for x in letters
         ]
-        table(rows, ("place", "time (UTC)", "from", "key", "error", "redrives", "reason"))
+        table(rows, ("place", "time (UTC)", "from", "saga", "error", "redrives", "redriven to", "reason"))
 
 
 @dead_letters_command.command("show")
@@ -125,10 +227,12 @@ def show_letter_command(place: str, as_json: bool, **options: Any) -> None:
         ("from", _origin(letter)),
         ("time", f"{when(letter.at_ms)} UTC"),
         ("redrives", str(letter.redrives)),
+        ("is now", letter.redriven_to or ""),
         ("key", _text((letter.key or b"")[:_MAX_VALUE]) or ""),
     ]
     for name, text in lines:
-        click.echo(f"{name.ljust(8)} {text}".rstrip())
+        if text:
+            click.echo(f"{name.ljust(8)} {text}")
     click.echo("headers")
     for header, content in letter.headers:
         click.echo(f"  {header}{_length(content)}: {_text(content[:_MAX_VALUE])}")
@@ -140,50 +244,91 @@ def show_letter_command(place: str, as_json: bool, **options: Any) -> None:
 
 @dead_letters_command.command("redrive")
 @click.argument("places", nargs=-1, metavar="PLACE...")
-@click.option("--all", "everything", is_flag=True, help="All there are, of the topic given by --topic if any.")
-@click.option("--topic", help="With --all: only what came from this topic.")
+@click.option("--all", "everything", is_flag=True, help="All that the filters let through and nobody redrove yet.")
+@_filters
+@click.option("--set-header", "headers", multiple=True, metavar="NAME=VALUE", help="Another header; no VALUE: none.")
+@click.option("--payload", metavar="TEXT|@FILE", help="Another value.")
+@click.option("--again", is_flag=True, help="Also what was redriven before.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @connection_options
 @json_option
 def redrive_command(
-    places: tuple[str, ...], everything: bool, topic: str | None, as_json: bool, **options: Any
+    places: tuple[str, ...],
+    everything: bool,
+    topic: str | None,
+    error: str | None,
+    saga_id: str | None,
+    reason: str | None,
+    headers: tuple[str, ...],
+    payload: str | None,
+    again: bool,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Appends dead letters where they came from once more: the same key, value and headers.
+    """Appends dead letters where they came from once more: the same key, value and headers, or edited ones.
 
-    The letter itself stays until the topic's retention ends; the new record's header `saga-redrives` counts. What is
-    redriven twice is known by its message id or idempotency key, like any repeat.
+    The letter itself stays until the topic's retention ends; a note beside it says where it is now, and the new
+    record's header `saga-redrives` counts. What is redriven twice is known by its message id or idempotency key, like
+    any repeat.
     """
-    if bool(places) == everything:
-        raise click.UsageError("name what to redrive by PLACE, or give --all")
+    chosen = Filter(topic, error, saga_id, reason)
+    if bool(places) == everything or (places and chosen != Filter()):
+        raise click.UsageError("name what to redrive by PLACE, or give --all, with filters if only some are meant")
     settings = settings_of(options)
-    letters = _latest(settings, topic, None) if everything else _at(settings, places)
-    sendable, refused = [], []
+    letters = _latest(settings, chosen) if everything else _at(settings, places)
+    if everything and not again:
+        letters = [letter for letter in letters if letter.redriven_to is None]
+    sendable: list[Letter] = []
+    refused: list[tuple[str, str]] = []
     for letter in letters:
-        problem = _obstacle(letter, settings)
+        problem = _obstacle(letter, settings, again)
         if problem:
             refused.append((letter.place, problem))
         else:
-            sendable.append(letter)
-    sent = [(x.topic or "", x.partition or 0, x.key, x.value, redriven_headers(x)) for x in sendable]
-    redriven: list[dict[str, Any]] = []
-    for letter, delivery in zip(sendable, append_all(log_of(settings), sent), strict=True):
-        if delivery.failure is not None:
-            refused.append((letter.place, f"{delivery.failure.value}: {delivery.detail}"))
-        else:
-            redriven.append({"place": letter.place, "to": f"{letter.topic}-{letter.partition}@{delivery.offset}"})
+            sendable.append(edited(letter, headers, payload))
+    redriven = [{"place": x.place, "to": f"{x.topic}-{x.partition}"} for x in sendable]
+    if not dry_run:
+        redriven = _redrive(settings, sendable, refused)
     if as_json:
-        give({"redriven": redriven, "refused": [{"place": place, "problem": why} for place, why in refused]})
+        problems = [{"place": place, "problem": why} for place, why in refused]
+        give({"redriven": redriven, "refused": problems, "dry_run": dry_run})
     else:
         for line in redriven:
-            click.echo(f"{line['place']} is now {line['to']}")
+            click.echo(f"{line['place']} {'would go to' if dry_run else 'is now'} {line['to']}")
         for place, why in refused:
             say(f"{place} was not redriven: {why}")
         if not letters:
-            say("there are no dead letters")
+            say("there are no such dead letters")
     if refused:
         raise click.exceptions.Exit(1)
 
 
-def _obstacle(letter: Letter, settings: Settings) -> str:
+def _redrive(settings: Settings, letters: list[Letter], refused: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """Appends the letters where they came from and, behind those that were taken, a note among the dead letters."""
+    log = log_of(settings)
+    sent = [(x.topic or "", x.partition or 0, x.key, x.value, redriven_headers(x)) for x in letters]
+    redriven: list[dict[str, Any]] = []
+    for letter, delivery in zip(letters, append_all(log, sent), strict=True):
+        if delivery.failure is not None:
+            refused.append((letter.place, f"{delivery.failure.value}: {delivery.detail}"))
+        else:
+            redriven.append({"place": letter.place, "to": f"{letter.topic}-{letter.partition}@{delivery.offset}"})
+    notes = [note_of(line["place"], line["to"], getpass.getuser()) for line in redriven]
+    dead = settings.topic_names.dead_letters
+    append_all(log, [(dead, number, None, None, headers) for number, headers in notes])
+    return redriven
+
+
+def note_of(place: str, to: str, by: str) -> tuple[int, list[tuple[str, bytes]]]:
+    """The partition and the headers of the note that says what became of a letter."""
+    headers = [(NOTED, place.encode()), (NOTED_TO, to.encode()), (BY, by.encode())]
+    return int(place.partition(":")[0]), headers
+
+
+def _obstacle(letter: Letter, settings: Settings, again: bool = False) -> str:
+    if letter.redriven_to is not None and not again:
+        return f"it was redriven already, to {letter.redriven_to}; --again does it once more"
     if letter.topic is None or letter.partition is None:
         return "its headers do not say where it came from"
     if SHORTENED in letter.headers:
@@ -193,37 +338,33 @@ def _obstacle(letter: Letter, settings: Settings) -> str:
     return ""
 
 
-def _latest(settings: Settings, topic: str | None, limit: int | None) -> list[Letter]:
-    """The latest dead letters in the order of their time; all of them without a limit."""
+def _latest(settings: Settings, chosen: Filter) -> list[Letter]:
+    """The dead letters that are meant, in the order of their time."""
     log, dead = log_of(settings), settings.topic_names.dead_letters
-    bounds = bounds_of(log, dead, range(partitions_of(log, dead)))
-    # Of one origin only: how far back its latest are is not known.
-    least = {
-        p: start if limit is None or topic is not None else max(start, end - limit)
-        for p, (start, end) in bounds.items()
-    }
-    records = read_between(log, dead, {p: (least[p], end) for p, (_, end) in bounds.items()})
-    letters = [read_letter(record) for record in sorted(records, key=lambda r: (r.timestamp_ms, r.partition, r.offset))]
-    chosen = [letter for letter in letters if topic is None or letter.topic == topic]
-    return chosen if limit is None else chosen[-max(1, limit) :]
+    records = read_between(log, dead, bounds_of(log, dead, range(partitions_of(log, dead))))
+    letters = read_letters(sorted(records, key=lambda r: (r.timestamp_ms, r.partition, r.offset)))
+    return [letter for letter in letters if chosen.takes(letter)]
 
 
 def _at(settings: Settings, places: tuple[str, ...] | list[str]) -> list[Letter]:
     """The dead letters at some places, in their order."""
     log, dead = log_of(settings), settings.topic_names.dead_letters
     bounds = bounds_of(log, dead, range(partitions_of(log, dead)))
-    letters = []
+    least: dict[int, int] = {}
     for place in places:
         partition, _, offset = place.partition(":")
         if not (partition.isdecimal() and offset.isdecimal()):
             raise click.UsageError(f"{place!r} is no PARTITION:OFFSET as `saga dead-letters list` shows it")
         start, end = bounds.get(int(partition), (0, 0))
-        wanted = (int(offset), int(offset) + 1) if start <= int(offset) < end else (0, 0)
-        records = read_between(log, dead, {int(partition): wanted})
-        if not records:
+        least[int(partition)] = min(least.get(int(partition), end), max(start, int(offset)))
+    # Up to the end: behind it stands what became of it.
+    ranges = {p: (from_, max(from_, bounds.get(p, (0, 0))[1])) for p, from_ in least.items()}
+    records = sorted(read_between(log, dead, ranges), key=lambda r: (r.partition, r.offset))
+    found = {letter.place: letter for letter in read_letters(records)}
+    for place in places:
+        if place not in found:
             raise click.ClickException(f"there is no dead letter {place}; `saga dead-letters list` shows what there is")
-        letters.append(read_letter(records[0]))
-    return letters
+    return [found[place] for place in places]
 
 
 def _origin(letter: Letter) -> str:

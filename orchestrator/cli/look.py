@@ -31,6 +31,8 @@ _waiting = click.option(
 @click.option("--status", help="Only this one, such as RUNNING, PARKED or COMPLETED.")
 @click.option("--type", "saga_type", help="Only sagas of this type.")
 @click.option("--version", type=int, help="Only sagas whose code is in this version.")
+@click.option("--where", metavar="FILTER", help="Such as: customer = 'ann' and amount > 3")
+@click.option("--order-by", metavar="NAMES", help="Such as: amount desc, started")
 @click.option("--limit", default=50, show_default=True)
 @_waiting
 @connection_options
@@ -39,12 +41,17 @@ def list_command(
     status: str | None,
     saga_type: str | None,
     version: int | None,
+    where: str | None,
+    order_by: str | None,
     limit: int,
     within: float,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Lists sagas, the latest first."""
+    """Lists sagas, the latest first. A filter has search attributes, id, type, status, started, ended, error, ..."""
+    if where or order_by:
+        _find(settings_of(options), within, _filter(where, status, saga_type, version), order_by, limit, as_json)
+        return
     with opened(settings_of(options), within) as visibility:
         page = visibility.list(status=status.upper() if status else None, type=saga_type, version=version, limit=limit)
         counts = visibility.counts(type=saga_type)
@@ -88,6 +95,55 @@ def versions_command(saga_type: str | None, within: float, as_json: bool, **opti
         for each in found
     ]
     table(rows, ("type", "version", "", "open", "parked", "of"))
+
+
+def _filter(where: str | None, status: str | None, saga_type: str | None, version: int | None) -> str | None:
+    """All that is asked for as one filter."""
+    parts = [f"({where})"] if where else []
+    for name, value in (("status", status and status.upper()), ("type", saga_type)):
+        if value:
+            quoted = value.replace("'", "''")
+            parts.append(f"{name} = '{quoted}'")
+    if version is not None:
+        parts.append(f"version = {version}")
+    return " and ".join(parts) or None
+
+
+def _find(
+    settings: Settings, within: float, where: str | None, order_by: str | None, limit: int, as_json: bool
+) -> None:
+    with opened(settings, within) as visibility:
+        runs, (number,) = visibility.find(where, order_by, limit), visibility.count(where).values()
+    if as_json:
+        give({"sagas": [asdict(run) for run in runs], "count": number, "more": number > len(runs)})
+        return
+    rows = [(run.saga_id, run.saga_type, run.status, when(run.started_at_ms), _told(run), _why(run)) for run in runs]
+    table(rows, ("id", "type", "status", "started", "attributes", "why"))
+    say(f"{len(runs)} of {number}")
+
+
+def _told(run: Run) -> str:
+    """What a saga tells of itself."""
+    pairs = " ".join(f"{name}={_brief(value)}" for name, value in run.attributes.items())
+    return shown("; ".join(part for part in (run.summary, pairs) if part).encode())
+
+
+@click.command("count")
+@click.option("--where", metavar="FILTER", help="Such as: customer = 'ann' and amount > 3")
+@click.option("--group-by", metavar="NAME", help="Such as: status, type, or a search attribute.")
+@_waiting
+@connection_options
+@json_option
+def count_command(where: str | None, group_by: str | None, within: float, as_json: bool, **options: Any) -> None:
+    """Counts sagas, all or those of a filter, by the values of one name if asked."""
+    with opened(settings_of(options), within) as visibility:
+        counts = visibility.count(where, group_by)
+    if as_json:
+        give({"groups": [{"value": value, "count": number} for value, number in counts.items()]})
+    elif group_by is None:
+        click.echo(counts[None])
+    else:
+        table([("" if value is None else value, number) for value, number in counts.items()], (group_by, "count"))
 
 
 @click.command("show")
@@ -166,7 +222,7 @@ def _why(run: Run) -> str:
         ways_out = f"start one that does, or `saga terminate {run.saga_id}`"
         version = f" in version {run.version}" if run.version else ""
         return f"no worker has the code of {run.saga_type}{version}; {ways_out}"
-    return run.parked_reason or ": ".join(part for part in (run.error_type, run.error_message) if part)
+    return run.parked_reason or run.paused or ": ".join(part for part in (run.error_type, run.error_message) if part)
 
 
 def _as_json(details: Details) -> dict[str, Any]:
@@ -200,6 +256,8 @@ def _print(details: Details) -> None:
         ("status", run.status + (f", undone: {run.undone}" if run.undone and run.status != "COMPLETED" else "")),
         ("cause", run.cause or ""),
         ("why", _why(run)),
+        ("summary", run.summary or ""),
+        ("told", " ".join(f"{name}={_brief(value)}" for name, value in (run.attributes | run.memo).items())),
         ("started", f"{when(run.started_at_ms)} UTC"),
         ("ended", f"{when(run.ended_at_ms)} UTC, after {_duration(run)}" if run.ended_at_ms else ""),
         ("input", shown(details.input)),

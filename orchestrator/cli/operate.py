@@ -1,4 +1,4 @@
-"""`saga cancel`, `saga signal`, `saga terminate`, `saga park`: what a person says to a saga."""
+"""What a person says to a saga: `saga cancel`, `signal`, `terminate`, `pause`, `resume`, `park`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,20 @@ def _send(options: dict[str, Any], act: Callable[[Client], Awaitable[None]]) -> 
     asyncio.run(run())
 
 
-def _done(as_json: bool, saga_id: str, what: str) -> None:
+_within = click.option(
+    "--within",
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for what came of it; 0: not at all.",
+)
+
+
+def _done(as_json: bool, saga_id: str, what: str, within: float) -> None:
     if as_json:
-        give({"saga_id": saga_id, "asked": what})
+        give({"saga_id": saga_id, "asked": what, "applied": True if within else None})
+    elif within:
+        click.echo(f"{saga_id}: {what} is applied")
     else:
         click.echo(f"{saga_id}: {what} asked for; `saga show {saga_id}` tells what came of it")
 
@@ -36,12 +47,13 @@ def _done(as_json: bool, saga_id: str, what: str) -> None:
 @click.command("cancel")
 @click.argument("saga_id")
 @click.option("--reason", default="")
+@_within
 @connection_options
 @json_option
-def cancel_command(saga_id: str, reason: str, as_json: bool, **options: Any) -> None:
+def cancel_command(saga_id: str, reason: str, within: float, as_json: bool, **options: Any) -> None:
     """Stops a saga: its code may clean up, then what it did is undone."""
-    _send(options, lambda client: client.cancel(saga_id, reason=reason, by=getpass.getuser()))
-    _done(as_json, saga_id, "cancel")
+    _send(options, lambda client: client.cancel(saga_id, reason=reason, by=getpass.getuser(), timeout=within or None))
+    _done(as_json, saga_id, "cancel", within)
 
 
 @click.command("signal")
@@ -53,7 +65,7 @@ def cancel_command(saga_id: str, reason: str, as_json: bool, **options: Any) -> 
 def signal_command(saga_id: str, name: str, value: str, as_json: bool, **options: Any) -> None:
     """Tells a saga something: the signal's NAME, and its VALUE as JSON."""
     _send(options, lambda client: client.signal_raw(saga_id, name, value.encode()))
-    _done(as_json, saga_id, f"signal {name}")
+    _done(as_json, saga_id, f"signal {name}", 0)
 
 
 @click.command("reschedule")
@@ -71,18 +83,103 @@ def reschedule_command(
             saga_id, start_at=in_utc(start_at), start_delay=start_delay, by=getpass.getuser()
         ),
     )
-    _done(as_json, saga_id, "another start")
+    _done(as_json, saga_id, "another start", 0)
 
 
 @click.command("terminate")
 @click.argument("saga_id")
 @click.option("--reason", default="")
+@_within
 @connection_options
 @json_option
-def terminate_command(saga_id: str, reason: str, as_json: bool, **options: Any) -> None:
+def terminate_command(saga_id: str, reason: str, within: float, as_json: bool, **options: Any) -> None:
     """Ends a saga at once. Nothing is undone."""
-    _send(options, lambda client: client.terminate(saga_id, reason=reason, by=getpass.getuser()))
-    _done(as_json, saga_id, "terminate")
+    by = getpass.getuser()
+    _send(options, lambda client: client.terminate(saga_id, reason=reason, by=by, timeout=within or None))
+    _done(as_json, saga_id, "terminate", within)
+
+
+@click.command("compensate")
+@click.argument("saga_id")
+@click.option("--reason", default="")
+@_within
+@connection_options
+@json_option
+def compensate_command(saga_id: str, reason: str, within: float, as_json: bool, **options: Any) -> None:
+    """Undoes what a saga did, whatever its code would do next, and also where its pivot is done."""
+    by = getpass.getuser()
+    _send(options, lambda client: client.compensate(saga_id, reason=reason, by=by, timeout=within or None))
+    _done(as_json, saga_id, "compensate", within)
+
+
+def _what(command: Callable[..., None]) -> Callable[..., None]:
+    """What `pause` and `resume` are about: one saga, or a rule."""
+    for option in (
+        click.option("--reason", default=""),
+        click.option("--partition", type=int, help="All sagas of this partition."),
+        click.option(
+            "--step", metavar="SERVICE.COMMAND", help="Sagas that would send this command; with --type of it."
+        ),
+        click.option("--service", help="Sagas that would send a command of this service."),
+        click.option("--type", "saga_type", help="All sagas of this type; new ones start and wait."),
+        click.argument("saga_id", required=False),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("pause")
+@_what
+@_within
+@connection_options
+@json_option
+def pause_command(**given: Any) -> None:
+    """Keeps one saga where it is, or all that are named: what comes in is recorded, code, timers and undo wait."""
+    _pause_or_resume("pause", **given)
+
+
+@click.command("resume")
+@_what
+@_within
+@connection_options
+@json_option
+def resume_command(**given: Any) -> None:
+    """Lets go on what `saga pause` stopped, named in the same way."""
+    _pause_or_resume("resume", **given)
+
+
+def _pause_or_resume(
+    verb: str,
+    saga_id: str | None,
+    saga_type: str | None,
+    service: str | None,
+    step: str | None,
+    partition: int | None,
+    reason: str,
+    within: float,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    named = {"type": saga_type, "service": service, "step": step, "partition": partition}
+    if (saga_id is None) == all(value is None for value in named.values()):
+        raise click.UsageError("say what: a saga's id, or some of --type, --service, --step, --partition")
+    rules: list[str] = []
+
+    async def act(client: Client) -> None:
+        by = getpass.getuser()
+        if saga_id is not None:
+            await getattr(client, verb)(saga_id, reason=reason, by=by, timeout=within or None)
+        else:
+            every = getattr(client, f"{verb}_all")
+            rules.append(await every(**named, reason=reason, by=by, timeout=within or 10.0))
+
+    _send(options, act)
+    if saga_id is not None:
+        _done(as_json, saga_id, verb, within)
+    elif as_json:
+        give({"rule": rules[0], "asked": verb, "applied": True})
+    else:
+        click.echo(f"{rules[0]}: {verb} is applied" + (f" to partition {partition}" if partition is not None else ""))
 
 
 @click.command("move-version")
@@ -99,21 +196,22 @@ def move_version_command(
     if (version is None) != newest:
         raise click.UsageError("give --to VERSION, or --newest")
     _send(options, lambda client: client.move_version(saga_id, version or 0, reason=reason, by=getpass.getuser()))
-    _done(as_json, saga_id, "move-version")
+    _done(as_json, saga_id, "move-version", 0)
 
 
 @click.command("park")
 @click.argument("action", type=click.Choice(["retry", "skip", "set-result"]))
 @click.argument("saga_id")
-@click.option("--step", default=0, help="The step's number; without it whatever the saga is parked at.")
+@click.option("--step", default=0, help="The step's number; without it whatever is parked.")
 @click.option("--result", help="For set-result: the step's result as JSON.")
 @click.option("--reason", default="")
+@_within
 @connection_options
 @json_option
 def park_command(
-    action: str, saga_id: str, step: int, result: str | None, reason: str, as_json: bool, **options: Any
+    action: str, saga_id: str, step: int, result: str | None, reason: str, within: float, as_json: bool, **options: Any
 ) -> None:
-    """Decides about a parked saga: retry the step, skip it, or set its result."""
+    """Decides about a step that is parked or between two attempts: retry it now, skip it, or set its result."""
     if action == "set-result" and result is None:
         raise click.UsageError("set-result needs --result")
     payload = None if result is None else result.encode()
@@ -121,7 +219,10 @@ def park_command(
     async def act(client: Client) -> None:
         from orchestrator.model.messages import Override
 
-        await client.unpark(saga_id, Override(action), step=step, payload=payload, reason=reason, by=getpass.getuser())
+        by, timeout = getpass.getuser(), within or None
+        await client.unpark(
+            saga_id, Override(action), step=step, payload=payload, reason=reason, by=by, timeout=timeout
+        )
 
     _send(options, act)
-    _done(as_json, saga_id, action)
+    _done(as_json, saga_id, action, within)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,14 +14,21 @@ from typing import Any, Literal, TypeVar, overload
 
 from pydantic import TypeAdapter
 
-from orchestrator.client.connection import Answer, Connection, Expected
+from orchestrator.attributes import Assignment
+from orchestrator.client.connection import Answer, Connection, Expected, came
 from orchestrator.client.handle import Handle
+from orchestrator.client.operations import Operations
 from orchestrator.client.requests import Request, Requests, begin_of
 from orchestrator.durations import Duration
-from orchestrator.errors import ConfigurationError, Disconnected, InvalidRequest, ResultTimeout
+from orchestrator.errors import (
+    ConfigurationError,
+    Disconnected,
+    InvalidRequest,
+    ResultTimeout,
+)
 from orchestrator.log.base import AdminFailed, Failure, Log
 from orchestrator.model.ids import partition_of
-from orchestrator.model.messages import Conflict, Outcome, Override, ReplyAddress, Reuse
+from orchestrator.model.messages import Conflict, Outcome, ReplyAddress, Reuse
 from orchestrator.saga import Saga
 from orchestrator.signals import Signal
 from orchestrator.topics import TopicNames
@@ -48,14 +55,12 @@ class Outgoing:
     baggage: Mapping[str, str] = field(default_factory=dict)
 
 
-Action = Override | Literal["retry", "skip", "set-result"]
-
 ATTACH_FIRST_S = 2.0
 ATTACH_MAX_S = 60.0
 """An answer is asked for again after the first wait, then after twice that, and so on up to the maximum."""
 
 
-class Client:
+class Client(Operations):
     """Requests to one orchestrator. For one event loop; use it as `async with`.
 
     `partitions` is the partition count of the inbox, which all input topics share, `answer_partitions` that of
@@ -78,6 +83,7 @@ class Client:
     ) -> None:
         self.client_id = client_id or f"saga-client-{uuid.uuid4().hex[:12]}"
         self._answers = topics.answers
+        self._partitions = partitions
         self._answer_partition = partition_of(self.client_id, answer_partitions or partitions)
         self._requests = Requests(topics, partitions)
         self._connection = Connection(log, topics.answers, self._answer_partition)
@@ -147,6 +153,9 @@ class Client:
         start_at: datetime | None = None,
         start_delay: Duration | None = None,
         baggage: Mapping[str, str] | None = None,
+        attributes: Sequence[Assignment] = (),
+        memo: Mapping[str, Any] | None = None,
+        summary: str | None = None,
     ) -> Handle[O]:
         """Starts a saga; when this returns Kafka has it on all in-sync replicas, and it will run.
 
@@ -154,19 +163,19 @@ class Client:
         `reuse` says otherwise for a saga that has ended, `conflict` for one that is under way; where they refuse,
         `Handle.result` raises `SagaAlreadyExists`.
         `signal=(Expense.decided, value)` tells the saga something in the same record, whether that starts it or not; of
-        some 7 KiB at most. Without an id a random one is made. `message_id` names this one request over restarts of the
-        caller; by default it is this call's own. The saga begins at once, at `start_at` (with a time zone), or
-        `start_delay` (seconds or timedelta) after a worker has it; until then `reschedule` may move it. `baggage`:
-        small values that travel to every handler, such as a tenant, 2 KiB at most. Raises `InvalidRequest`,
-        `pydantic.ValidationError`, `NotAcknowledged`, `Disconnected`.
+        some 7 KiB at most. `attributes=[Order.customer("ann")]` are what lists are searched by, `memo` is JSON and
+        `summary` a line that they show, together of some 7 KiB too. Without an id a random one is made. `message_id`
+        names this one request over restarts of the caller; by default it is this call's own. The saga begins at once,
+        at `start_at` (with a time zone), or `start_delay` (seconds or timedelta) after a worker has it; until then
+        `reschedule` may move it. `baggage`: small values that travel to every handler, such as a tenant, 2 KiB at most.
+        Raises `InvalidRequest`, `DefinitionError`, `pydantic.ValidationError`, `NotAcknowledged`, `Disconnected`.
         """
         saga_id = id if id is not None else str(uuid.uuid4())
         reply = self._reply_address()
         along = None if signal is None else (signal[0].name, signal[0].encode(signal[1]))
-        begin = begin_of(start_at, start_delay)
-        request = self._start_request(
-            saga, input, saga_id, message_id, reply, traceparent, along, reuse, conflict, begin, baggage=baggage
-        )
+        note = saga.note_of(*attributes, memo=memo, summary=summary)
+        options = (along, reuse, conflict, begin_of(start_at, start_delay), note)
+        request = self._start_request(saga, input, saga_id, message_id, reply, traceparent, *options, baggage=baggage)
         await self._connection.listen(self._timeout_s)
         expected = self._connection.expect(reply.correlation_id)
         await self._send(request, saga_id)
@@ -216,15 +225,6 @@ class Client:
         await self._send(request, id)
         return Handle(self, saga, id, reply.correlation_id, expected)
 
-    async def cancel(self, id: str, *, reason: str = "", by: str = "", run: str | None = None) -> None:
-        """Asks a saga to stop and undo what it did; its code may clean up first.
-
-        This and the following return when Kafka has the request; whether it changed anything is in the saga's history.
-        `by` is who asks (the client id by default), `run` limits it to that run. Raise `InvalidRequest`,
-        `NotAcknowledged`, `Disconnected`.
-        """
-        await self._send(self._requests.cancel(id, self._message_id(), run, reason, by or self.client_id), id)
-
     @overload
     async def signal(
         self, id: str, signal: Signal[None], /, *, message_id: str | None = None, run: str | None = None
@@ -260,40 +260,6 @@ class Client:
         request = self._requests.signal(id, message_id or self._message_id(), name, payload, run, self.client_id)
         await self._send(request, id)
 
-    async def terminate(self, id: str, *, reason: str = "", by: str = "", run: str | None = None) -> None:
-        """Ends a saga at once; nothing is undone."""
-        await self._send(self._requests.terminate(id, self._message_id(), run, reason, by or self.client_id), id)
-
-    async def unpark(
-        self,
-        id: str,
-        action: Action,
-        *,
-        step: int = 0,
-        payload: bytes | None = None,
-        reason: str = "",
-        by: str = "",
-        run: str | None = None,
-    ) -> None:
-        """Decides about a parked saga: retry, skip or set-result with the step's result as JSON in `payload`.
-
-        `step` 0 means whatever it is parked at.
-        """
-        request = self._requests.unpark(
-            id, self._message_id(), Override(action), step, payload, run, reason, by or self.client_id
-        )
-        await self._send(request, id)
-
-    async def move_version(
-        self, id: str, version: int, *, reason: str = "", by: str = "", run: str | None = None
-    ) -> None:
-        """Has a saga go on with this version of its code and stay there; 0: with the newest, as others do.
-
-        A saga that is parked for its code is tried again with it.
-        """
-        request = self._requests.move_version(id, self._message_id(), version, run, reason, by or self.client_id)
-        await self._send(request, id)
-
     async def complete(self, token: str, result: Any = None) -> None:
         """Completes the command whose handler raised `Pending`: `token` is its context's, `result` what it replies.
 
@@ -327,7 +293,7 @@ class Client:
                 while expected.answer is None:
                     if self._connection.closed:
                         raise Disconnected("the client is closed: use it inside `async with`")
-                    if not await _came(expected, pause * random.uniform(0.8, 1.2)):
+                    if not await came(expected, pause * random.uniform(0.8, 1.2)):
                         await self._connection.listen(None)
                         self._connection.post(self._requests.attach(saga_type, id, self._message_id(), reply))
                         pause = min(2 * pause, ATTACH_MAX_S)
@@ -368,15 +334,6 @@ class Client:
 
     async def _send(self, request: Request, saga_id: str) -> None:
         await self._connection.send(request, saga_id, self._timeout_s)
-
-
-async def _came(expected: Expected, timeout_s: float) -> bool:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await expected.came.wait()
-    except TimeoutError:
-        return False
-    return True
 
 
 def _partitions(log: Log, servers: str, topics: TopicNames, timeout_s: float) -> tuple[int, int]:

@@ -307,3 +307,13 @@ def _why(topic: str, failure: Failure, detail: str) -> str:
     if failure is Failure.UNKNOWN_TOPIC:
         return f"topic {topic} does not exist or has too few partitions ({detail}): run `saga topics check`"
     return f"topic {topic} may not be used by this client ({detail}): grant it, see `saga acls`"
+
+
+async def came(expected: Expected, timeout_s: float) -> bool:
+    """Whether the answer came in time; also where the client was closed meanwhile."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await expected.came.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from orchestrator.errors import OtherSagaType, SagaAlreadyExists, SagaFailed, SagaNotFound, StartRejected
+from orchestrator.model.effects import REFUSED
 from orchestrator.model.events import Refusal, Status
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 O = TypeVar("O")  # noqa: E741 - output, as in `Saga`
 S = TypeVar("S")
 
-REFUSED = "REFUSED"
 _REFUSALS: dict[str, type[SagaNotFound | SagaAlreadyExists]] = {
     Refusal.OTHER_TYPE: OtherSagaType,
     Refusal.REJECTED: StartRejected,

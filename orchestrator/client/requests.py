@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from orchestrator.baggage import write_baggage
 from orchestrator.durations import Duration, instant, milliseconds
@@ -24,6 +25,8 @@ from orchestrator.wire.completions import completion_headers, read_token
 
 _JSON = "application/json"
 _MAX_BY_BYTES = 256
+
+Act = Literal["cancel", "terminate", "pause", "resume", "compensate"]
 
 HeaderValues = Mapping[str, str | int | None]
 
@@ -86,10 +89,14 @@ class Requests:
         reuse: Reuse | None = None,
         conflict: Conflict = Conflict.USE_EXISTING,
         begin: Begin = NOW,
+        note: bytes = b"",
         *,
         baggage: Mapping[str, str] | None = None,
     ) -> Request:
-        """`payload` is the saga's input as JSON, at most 256 KiB; `signal` a name and its JSON, that go in headers."""
+        """`payload` is the saga's input as JSON, at most 256 KiB; `signal` a name and its JSON, that go in headers.
+
+        `note` is what lists show of it (`wire.notes`).
+        """
         try:
             carried = write_baggage(baggage or {})
         except ValueError as error:
@@ -109,6 +116,7 @@ class Requests:
             h.CONFLICT: conflict if conflict is not Conflict.USE_EXISTING else None,
             **begin.headers(),
             h.BAGGAGE: carried,
+            h.NOTE: note.decode() or None,
         }
         return self._request(self._inbox, saga_id, headers, payload)
 
@@ -129,17 +137,35 @@ class Requests:
         }
         return self._request(self._inbox, saga_id, headers)
 
-    def cancel(self, saga_id: str, message_id: str, run: str | None, reason: str, by: str) -> Request:
-        return self._request(self._inbox, saga_id, _act("cancel", message_id, run, reason, by))
+    def act(
+        self,
+        kind: Act,
+        saga_id: str,
+        message_id: str,
+        run: str | None,
+        reason: str,
+        by: str,
+        reply: ReplyAddress | None = None,
+    ) -> Request:
+        """What a person asks of one saga; a cancel goes behind what the same person sent before."""
+        topic = self._inbox if kind == "cancel" else self._operations
+        return self._request(topic, saga_id, _act(kind, message_id, run, reason, by) | _answer_to(reply))
+
+    def pause_rule(
+        self, partition: int, rule: str, standing: bool, message_id: str, reason: str, by: str, reply: ReplyAddress
+    ) -> Request:
+        """Pauses, or no longer, in one partition all that the rule names."""
+        if not 0 <= partition < self._partitions:
+            raise InvalidRequest(f"there is no partition {partition}: they are 0 to {self._partitions - 1}")
+        headers = _act("pause" if standing else "resume", message_id, None, reason, by) | _answer_to(reply)
+        written = tuple(h.write_headers(headers | {wi.RULE: rule}))
+        return Request(self._operations, partition, rule.encode(), None, written)
 
     def signal(self, saga_id: str, message_id: str, name: str, payload: bytes, run: str | None, by: str) -> Request:
         """`payload` is what comes along as JSON, at most 256 KiB."""
         _check_size(payload, f"the signal for saga {saga_id!r}")
         headers = _act("signal", message_id, run, "", by) | {h.SIGNAL: name, h.CONTENT_TYPE: _JSON}
         return self._request(self._inbox, saga_id, headers, payload)
-
-    def terminate(self, saga_id: str, message_id: str, run: str | None, reason: str, by: str) -> Request:
-        return self._request(self._operations, saga_id, _act("terminate", message_id, run, reason, by))
 
     def unpark(
         self,
@@ -151,6 +177,7 @@ class Requests:
         run: str | None,
         reason: str,
         by: str,
+        reply: ReplyAddress | None = None,
     ) -> Request:
         """`step` 0: whatever the saga is parked at. `payload` is the step's result as JSON, for set-result only."""
         if step < 0:
@@ -158,7 +185,7 @@ class Requests:
         if (payload is not None) != (action is Override.SET_RESULT):
             raise InvalidRequest(f"{action}: a payload belongs to set-result, and only there")
         _check_size(payload or b"", f"the result for saga {saga_id!r}")
-        headers = _act(action, message_id, run, reason, by) | {h.STEP: step or None}
+        headers = _act(action, message_id, run, reason, by) | {h.STEP: step or None} | _answer_to(reply)
         return self._request(self._operations, saga_id, headers, payload)
 
     def move_version(
@@ -204,6 +231,12 @@ def _act(kind: str, message_id: str, run: str | None, reason: str, by: str) -> d
         wi.REASON: h.shorten(reason) or None,
         wi.BY: h.shorten(by, _MAX_BY_BYTES) or None,
     }
+
+
+def _answer_to(reply: ReplyAddress | None) -> dict[str, str | int | None]:
+    if reply is None:
+        return {}
+    return {h.REPLY_TO: reply.topic, h.REPLY_PARTITION: reply.partition, h.CORRELATION_ID: reply.correlation_id}
 
 
 def _check_id(value: str | int | None, what: str, limit: int) -> bytes:

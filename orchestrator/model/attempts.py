@@ -175,12 +175,16 @@ def time_is_up(turn: Turn, step: Step) -> None:
     elif step.status is StepStatus.BACKING_OFF:
         if step.deadline_ms is not None and now_ms >= step.deadline_ms:
             _attempt_failed(turn, step, step.error_type or "CircuitOpen", step.error_message)
+        elif turn.holds_back(step.service, step.command):
+            return
         elif is_held_back(turn, step):
             turn.emit(ev.StepHeld(step.sequence))
         else:
             turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1))
     elif step.status is StepStatus.UNDOING:
         _undo_attempt_failed(turn, step, "Timeout", f"no reply to undo attempt {step.undo_attempt}")
+    elif turn.holds_back(step.service, step.undo_command or ""):
+        return
     elif is_held_back(turn, step):
         turn.emit(ev.UndoHeld(step.sequence))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.model import attempts, overrides
+from orchestrator.model import attempts, operations
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.definition import Definition
@@ -31,9 +31,11 @@ class InputRejected(Exception):
     input is decided anew when it is sent again.
     """
 
-    def __init__(self, reason: str, reply_to: msg.ReplyAddress | None = None) -> None:
+    def __init__(
+        self, reason: str, reply_to: msg.ReplyAddress | None = None, kind: ev.Refusal = ev.Refusal.REJECTED
+    ) -> None:
         super().__init__(reason)
-        self.refusal = None if reply_to is None else ev.AttachRefused(reply_to, ev.Refusal.REJECTED, reason)
+        self.refusal = None if reply_to is None else ev.AttachRefused(reply_to, kind, reason)
 
 
 def decide(
@@ -57,6 +59,7 @@ def decide(
         if isinstance(input, msg.Reply) and input.run != state.previous_run and not silent:
             raise InputRejected(f"it is for run {input.run}, the saga's run is {state.run}")
         turn.absorb(input, f"it is for run {input.run}")
+        operations.answer(turn, input)
         return execution, tuple(turn.events), state.run
     if isinstance(input, _CHECKED):
         _check(input, state)
@@ -76,6 +79,9 @@ def decide(
         _after_end(turn, input)
     else:
         _DECIDE[type(input)](turn, input)
+        if state.mailbox and any(isinstance(event, ev.CodeFound) for event in turn.events):
+            _take_held(turn)
+    operations.answer(turn, input)
     return execution, tuple(turn.events), state.run
 
 
@@ -102,7 +108,8 @@ def _decide_unknown(
         if state.due_of(0) == input.due_ms and moment.now_ms >= input.due_ms:
             _drop_signals(turn, lambda name, payload: "nobody started the saga")
     else:
-        raise InputRejected(f"there is no saga {input.saga_id!r}")
+        reason = f"there is no saga {input.saga_id!r}"
+        raise InputRejected(reason, getattr(input, "reply_to", None), ev.Refusal.NOT_FOUND)
     return execution, tuple(turn.events), state.run
 
 
@@ -123,6 +130,7 @@ def _begin(turn: Turn, input: msg.Start) -> None:
             baggage=input.baggage,
             version=version,
             pinned=pinned,
+            note=input.note,
         )
     )
     if definition is None:
@@ -178,6 +186,7 @@ def _begin_next(
             follows.baggage,
             0 if definition is None else definition.version,
             definition is not None and definition.pinned,
+            follows.note,
         )
     )
     if follows.cause is ev.Following.CONTINUED:
@@ -227,7 +236,8 @@ def _check(input: msg.Reply | msg.SendFailed | msg.Unpark, state: SagaState) -> 
         if not 0 < input.attempt <= (step.undo_attempt if input.undo else step.attempt):
             raise InputRejected(f"attempt {input.attempt} of step {input.sequence} was never issued")
     if not isinstance(input, msg.SendFailed) and len(input.payload or b"") > MAX_BYTES:
-        raise InputRejected(f"it carries {len(input.payload or b'')} bytes, at most {MAX_BYTES}; pass a reference")
+        reason = f"it carries {len(input.payload or b'')} bytes, at most {MAX_BYTES}; pass a reference"
+        raise InputRejected(reason, getattr(input, "reply_to", None))
 
 
 def _check_signal_along(input: msg.Start, state: SagaState, definition: Definition | None) -> None:
@@ -269,7 +279,7 @@ def _start(turn: Turn, input: msg.Start) -> None:
         _refuse_start(turn, input, ev.Refusal.OTHER_TYPE, _other_type(state))
     elif _may_start_anew(input, state):
         if not state.ended:
-            _end(turn, "a new start of the same id ends it", input.message_id)
+            turn.end("a new start of the same id ends it", input.message_id)
         turn.emit(
             ev.RunFollows(
                 ev.Following.REUSED,
@@ -281,6 +291,7 @@ def _start(turn: Turn, input: msg.Start) -> None:
                 input.signal_payload,
                 _begin_ms(turn, input),
                 input.baggage,
+                input.note,
             )
         )
     elif _is_refused(input, state):
@@ -356,6 +367,10 @@ def _cancel(turn: Turn, input: msg.Cancel) -> None:
     if state.phase is Status.COMPENSATING or (state.cancel is not None and not again):
         turn.absorb(input, "the saga is stopping already")
         return
+    if state.paused is not None:
+        turn.emit(ev.SagaResumed(input.by, "canceled"))
+        if state.phase is Status.WAITING_FOR_CODE and turn.definition is not None:
+            turn.emit(ev.CodeFound())
     turn.emit(ev.CancelRequested(Cause.CANCELED, input.reason, input.by))
     _stop(turn, Cause.CANCELED, input.reason)
 
@@ -386,23 +401,11 @@ def _reschedule(turn: Turn, input: msg.Reschedule) -> None:
         turn.emit(ev.BeginMoved(begin_ms, input.by))
 
 
-def _terminate(turn: Turn, input: msg.Terminate) -> None:
-    _end(turn, input.reason, input.by)
-
-
-def _end(turn: Turn, reason: str, by: str) -> None:
-    """Ends the run at once; nothing is undone."""
-    state = turn.state
-    undone = ev.Undone.PARTIAL if state.undos_done or state.undo_open else ev.Undone.NONE
-    turn.execution.detach()
-    turn.emit(ev.SagaEnded(Status.TERMINATED, undone, b"", "Terminated", reason, by))
-
-
 def _timer(turn: Turn, input: msg.TimerDue) -> None:
     """A timer that was moved or cleared since says nothing."""
     state = turn.state
-    if state.due_of(input.sequence) != input.due_ms or turn.moment.now_ms < input.due_ms:
-        return
+    if state.due_of(input.sequence) != input.due_ms or turn.moment.now_ms < input.due_ms or turn.held():
+        return  # once the saga goes on again, its timers come again
     if input.sequence:
         attempts.time_is_up(turn, state.steps[input.sequence])
         turn.advance()
@@ -436,7 +439,7 @@ def _go_on(turn: Turn) -> None:
 
 
 def _code_arrived(turn: Turn, input: msg.CodeArrived | msg.MoveVersion) -> None:
-    if turn.state.phase is Status.WAITING_FOR_CODE and turn.definition is not None:
+    if turn.state.phase is Status.WAITING_FOR_CODE and turn.definition is not None and not turn.held():
         turn.emit(ev.CodeFound())
         _drop_signals(turn, turn.definition.check_signal)
         turn.advance()
@@ -484,8 +487,12 @@ _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
     msg.CodeArrived: _code_arrived,
     msg.MoveVersion: _move_version,
     msg.SendFailed: attempts.send_failed,
-    msg.Terminate: _terminate,
-    msg.Unpark: overrides.unpark,
+    msg.Terminate: operations.terminate,
+    msg.Unpark: operations.unpark,
     msg.Signal: _signal,
     msg.Reschedule: _reschedule,
+    msg.Pause: operations.pause,
+    msg.Resume: operations.resume,
+    msg.Compensate: operations.compensate,
+    msg.Released: operations.released,
 }

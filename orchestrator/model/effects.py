@@ -12,6 +12,9 @@ from orchestrator.model.ids import Direction
 from orchestrator.model.messages import Outcome, Reply, ReplyAddress
 from orchestrator.model.state import SagaState, Step, StepStatus
 
+REFUSED, APPLIED, ABSORBED = "REFUSED", "APPLIED", "ABSORBED"
+"""What an answer says where it does not say how a saga ended."""
+
 
 @frozen
 class Command:
@@ -64,7 +67,10 @@ class LocalCall:
 
 @frozen
 class Answer:
-    """Tell a client how its saga ended, or that there is none. `status` is a `Status` or REFUSED, `undone` as in it."""
+    """Tell a client how its saga ended, that there is none, or what came of what it asked for.
+
+    `status` is a `Status`, REFUSED, APPLIED or ABSORBED; `undone` as in the state.
+    """
 
     saga_id: str
     run: str
@@ -116,7 +122,12 @@ def _forward(event: ev.InputForwarded, saga_id: str, state: SagaState | None) ->
 
 
 def _refusal(event: ev.AttachRefused, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
-    return (Answer(saga_id, "", event.reply_to, "REFUSED", b"", event.kind, event.reason),)
+    return (Answer(saga_id, "", event.reply_to, REFUSED, b"", event.kind, event.reason),)
+
+
+def _answered(event: ev.InputAnswered, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
+    status = ABSORBED if event.reason else APPLIED
+    return (Answer(saga_id, "" if state is None else state.run, event.reply_to, status, b"", "", event.reason),)
 
 
 def _endings(event: ev.SagaEnded, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
@@ -240,5 +251,6 @@ _EFFECTS: dict[type, Callable[[Any, str, SagaState | None], tuple[Effect, ...]]]
     ev.SagaEnded: _endings,
     ev.WaiterAdded: _ending,
     ev.AttachRefused: _refusal,
+    ev.InputAnswered: _answered,
     ev.InputForwarded: _forward,
 }

@@ -6,8 +6,6 @@ event is never edited: fields are added with defaults, in the schema of the same
 
 from __future__ import annotations
 
-from dataclasses import field
-
 from orchestrator.model.frozen import frozen
 from orchestrator.model.kinds import Cause as Cause
 from orchestrator.model.kinds import Following as Following
@@ -17,6 +15,12 @@ from orchestrator.model.kinds import StepKind as StepKind
 from orchestrator.model.kinds import Undone as Undone
 from orchestrator.model.kinds import UnknownCause as UnknownCause
 from orchestrator.model.messages import Input, ReplyAddress
+from orchestrator.model.partition_events import AttachRefused as AttachRefused
+from orchestrator.model.partition_events import CircuitClosed as CircuitClosed
+from orchestrator.model.partition_events import CircuitOpened as CircuitOpened
+from orchestrator.model.partition_events import InputAnswered as InputAnswered
+from orchestrator.model.partition_events import InputForwarded as InputForwarded
+from orchestrator.model.partition_events import PauseRuleSet as PauseRuleSet
 from orchestrator.model.retries import RetryPolicy
 
 
@@ -39,6 +43,7 @@ class SagaStarted:
     baggage: str | None = None
     version: int = 1
     pinned: bool = False
+    note: bytes = b""
 
 
 @frozen
@@ -54,6 +59,7 @@ class RunFollows:
     signal_payload: bytes = b""
     begin_ms: int | None = None
     baggage: str | None = None
+    note: bytes = b""
 
 
 @frozen
@@ -176,21 +182,6 @@ class UndoHeld:
 
 
 @frozen
-class CircuitOpened:
-    """So many attempts in a row ended without an answer: the partition holds back what goes to this service."""
-
-    service: str
-    failures: int
-
-
-@frozen
-class CircuitClosed:
-    """The service has answered again."""
-
-    service: str
-
-
-@frozen
 class StepParked:
     sequence: int
     reason: str
@@ -281,9 +272,12 @@ class CancelRaised:
 
 @frozen
 class CompensationStarted:
+    """The code has had its last word. `forced_by`: a person who would not wait for it; then a pivot stops no undo."""
+
     cause: Cause
     error_type: str
     error_message: str
+    forced_by: str = ""
 
 
 @frozen
@@ -352,6 +346,21 @@ class VersionChanged:
 
 
 @frozen
+class SagaPaused:
+    """Nothing goes forward or back until it is resumed. By a person, or by a rule over many (`model.pauses`)."""
+
+    by: str
+    reason: str
+    rule: str = ""
+
+
+@frozen
+class SagaResumed:
+    by: str
+    reason: str
+
+
+@frozen
 class CodeMissing:
     """The owner does not know the saga's type; its inputs are kept until one does."""
 
@@ -403,26 +412,6 @@ class SagaEnded:
     by: str = ""
 
 
-@frozen
-class AttachRefused:
-    """Somebody asked for the outcome of a saga that does not exist, is of another type, or whose start was rejected."""
-
-    reply_to: ReplyAddress
-    kind: Refusal
-    reason: str
-
-
-@frozen
-class InputForwarded:
-    """An input came in on a partition that does not own its saga; it goes to the right one by `saga.internal`."""
-
-    target: int
-    counter: int
-    topic: str
-    value: bytes
-    headers: tuple[tuple[str, bytes], ...] = field(default=())
-
-
 Event = (
     SagaStarted
     | RunFollows
@@ -462,6 +451,10 @@ Event = (
     | SagaParked
     | SagaUnparked
     | VersionChanged
+    | SagaPaused
+    | SagaResumed
+    | PauseRuleSet
+    | InputAnswered
     | CodeMissing
     | CodeFound
     | InputHeld

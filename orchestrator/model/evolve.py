@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import Any
 
@@ -10,29 +9,33 @@ from orchestrator.model import events as ev
 from orchestrator.model.state import (
     FINAL,
     OPEN,
-    SAGA_TRANSITIONS,
     STEP_TRANSITIONS,
-    TO_UNDO,
-    UNDO_NOW,
-    UNDO_OPEN,
     UNSTARTED,
+    Pause,
     SagaState,
     Step,
     StepStatus,
 )
+from orchestrator.model.upkeep import BrokenHistory as BrokenHistory
+from orchestrator.model.upkeep import attempt_due, earliest, enter, keep_old_due, move, resolve, set_due
+from orchestrator.model.upkeep import transition_of as transition_of
 
 AFTER_THE_END = frozenset(
-    {ev.WaiterAdded, ev.AttachRefused, ev.InputAbsorbed, ev.RunFollows, ev.CircuitOpened, ev.CircuitClosed}
+    {
+        ev.WaiterAdded,
+        ev.AttachRefused,
+        ev.InputAbsorbed,
+        ev.InputAnswered,
+        ev.RunFollows,
+        ev.CircuitOpened,
+        ev.CircuitClosed,
+    }
 )
 """What may still happen to a run that has ended."""
 BEFORE_THE_START = frozenset({ev.SagaStarted, ev.SignalBuffered, ev.SignalDropped, ev.AttachRefused})
 """What may happen to a run that has not begun."""
 _BEGINNING = frozenset({ev.SagaStarted, ev.SignalBuffered})
 """What happens to no other."""
-
-
-class BrokenHistory(Exception):
-    """An event that the transition table does not allow: the journal was not written by this state machine."""
 
 
 def evolve(state: SagaState, event: ev.Event, at_ms: int) -> None:
@@ -47,98 +50,8 @@ def evolve(state: SagaState, event: ev.Event, at_ms: int) -> None:
     _APPLY[kind](state, event, at_ms)
 
 
-def transition_of(event: ev.Event) -> str:
-    """The event's name in the transition tables."""
-    if isinstance(event, ev.SagaEnded):
-        return f"SagaEnded.{event.status}"
-    return type(event).__name__
-
-
-def _enter(state: SagaState, event: ev.Event) -> None:
-    try:
-        state.phase = SAGA_TRANSITIONS[state.phase, transition_of(event)]
-    except KeyError:
-        raise BrokenHistory(f"{state.saga_id}: {transition_of(event)} in {state.phase}") from None
-
-
-def _keep_old_due(state: SagaState, sequence: int) -> None:
-    if sequence not in state.old_due:
-        state.old_due[sequence] = state.due_of(sequence)
-
-
-def _set_due(state: SagaState, sequence: int, due_ms: int | None) -> None:
-    owner: SagaState | Step = state.steps[sequence] if sequence else state
-    if owner.due_ms == due_ms:
-        return
-    _keep_old_due(state, sequence)
-    owner.due_ms = due_ms
-    if due_ms is not None:
-        state.new_due.append(sequence)
-
-
-def _move(state: SagaState, event: Any, due_ms: int | None = None) -> Step:
-    """Takes the event's step through the table and keeps the derived sets, its timer and its parking right."""
-    sequence: int = event.sequence
-    step = state.steps.get(sequence)
-    if step is None:
-        raise BrokenHistory(f"{state.saga_id}: {type(event).__name__} for step {sequence}, which does not exist")
-    try:
-        status = STEP_TRANSITIONS[step.status, type(event).__name__]
-    except KeyError:
-        raise BrokenHistory(f"{state.saga_id}: {type(event).__name__} in {step.status} of step {sequence}") from None
-    was, step.status = step.status, status
-    if was in OPEN and status not in OPEN:
-        state.open.discard(sequence)
-    if status in UNDO_OPEN:
-        state.undo_open.add(sequence)
-    elif was in UNDO_OPEN:
-        state.undo_open.discard(sequence)
-    if status in UNDO_NOW and step.undo_command is not None:
-        insort(state.undo_now, sequence)
-    elif was in UNDO_NOW:
-        _take_out(state.undo_now, sequence)
-    if step.is_called:
-        state.local.add(sequence)
-    else:
-        state.local.discard(sequence)
-    state.undos_done += status is StepStatus.UNDONE
-    state.undos_skipped += status is StepStatus.UNDO_SKIPPED
-    if state.undo_stack is not None:
-        if state.must_undo(step):
-            insort(state.undo_stack, sequence)
-        elif was in TO_UNDO:
-            _take_out(state.undo_stack, sequence)
-    state.parked.pop(sequence, None)
-    _set_due(state, sequence, due_ms)
-    state.changed.add(sequence)
-    return step
-
-
-def _take_out(stack: list[int], sequence: int) -> None:
-    """Undone from the end, but for those that could not wait."""
-    at = bisect_left(stack, sequence)
-    if stack[at : at + 1] == [sequence]:
-        del stack[at]
-
-
-def _resolve(state: SagaState, step: Step, at_ms: int) -> None:
-    state.outcomes.append(step.sequence)
-    step.resolved = step.ended = len(state.outcomes)
-    step.resolved_at_ms = at_ms
-
-
-def _attempt_due(step: Step, at_ms: int) -> int | None:
-    """When an attempt that is scheduled now runs out of time, unless its beginning is heard of first."""
-    limit_ms = step.start_to_close_ms if step.schedule_to_start_ms is None else step.schedule_to_start_ms
-    return _earliest(step.deadline_ms, None if limit_ms is None else at_ms + limit_ms)
-
-
-def _earliest(*times: int | None) -> int | None:
-    return min([time for time in times if time is not None], default=None)
-
-
 def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
-    _enter(state, event)
+    enter(state, event)
     state.saga_type = event.saga_type
     state.payload = event.payload
     state.started_by = event.started_by
@@ -151,29 +64,29 @@ def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
         state.waiters.append(event.reply_to)
     state.timeout_ms, state.run_timeout_ms = event.timeout_ms, event.run_timeout_ms
     state.begin_ms = event.begin_ms
-    _set_due(state, 0, _run_due(state) if event.begin_ms is None else event.begin_ms)
+    set_due(state, 0, _run_due(state) if event.begin_ms is None else event.begin_ms)
 
 
 def _run_due(state: SagaState) -> int | None:
     """When the run's time is up, or that of all runs."""
     run_due_ms = None if state.run_timeout_ms is None else state.started_at_ms + state.run_timeout_ms
-    return _earliest(state.execution_due_ms, run_due_ms)
+    return earliest(state.execution_due_ms, run_due_ms)
 
 
 def _begin_moved(state: SagaState, event: ev.BeginMoved, at_ms: int) -> None:
     state.begin_ms = event.begin_ms
-    _set_due(state, 0, event.begin_ms)
+    set_due(state, 0, event.begin_ms)
 
 
 def _begun(state: SagaState, event: ev.SagaBegun, at_ms: int) -> None:
-    _enter(state, event)
+    enter(state, event)
     state.begin_ms = None
     state.started_at_ms = at_ms
-    _set_due(state, 0, _run_due(state))
+    set_due(state, 0, _run_due(state))
 
 
 def _run_follows(state: SagaState, event: ev.RunFollows, at_ms: int) -> None:
-    _keep_old_due(state, 0)
+    keep_old_due(state, 0)
     state.follows = event
     state.continue_due = True
 
@@ -193,7 +106,7 @@ def _add(state: SagaState, step: Step, event: Any) -> None:
         state.open.add(step.sequence)
     if step.is_called:
         state.local.add(step.sequence)
-    _set_due(state, step.sequence, due)
+    set_due(state, step.sequence, due)
     state.changed.add(step.sequence)
 
 
@@ -218,7 +131,7 @@ def _step_scheduled(state: SagaState, event: ev.StepScheduled, at_ms: int) -> No
         heartbeat_ms=event.heartbeat_ms,
     )
     step.since_ms = at_ms
-    step.due_ms = _attempt_due(step, at_ms)
+    step.due_ms = attempt_due(step, at_ms)
     _add(state, step, event)
 
 
@@ -227,28 +140,29 @@ def _step_backed_off(state: SagaState, event: ev.StepBackedOff, at_ms: int) -> N
     due = event.due_ms
     if step is not None and step.deadline_ms is not None:
         due = min(due, step.deadline_ms)
-    step = _move(state, event, due)
+    step = move(state, event, due)
     step.error_type, step.error_message = event.error_type, event.error_message
 
 
 def _step_attempted(state: SagaState, event: ev.StepAttempted, at_ms: int) -> None:
-    step = _move(state, event)
-    if event.by:
+    by_hand = event.by != "" and event.sequence in state.parked
+    step = move(state, event)
+    if by_hand:
         step.deadline_ms = None
         step.since_ms = at_ms
-    _set_due(state, event.sequence, _attempt_due(step, at_ms))
+    set_due(state, event.sequence, attempt_due(step, at_ms))
     step.attempt = event.attempt
     step.started_ms = 0
     step.held = False
 
 
 def _heartbeat_received(state: SagaState, event: ev.HeartbeatReceived, at_ms: int) -> None:
-    step = _move(state, event, state.due_of(event.sequence))
+    step = move(state, event, state.due_of(event.sequence))
     step.started_ms = step.started_ms or at_ms
     step.details = event.payload or step.details
     close_ms = None if step.start_to_close_ms is None else step.started_ms + step.start_to_close_ms
     silent_ms = None if step.heartbeat_ms is None else at_ms + step.heartbeat_ms
-    _set_due(state, event.sequence, _earliest(step.deadline_ms, close_ms, silent_ms))
+    set_due(state, event.sequence, earliest(step.deadline_ms, close_ms, silent_ms))
 
 
 def _is_in(state: SagaState, sequence: int, status: StepStatus) -> bool:
@@ -258,48 +172,48 @@ def _is_in(state: SagaState, sequence: int, status: StepStatus) -> bool:
 
 def _step_held(state: SagaState, event: ev.StepHeld, at_ms: int) -> None:
     fresh = _is_in(state, event.sequence, StepStatus.RUNNING)
-    step = _move(state, event, at_ms if fresh else state.due_of(event.sequence))
+    step = move(state, event, at_ms if fresh else state.due_of(event.sequence))
     step.attempt -= fresh
     step.held = True
 
 
 def _undo_held(state: SagaState, event: ev.UndoHeld, at_ms: int) -> None:
     fresh = _is_in(state, event.sequence, StepStatus.UNDOING)
-    step = _move(state, event, at_ms if fresh else state.due_of(event.sequence))
+    step = move(state, event, at_ms if fresh else state.due_of(event.sequence))
     step.undo_attempt -= fresh
     step.held = True
 
 
 def _step_succeeded(state: SagaState, event: ev.StepSucceeded, at_ms: int) -> None:
-    step = _move(state, event)
+    step = move(state, event)
     step.result = event.payload
     step.error_type = step.error_message = ""
     if event.undo_payload is not None:
         step.undo_payload = event.undo_payload
     if step.pivot:
         state.pivot_done = True
-    _resolve(state, step, at_ms)
+    resolve(state, step, at_ms)
 
 
 def _step_refused(state: SagaState, event: ev.StepRefused, at_ms: int) -> None:
-    step = _move(state, event)
+    step = move(state, event)
     step.error_type, step.error_message = event.error_type, event.error_message
-    _resolve(state, step, at_ms)
+    resolve(state, step, at_ms)
 
 
 def _step_unknown(state: SagaState, event: ev.StepEndedUnknown, at_ms: int) -> None:
-    step = _move(state, event)
+    step = move(state, event)
     step.cause = event.cause
     step.error_type, step.error_message = event.error_type, event.error_message
     if event.cause is ev.UnknownCause.CANCELED:
         # The code itself let go of it: a replay does so again, nothing is to be delivered.
         step.ended = event.after
     else:
-        _resolve(state, step, at_ms)
+        resolve(state, step, at_ms)
 
 
 def _parked_step(state: SagaState, event: ev.StepParked | ev.UndoParked, at_ms: int) -> None:
-    _move(state, event)
+    move(state, event)
     state.parked[event.sequence] = event.reason
 
 
@@ -310,7 +224,7 @@ def _wait_scheduled(state: SagaState, event: ev.WaitScheduled, at_ms: int) -> No
 
 
 def _wait_expired(state: SagaState, event: ev.WaitExpired, at_ms: int) -> None:
-    _resolve(state, _move(state, event), at_ms)
+    resolve(state, move(state, event), at_ms)
 
 
 def _signal_received(state: SagaState, event: ev.SignalReceived, at_ms: int) -> None:
@@ -318,9 +232,9 @@ def _signal_received(state: SagaState, event: ev.SignalReceived, at_ms: int) -> 
 
 
 def _signal_buffered(state: SagaState, event: ev.SignalBuffered, at_ms: int) -> None:
-    _enter(state, event)
+    enter(state, event)
     state.signals.append((event.name, event.payload))
-    _set_due(state, 0, event.until_ms)
+    set_due(state, 0, event.until_ms)
 
 
 def _signal_dropped(state: SagaState, event: ev.SignalDropped, at_ms: int) -> None:
@@ -328,16 +242,16 @@ def _signal_dropped(state: SagaState, event: ev.SignalDropped, at_ms: int) -> No
         raise BrokenHistory(f"{state.saga_id}: SignalDropped at {event.place} of {len(state.signals)}")
     del state.signals[event.place]
     if state.phase is ev.Status.NOT_STARTED and not state.signals:
-        _set_due(state, 0, None)
+        set_due(state, 0, None)
 
 
 def _signal_taken(state: SagaState, event: ev.SignalTaken, at_ms: int) -> None:
-    step = _move(state, event)
+    step = move(state, event)
     for at, (name, payload) in enumerate(state.signals):
         if name == step.command:
             del state.signals[at]
             step.result = payload
-            _resolve(state, step, at_ms)
+            resolve(state, step, at_ms)
             return
     raise BrokenHistory(f"{state.saga_id}: SignalTaken by step {step.sequence}, but there is no {step.command!r}")
 
@@ -349,13 +263,13 @@ def _recorded(state: SagaState, event: ev.Recorded, at_ms: int) -> None:
 
 
 def _moved(state: SagaState, event: ev.Event, at_ms: int) -> None:
-    _move(state, event)
+    move(state, event)
 
 
 def _cancel_requested(state: SagaState, event: ev.CancelRequested, at_ms: int) -> None:
     state.cancel = event.cause
     state.error_message = event.reason
-    _set_due(state, 0, None)
+    set_due(state, 0, None)
 
 
 def _cancel_raised(state: SagaState, event: ev.CancelRaised, at_ms: int) -> None:
@@ -365,24 +279,26 @@ def _cancel_raised(state: SagaState, event: ev.CancelRaised, at_ms: int) -> None
 
 
 def _compensation_started(state: SagaState, event: ev.CompensationStarted, at_ms: int) -> None:
-    _enter(state, event)
+    enter(state, event)
     state.cause = event.cause
+    if event.forced_by:
+        state.forced, state.undo_stack = True, None
     state.error_type, state.error_message = event.error_type, event.error_message
     state.parked.pop(0, None)
     state.signals.clear()
     state.begin_ms = None
-    _set_due(state, 0, None)
+    set_due(state, 0, None)
 
 
 def _undo_backed_off(state: SagaState, event: ev.UndoBackedOff, at_ms: int) -> None:
     # The step's own error stays: a replay delivers it again.
-    _move(state, event, event.due_ms)
+    move(state, event, event.due_ms)
 
 
 def _undo_started(state: SagaState, event: ev.UndoScheduled | ev.UndoAttempted, at_ms: int) -> None:
-    step = _move(state, event)
+    step = move(state, event)
     if step.start_to_close_ms is not None:
-        _set_due(state, event.sequence, at_ms + step.start_to_close_ms)
+        set_due(state, event.sequence, at_ms + step.start_to_close_ms)
     step.held = False
     if isinstance(event, ev.UndoScheduled):
         step.undo_attempt, step.since_ms = 1, at_ms
@@ -404,8 +320,18 @@ def _saga_unparked(state: SagaState, event: ev.SagaUnparked, at_ms: int) -> None
     state.parked.pop(0, None)
 
 
+def _saga_paused(state: SagaState, event: ev.SagaPaused, at_ms: int) -> None:
+    state.paused = Pause(event.rule, event.by, event.reason, at_ms)
+
+
+def _saga_resumed(state: SagaState, event: ev.SagaResumed, at_ms: int) -> None:
+    state.paused = None
+    # What came due meanwhile was passed over: whoever keeps the timers takes them all again.
+    state.new_due.extend(s for s in (0, *state.open, *state.undo_open) if state.due_of(s) is not None)
+
+
 def _code(state: SagaState, event: ev.CodeMissing | ev.CodeFound, at_ms: int) -> None:
-    _enter(state, event)
+    enter(state, event)
 
 
 def _input_held(state: SagaState, event: ev.InputHeld, at_ms: int) -> None:
@@ -419,26 +345,27 @@ def _held_taken(state: SagaState, event: ev.HeldInputTaken, at_ms: int) -> None:
 
 
 def _continue(state: SagaState, event: ev.ContinueDue | ev.Continued, at_ms: int) -> None:
-    _keep_old_due(state, 0)
+    keep_old_due(state, 0)
     state.continue_due = isinstance(event, ev.ContinueDue)
 
 
 def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
-    _enter(state, event)
+    enter(state, event)
     state.ended_at_ms = at_ms
     state.undone = event.undone
     state.result = event.payload
     state.error_type, state.error_message = event.error_type, event.error_message
     state.parked.clear()
+    state.paused = None
     state.mailbox.clear()
     if event.status is not ev.Status.CONTINUED_AS_NEW:
         state.signals.clear()
     state.local.clear()
-    _set_due(state, 0, None)
+    set_due(state, 0, None)
     state.continue_due = False
     state.begin_ms = None
     for sequence in [*state.open, *state.undo_open]:
-        _set_due(state, sequence, None)
+        set_due(state, sequence, None)
         state.changed.add(sequence)
 
 
@@ -485,6 +412,10 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.SagaParked: _saga_parked,
     ev.SagaUnparked: _saga_unparked,
     ev.VersionChanged: _version_changed,
+    ev.SagaPaused: _saga_paused,
+    ev.SagaResumed: _saga_resumed,
+    ev.PauseRuleSet: _nothing,
+    ev.InputAnswered: _nothing,
     ev.CodeMissing: _code,
     ev.CodeFound: _code,
     ev.InputHeld: _input_held,

@@ -10,6 +10,7 @@ class Status(StrEnum):
 
     RUNNING = "RUNNING"
     COMPENSATING = "COMPENSATING"
+    PAUSED = "PAUSED"
     PARKED = "PARKED"
     WAITING_FOR_CODE = "WAITING_FOR_CODE"
     NOT_STARTED = "NOT_STARTED"
@@ -44,6 +45,8 @@ class StepKind(StrEnum):
     SIGNAL = "signal"
     VALUE = "value"
     """The result of something that would be another one at each replay."""
+    NOTE = "note"
+    """What the saga tells of itself to whoever lists and searches: `wire.notes`."""
     PATCH = "patch"
     """The code took the changed way here."""
 

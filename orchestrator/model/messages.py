@@ -61,6 +61,8 @@ class Conflict(StrEnum):
 class Start:
     """Start a saga. On an id that exists the sender is attached to what is there, if no policy says otherwise.
 
+    `note` is what lists show of it (`wire.notes`).
+
     `signal` names one that comes along, with what it says; it is for what exists, too.
     It begins at once, or at a point of time, or so long after the start is decided.
     """
@@ -78,6 +80,7 @@ class Start:
     begin_at_ms: int | None = None
     begin_after_ms: int | None = None
     baggage: str | None = None
+    note: bytes = b""
 
 
 @frozen
@@ -114,6 +117,7 @@ class Cancel:
     run: str | None = None
     reason: str = ""
     by: str = ""
+    reply_to: ReplyAddress | None = None
 
 
 @frozen
@@ -191,6 +195,67 @@ class Terminate:
     run: str | None = None
     reason: str = ""
     by: str = ""
+    reply_to: ReplyAddress | None = None
+
+
+@frozen
+class Pause:
+    """Keep a saga where it is. What comes in is still recorded."""
+
+    saga_id: str
+    message_id: str
+    run: str | None = None
+    reason: str = ""
+    by: str = ""
+    reply_to: ReplyAddress | None = None
+
+
+@frozen
+class Resume:
+    """Let a paused saga go on."""
+
+    saga_id: str
+    message_id: str
+    run: str | None = None
+    reason: str = ""
+    by: str = ""
+    reply_to: ReplyAddress | None = None
+
+
+@frozen
+class Compensate:
+    """Undo what the saga did, now and without its code."""
+
+    saga_id: str
+    message_id: str
+    run: str | None = None
+    reason: str = ""
+    by: str = ""
+    reply_to: ReplyAddress | None = None
+
+
+@frozen
+class Released:
+    """The rule that paused the saga stands no longer."""
+
+    saga_id: str
+    run: str
+
+
+@frozen
+class SetPauseRule:
+    """Pause, or no longer, all that a rule names: an input of a partition and of no saga. See `model.pauses`."""
+
+    message_id: str
+    rule: str
+    standing: bool
+    reason: str = ""
+    by: str = ""
+    reply_to: ReplyAddress | None = None
+
+    @property
+    def saga_id(self) -> str:
+        return ""
 
 
 @frozen
@@ -206,7 +271,7 @@ class MoveVersion:
 
 
 class Override(StrEnum):
-    """What a person may do about a parked saga."""
+    """What a person may do about a step that is parked or between two attempts."""
 
     RETRY = "retry"
     SKIP = "skip"
@@ -215,7 +280,7 @@ class Override(StrEnum):
 
 @frozen
 class Unpark:
-    """A person decides about a parked saga. `sequence` 0: whatever it is parked at."""
+    """A person decides about a step that is parked or between two attempts. `sequence` 0: whatever is."""
 
     saga_id: str
     message_id: str
@@ -225,6 +290,7 @@ class Unpark:
     run: str | None = None
     reason: str = ""
     by: str = ""
+    reply_to: ReplyAddress | None = None
 
 
 Input = (
@@ -241,6 +307,12 @@ Input = (
     | Signal
     | Reschedule
     | MoveVersion
+    | Pause
+    | Resume
+    | Compensate
+    | Released
 )
-EXTERNAL = (Start, Cancel, Terminate, Unpark, Signal, Reschedule, MoveVersion)
+OPERATIONS = (Cancel, Terminate, Unpark, Pause, Resume, Compensate)
+"""What a person asks for: who gave an address hears what came of it."""
+EXTERNAL = (Start, Signal, Reschedule, MoveVersion, SetPauseRule, *OPERATIONS)
 """Inputs that come from outside and are remembered by their `message_id`. To attach twice is to attach."""

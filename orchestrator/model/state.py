@@ -7,6 +7,7 @@ a form whose upkeep does not grow with the history: what is open, what is parked
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from orchestrator.model.events import Cause, RunFollows, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import Input, ReplyAddress
@@ -69,6 +70,7 @@ STEP_TRANSITIONS: dict[tuple[StepStatus | None, str], StepStatus] = {
     (_S.UNDO_BACKING_OFF, "UndoSucceeded"): _S.UNDONE,
     (_S.UNDO_PARKED, "UndoSucceeded"): _S.UNDONE,
     (_S.UNDO_PARKED, "UndoSkipped"): _S.UNDO_SKIPPED,
+    (_S.UNDO_BACKING_OFF, "UndoSkipped"): _S.UNDO_SKIPPED,
     (None, "WaitScheduled"): _S.WAITING,
     (_S.WAITING, "SignalTaken"): _S.WAITED,
     (_S.WAITING, "WaitExpired"): _S.EXPIRED,
@@ -116,6 +118,15 @@ UNDO_NOW = frozenset({_S.UNKNOWN, _S.ABANDONED})
 """What is undone also where the saga goes on, if the step has an undo."""
 TO_UNDO = UNDO_NOW | {_S.DONE}
 """The undo set, where a step has an undo: it happened, or nobody knows."""
+
+
+class Pause(NamedTuple):
+    """Why a saga is paused, since when; `rule` is empty where a person paused this one saga."""
+
+    rule: str
+    by: str
+    reason: str
+    at_ms: int
 
 
 class Step:
@@ -236,7 +247,10 @@ class Step:
 
 
 class SagaState:
-    """One run. `phase` is its status but for parking; `parked` maps a step's sequence (0: the saga) to the reason."""
+    """One run. `phase` is its status but for parking and pausing.
+
+    `parked` maps a step's sequence (0: the saga) to the reason.
+    """
 
     __slots__ = (
         "baggage",
@@ -254,6 +268,7 @@ class SagaState:
         "error_message",
         "error_type",
         "follows",
+        "forced",
         "local",
         "mailbox",
         "new_due",
@@ -261,6 +276,7 @@ class SagaState:
         "open",
         "outcomes",
         "parked",
+        "paused",
         "payload",
         "phase",
         "pinned",
@@ -277,6 +293,7 @@ class SagaState:
         "started_by",
         "steps",
         "stored_local",
+        "stored_paused",
         "stored_waiting",
         "timeout_ms",
         "traceparent",
@@ -325,11 +342,14 @@ class SagaState:
         self.undos_done = 0
         self.undos_skipped = 0
         self.parked: dict[int, str] = {}
+        self.paused: Pause | None = None
         self.mailbox: list[Input] = []
         self.signals: list[tuple[str, bytes]] = []
         """Names and payloads of those that the code has not asked for yet, the oldest first."""
         self.continue_due = False
         self.pivot_done = False
+        self.forced = False
+        """A person had it undone, so that a pivot keeps nothing from it."""
         self.cancel: Cause | None = None
         self.cancel_resolved = 0
         self.cancel_at_ms = 0
@@ -354,11 +374,13 @@ class SagaState:
         """Whether the store lists it among those with a function to call."""
         self.stored_waiting = False
         """Whether the store lists it among those that wait for code."""
+        self.stored_paused = ""
+        """The rule under which the store lists it as paused."""
 
     def successor(self, run: str) -> SagaState:
         """The state of the same id's next run before its first event. It knows what of this run is to be forgotten."""
         state = SagaState(self.saga_id, run)
-        state.stored_waiting = self.stored_waiting
+        state.stored_waiting, state.stored_paused = self.stored_waiting, self.stored_paused
         state.stored_local = self.stored_local
         state.dropped_steps = max(self.dropped_steps, self.sequence)
         stored = ((self.old_due.get(sequence, self.due_of(sequence)), sequence) for sequence in (0, *self.steps))
@@ -370,6 +392,8 @@ class SagaState:
         """What a user sees."""
         if self.parked and self.phase not in FINAL:
             return Status.PARKED
+        if self.paused is not None:
+            return Status.PAUSED
         assert self.phase is not None
         return self.phase
 
@@ -397,4 +421,4 @@ class SagaState:
 
     def must_undo(self, step: Step) -> bool:
         """Whether compensation has to undo this step: past the pivot only what cannot stay in any case."""
-        return step.needs_undo and (not self.pivot_done or step.status in UNDO_NOW)
+        return step.needs_undo and (not self.pivot_done or self.forced or step.status in UNDO_NOW)

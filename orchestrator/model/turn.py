@@ -7,10 +7,12 @@ ends. A decision has a budget of effects and bytes; what does not fit follows in
 from __future__ import annotations
 
 import traceback
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 
 from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
 from orchestrator.model import events as ev
+from orchestrator.model import pauses
 from orchestrator.model.definition import Definition, RecordRequest, StepRequest, WaitRequest
 from orchestrator.model.divergence import Divergence, name_of
 from orchestrator.model.driver import Driver
@@ -51,7 +53,7 @@ class Moment:
     """What a decision may know of the world: the partition's clock, the place its record will have, topic sizes.
 
     `signal_ttl_ms`: how long a signal is kept for an id that nobody has started. `open_circuits`: services to which
-    nothing is sent now.
+    nothing is sent now. `paused`: the rules that stand.
     """
 
     now_ms: int
@@ -60,6 +62,7 @@ class Moment:
     partitions: int
     signal_ttl_ms: int = SIGNAL_TTL_MS
     open_circuits: AbstractSet[str] = frozenset()
+    paused: Collection[str] = ()
 
     def due_ms(self, at_ms: int | None, after_ms: int | None) -> int | None:
         """A point of time, or so long after now; never before now. None where neither is said."""
@@ -133,6 +136,25 @@ class Turn:
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         self.park(f"{who} raised {type(error).__name__}", "".join(lines))
 
+    def held(self) -> bool:
+        """Whether the saga is paused, or is from here on. Whom a person had stopped is held by no rule over sagas."""
+        state = self.state
+        asked = state.cancel is ev.Cause.CANCELED or state.forced or state.ended
+        if state.paused is None and self.moment.paused and not asked:
+            self._pause_by(pauses.over_saga(self.moment.paused, state.saga_type))
+        return state.paused is not None
+
+    def holds_back(self, service: str, command: str) -> bool:
+        """Whether this command may not be sent now; then the saga is paused."""
+        state = self.state
+        if self.moment.paused:
+            self._pause_by(pauses.over_command(self.moment.paused, state.saga_type, service, command))
+        return state.paused is not None
+
+    def _pause_by(self, rule: str) -> None:
+        if rule:
+            self.emit(ev.SagaPaused("", "", rule))
+
     def undo_payload(self, step: Step, reply: bytes) -> bytes | None:
         """What a succeeded step's undo sends, where that depends on the reply; None leaves what was recorded.
 
@@ -164,21 +186,29 @@ class Turn:
     def advance(self) -> None:
         """Goes on until the saga waits for something, has ended, is parked, or the budget is used up."""
         state = self.state
-        if state.begin_ms is not None:
+        if state.begin_ms is not None or self.held():
             return
         if state.phase is ev.Status.RUNNING:
             if 0 in state.parked and state.cancel is ev.Cause.CANCELED and not state.cancel_resolved:
                 self.stop_without_code(state.cancel, state.error_message)
             else:
                 self._run_code()
-        if state.phase is ev.Status.COMPENSATING and not state.continue_due:
+        if state.phase is ev.Status.COMPENSATING and not state.continue_due and state.paused is None:
             self._compensate()
 
-    def compensate(self, cause: ev.Cause, error_type: str, error_message: str) -> None:
+    def compensate(self, cause: ev.Cause, error_type: str, error_message: str, forced_by: str = "") -> None:
         """Turns to undoing; the code has had its last word."""
         self.execution.detach()
         error_type = _recordable(error_type[:_TYPE_CHARACTERS])
-        self.emit(ev.CompensationStarted(cause, error_type, _recordable(error_message[:_TEXT_CHARACTERS])))
+        message = _recordable(error_message[:_TEXT_CHARACTERS])
+        self.emit(ev.CompensationStarted(cause, error_type, message, forced_by))
+
+    def end(self, reason: str, by: str) -> None:
+        """Ends the run at once; nothing is undone."""
+        state = self.state
+        undone = ev.Undone.PARTIAL if state.undos_done or state.undo_open else ev.Undone.NONE
+        self.execution.detach()
+        self.emit(ev.SagaEnded(ev.Status.TERMINATED, undone, b"", "Terminated", reason, by))
 
     def stop_without_code(self, cause: ev.Cause, reason: str) -> None:
         """A cancellation where there is no code to be had: waits for a pivot's outcome, then turns to undoing."""
@@ -241,6 +271,9 @@ class Turn:
                     ev.Recorded(sequence, after, request.kind, request.name, request.payload),
                     len(request.payload),
                 )
+            elif self.holds_back(request.service, request.command):
+                del requests[:taken]
+                return False
             else:
                 try:
                     event = self._scheduled(sequence, after, request)
@@ -378,7 +411,8 @@ class Turn:
             self.emit(ev.RunFollows(ev.Following.CONTINUED, *given, baggage=state.baggage))
 
     def _schedule_undo(self, sequence: int) -> bool:
-        if not self.fits(effects=1):
+        step = self.state.steps[sequence]
+        if self.holds_back(step.service, step.undo_command or "") or not self.fits(effects=1):
             return False
         self._effects += 1
         self.emit(ev.UndoScheduled(sequence))

@@ -118,7 +118,7 @@ class Engine:
             self._advance(tenure, mono_ms)
             self._journal.send()
             self._outward.send()
-            busy |= tenure.partition is not None and tenure.partition.intake.ready
+            busy |= tenure.partition is not None and tenure.partition.ready
             busy |= self._resolve(tenure)
         if self.topic_ids is not self._compared:
             self._compare_topics()

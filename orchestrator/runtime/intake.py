@@ -36,12 +36,22 @@ class Taken:
 
     role: str
     record: Record
-    input: msg.Input | None
+    input: msg.Input | msg.SetPauseRule | None
     saga_id: str
     passage: Passage | None = None
     target: int | None = None
     token: str = ""
     forwarded_headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def decision_of(
+    at_ms: int, saga_id: str, run: str, events: tuple[ev.Event, ...], message_id: str, taken: Taken | None
+) -> ev.Decision:
+    """What a record caused or, without one, an input of the engine's own."""
+    if taken is None:
+        return ev.Decision(saga_id, run, at_ms, events, message_id)
+    passage = (-1, -1) if taken.passage is None else (taken.passage.source, taken.passage.counter)
+    return ev.Decision(saga_id, run, at_ms, events, message_id, taken.role, taken.record.offset, *passage)
 
 
 @dataclass(slots=True, eq=False)
@@ -167,6 +177,8 @@ class Intake:
         except MalformedMessage as error:
             self._reject(DeadLetter(role, record, str(error), "MalformedMessage", passage))
             return None
+        if isinstance(given, msg.SetPauseRule):
+            return Taken(role, record, given, "")
         target = partition_of(given.saga_id, self._config.partitions)
         if target == self._number:
             return Taken(role, record, given, given.saga_id, passage, None, headers.get(h.REPLY_TOKEN, ""))
@@ -176,7 +188,7 @@ class Intake:
             return None
         if len(record.value or b"") > MAX_BYTES:
             reason = f"{len(record.value or b'')} bytes are too many to forward to partition {target}"
-            reply_to = given.reply_to if isinstance(given, msg.Start) else None
+            reply_to = getattr(given, "reply_to", None)
             refusal = None if reply_to is None else ev.AttachRefused(reply_to, ev.Refusal.REJECTED, reason)
             self._reject(DeadLetter(role, record, reason, "TooLarge", None, given.saga_id, refusal))
             return None
@@ -230,8 +242,8 @@ class Intake:
             self._unsent.popleft()
 
 
-def _check_address(given: msg.Input, answers: str) -> None:
+def _check_address(given: msg.Input | msg.SetPauseRule, answers: str) -> None:
     """Raises `MalformedMessage`: an owner may write where its clients may not, and answers into no journal for them."""
-    address = given.reply_to if isinstance(given, msg.Start | msg.Attach) else None
+    address: msg.ReplyAddress | None = getattr(given, "reply_to", None)
     if address is not None and address.topic != answers:
         raise MalformedMessage(f"header {h.REPLY_TO!r}: answers go to {answers}, not to {address.topic[:40]!r}")

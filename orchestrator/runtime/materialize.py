@@ -33,7 +33,7 @@ def changes_of(state: SagaState) -> list[Change]:
             if due is not None:
                 changes.append((keys.timer(due, saga_id, sequence), state.run.encode()))
         state.old_due.clear()
-        state.new_due.clear()
+    state.new_due.clear()
     waits = state.phase is Status.WAITING_FOR_CODE
     if waits != state.stored_waiting:
         state.stored_waiting = waits
@@ -42,6 +42,10 @@ def changes_of(state: SagaState) -> list[Change]:
     if calls != state.stored_local:
         state.stored_local = calls
         changes.append((keys.local(saga_id), b"" if calls else None))
+    rule = "" if state.paused is None else state.paused.rule
+    if rule != state.stored_paused:
+        state.stored_paused = rule
+        changes.append((keys.paused(saga_id), rule.encode() or None))
     return changes
 
 
@@ -55,6 +59,7 @@ def load_state(store: Store, saga_id: str) -> SagaState | None:
     state = read_run(saga_id, data, steps)
     state.stored_waiting = state.phase is Status.WAITING_FOR_CODE
     state.stored_local = bool(state.local)
+    state.stored_paused = "" if state.paused is None else state.paused.rule
     return state
 
 

@@ -23,13 +23,14 @@ from orchestrator.model.ids import epoch_number
 from orchestrator.model.turn import Execution, Moment, Turn
 from orchestrator.runtime.circuits import Circuits
 from orchestrator.runtime.effect_sender import EffectSender, Outgoing
-from orchestrator.runtime.intake import DeadLetter, Intake, Taken
+from orchestrator.runtime.intake import DeadLetter, Intake, Taken, decision_of
 from orchestrator.runtime.journal_writer import EpochLost, JournalWriter, Pending
 from orchestrator.runtime.lifecycle import Feed
 from orchestrator.runtime.local_steps import InlineRunner, LocalCalls, LocalSteps
 from orchestrator.runtime.materialize import Materializer
 from orchestrator.runtime.notices import tell_parked
 from orchestrator.runtime.partition_config import PartitionConfig
+from orchestrator.runtime.pauses import Pauses
 from orchestrator.runtime.replica import Replica
 from orchestrator.runtime.runs import Runs
 from orchestrator.runtime.tally import UNKNOWN_TYPE, Tally
@@ -122,6 +123,7 @@ class Partition:
         self.circuits = Circuits(
             config.circuit_failures, config.circuit_probe_ms, at.circuits, at.clock_ms, self.runs.is_set
         )
+        self._pauses = Pauses(self.store, at.paused, self.runs.live)
         self._step_at_mono = 0
         self.closed = False
         self.feed: Feed | None = None
@@ -151,6 +153,11 @@ class Partition:
         """Nothing is unconfirmed, unacknowledged, being called or waiting."""
         return not (self.writer.pending or self.sender.pending or self.intake.waiting or self.local.under_way)
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to decide without anything new coming."""
+        return self.intake.ready or self._pauses.restless
+
     def rests(self, mono_ms: int) -> bool:
         """Whether a step would find nothing to do."""
         return mono_ms < self._step_at_mono and not self.intake.waiting and not self.local.replies
@@ -172,6 +179,9 @@ class Partition:
             with suppress(InputRejected):
                 self._attempt(self.local.replies.popleft())
         self._fire(now_ms)
+        for saga_id in self._pauses.released(BATCH):
+            if (execution := self.runs.find(saga_id)) is not None:
+                self._attempt(msg.Released(saga_id, execution.state.run))
         if mono_ms - self._last_input_mono >= MARK_AFTER_MS:
             self.mark()
         elif mono_ms - self._cut_mono >= STORE_EVERY_MS or self._changes.gathered >= STORE_ENTRIES:
@@ -184,7 +194,7 @@ class Partition:
 
     def _find_next_step(self, mono_ms: int) -> int:
         """When to step again if nothing comes and nothing is reported."""
-        if self.writer.queued or self.sender.restless or self.intake.restless or self.timers.restless:
+        if self.writer.queued or self.sender.restless or self.intake.restless or self.timers.restless or self.ready:
             return mono_ms
         at = mono_ms + FAR_MS
         for due_ms in (self.timers.next_due_ms(), self.circuits.next_due_ms()):
@@ -252,6 +262,11 @@ class Partition:
             self.counters["duplicates"] += 1
             self._pass(taken)
             return
+        if isinstance(given, msg.SetPauseRule):
+            self.intake.done(taken)
+            events = self._pauses.set(given, self._now_ms)
+            self._submit(decision_of(self._now_ms, "", "", events, given.message_id, taken), None)
+            return
         if isinstance(given, msg.Reply) and not self._is_genuine(given, taken.token):
             self.intake.reject(taken, "the reply token is missing or forged", "ForgedReply")
             return
@@ -294,9 +309,9 @@ class Partition:
 
     def _moment(self) -> Moment:
         at = self.progress.at
-        offset, config = self.writer.next_offset, self.config
-        circuits = self.circuits.open
-        return Moment(self._now_ms, at.incarnation, offset, config.partitions, config.signal_ttl_ms, circuits)
+        offset, config, standing = self.writer.next_offset, self.config, self._pauses.standing
+        ttl_ms, circuits = config.signal_ttl_ms, self.circuits.open
+        return Moment(self._now_ms, at.incarnation, offset, config.partitions, ttl_ms, circuits, standing)
 
     def _attempt(self, given: msg.Input, taken: Taken | None = None) -> None:
         """Decides an input of a topic, or one of the engine's own, and what it leaves to be continued."""
@@ -336,30 +351,12 @@ class Partition:
             self.intake.done(taken)
         message_id = given.message_id if isinstance(given, msg.EXTERNAL) else ""
         if events or message_id or (taken is not None and taken.passage is not None):
-            self._submit(self._decision(given.saga_id, run, events, message_id, taken), execution)
+            self._submit(decision_of(self._now_ms, given.saga_id, run, events, message_id, taken), execution)
 
     def _definition(self, given: msg.Input, execution: Execution | None) -> Definition | None:
         if execution is not None and execution.state.phase is not Status.NOT_STARTED:
             return self.config.definitions.get(execution.state.saga_type)
         return self.config.definitions.get(given.saga_type) if isinstance(given, msg.Start) else None
-
-    def _decision(
-        self, saga_id: str, run: str, events: tuple[ev.Event, ...], message_id: str, taken: Taken | None
-    ) -> ev.Decision:
-        if taken is None:
-            return ev.Decision(saga_id, run, self._now_ms, events, message_id)
-        passage = taken.passage
-        return ev.Decision(
-            saga_id,
-            run,
-            self._now_ms,
-            events,
-            message_id,
-            taken.role,
-            taken.record.offset,
-            passage.source if passage is not None else -1,
-            passage.counter if passage is not None else -1,
-        )
 
     def _park_poison(self, given: msg.Input, taken: Taken | None) -> None:
         """An input at which the engine failed again and again: its saga is set aside."""
@@ -376,7 +373,7 @@ class Partition:
         if taken is not None:
             self.intake.done(taken)
         events = tuple(turn.events)
-        self._submit(self._decision(given.saga_id, execution.state.run, events, "", taken), execution)
+        self._submit(decision_of(self._now_ms, given.saga_id, execution.state.run, events, "", taken), execution)
 
     def _submit(self, decision: ev.Decision, execution: Execution | None) -> None:
         state = None

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import deque
 from hashlib import sha256
 
-from orchestrator.model.events import CircuitClosed, CircuitOpened, Decision, InputForwarded
+from orchestrator.model.events import CircuitClosed, CircuitOpened, Decision, InputForwarded, PauseRuleSet
 from orchestrator.model.rule import Kind, Rule
+from orchestrator.runtime.pauses import note_rule
 from orchestrator.store import keys
 from orchestrator.store.base import Change, Store
 from orchestrator.wire.journal import Envelope
@@ -77,6 +78,8 @@ class Progress:
                     at.circuits[event.service] = decision.at_ms
                 elif type(event) is CircuitClosed:
                     at.circuits.pop(event.service, None)
+                elif type(event) is PauseRuleSet:
+                    note_rule(at.paused, event, decision.at_ms)
 
     def changes(self) -> list[Change]:
         """The partition's own entries as of the last record."""

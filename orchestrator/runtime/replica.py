@@ -27,6 +27,7 @@ EFFECTFUL = (
     ev.SagaEnded,
     ev.WaiterAdded,
     ev.AttachRefused,
+    ev.InputAnswered,
     ev.InputForwarded,
 )
 """Events that may have an effect."""

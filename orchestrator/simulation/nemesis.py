@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
+from orchestrator.model.pauses import PARTITION
 from orchestrator.simulation.network import FAULTS, NetworkLink
 from orchestrator.simulation.processes import TOPICS, Worker
-from orchestrator.simulation.sagas import SERVICES
+from orchestrator.simulation.sagas import SERVICES, TYPES
 from orchestrator.simulation.world import World
 from orchestrator.wire import headers as h
-from orchestrator.wire.inputs import VERSION
+from orchestrator.wire.inputs import RULE, VERSION
 
 
 def kill_worker(world: World) -> None:
@@ -183,6 +185,35 @@ def operate_saga(world: World) -> None:
         world.send(TOPICS.operations, saga_id, b'"by hand"', headers)
 
 
+def compensate_saga(world: World) -> None:
+    headers: dict[str, str | int | None] = {h.INPUT_TYPE: "compensate", h.MESSAGE_ID: f"undo-{world.random.random()}"}
+    world.send(TOPICS.operations, _saga(world), b"", headers)
+
+
+def pause_saga(world: World) -> None:
+    """A person keeps one saga where it is for a while; sometimes another one lets it go before."""
+    saga_id = _saga(world)
+    for kind, after_ms in (("pause", 0), ("resume", world.random.choice((50, 1_000, 4_000)))):
+        headers: dict[str, str | int | None] = {h.INPUT_TYPE: kind, h.MESSAGE_ID: f"{kind}-{world.random.random()}"}
+        world.later(after_ms, partial(world.send, TOPICS.operations, saga_id, b"", headers))
+
+
+def pause_by_rule(world: World) -> None:
+    """A type, a service, a step or a partition is paused for a while."""
+    random = world.random
+    service = random.choice(SERVICES)
+    rule = random.choice((f"type:{TYPES[0]}", f"service:{service}", f"step:{service}.do", PARTITION))
+    everywhere = range(world.partitions)
+    for number in everywhere if rule != PARTITION else (random.choice(everywhere),):
+        for kind, after_ms in (("pause", random.choice((0, 30))), ("resume", random.choice((100, 1_500, 5_000)))):
+            headers = h.write_headers(
+                {h.INPUT_TYPE: kind, RULE: rule, h.MESSAGE_ID: f"rule-{random.random()}", h.REPLY_TO: TOPICS.answers}
+                | {h.REPLY_PARTITION: 0, h.CORRELATION_ID: "rule"}
+            )
+            append = partial(world.client.append, TOPICS.operations, number, None, key=b"rule", headers=headers)
+            world.later(after_ms, partial(append, token=None))
+
+
 def attach_saga(world: World) -> None:
     saga_id = _saga(world)
     headers: dict[str, str | int | None] = {
@@ -241,6 +272,9 @@ KINDS: dict[str, tuple[int, Callable[[World], None]]] = {
     "person decides": (3, operate_saga),
     "client attaches": (1, attach_saga),
     "saga moved to another version": (3, move_version),
+    "compensation forced": (1, compensate_saga),
+    "saga paused": (2, pause_saga),
+    "many paused": (2, pause_by_rule),
 }
 """Each fault with its weight."""
 

@@ -74,4 +74,6 @@ def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> boo
         return True
     if state.phase is Status.NOT_STARTED:
         return not state.signals
+    if state.paused is not None:
+        return False  # who paused it resumes it
     return bool(state.parked) and all(sequence in state.parked for sequence in (*state.open, *state.undo_open))

@@ -42,9 +42,11 @@ SEEDS_BETWEEN_COLLECTIONS = 10
 CHUNK = 20
 """Seeds that a process takes at once."""
 
-ALL_TRANSITIONS = {(str(status), event) for status, event in STEP_TRANSITIONS} | {
-    (str(status), event) for status, event in SAGA_TRANSITIONS
-}
+ALL_TRANSITIONS = (
+    {(str(status), event) for status, event in STEP_TRANSITIONS}
+    | {(str(status), event) for status, event in SAGA_TRANSITIONS}
+    | {(status, event) for status in ("RUNNING", "COMPENSATING") for event in ("SagaPaused", "SagaResumed")}
+)
 
 
 @dataclass(slots=True)

@@ -9,6 +9,7 @@ t <due> <saga> 00 <sequence>        a timer
 m <saga> 00 <message id>            an external input taken, with its journal offset
 w <saga>                            a run that waits for code
 l <saga>                            a run with a local step whose function is to be called
+h <saga>                            a run that a rule holds, with the rule
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ TIMERS = b"t"
 MESSAGES = b"m"
 WAITING = b"w"
 LOCAL = b"l"
+PAUSED = b"h"
 
 
 def number(value: int) -> bytes:
@@ -64,3 +66,7 @@ def waiting(saga_id: str) -> bytes:
 
 def local(saga_id: str) -> bytes:
     return LOCAL + saga_id.encode()
+
+
+def paused(saga_id: str) -> bytes:
+    return PAUSED + saga_id.encode()

@@ -6,5 +6,6 @@ It needs Kafka alone: no worker is asked and no saga's code is needed. `Visibili
 
 from orchestrator.visibility.views import Details, Entry, Page, Run, StepView, VersionCount, event_data
 from orchestrator.visibility.visibility import Visibility
+from orchestrator.visibility.why import Wait, Why
 
-__all__ = ["Details", "Entry", "Page", "Run", "StepView", "VersionCount", "Visibility", "event_data"]
+__all__ = ["Details", "Entry", "Page", "Run", "StepView", "VersionCount", "Visibility", "Wait", "Why", "event_data"]

@@ -31,15 +31,26 @@ CREATE TABLE positions (
 CREATE TABLE nonces (partition INTEGER NOT NULL, nonce BLOB NOT NULL, PRIMARY KEY (partition, nonce)) WITHOUT ROWID;
 CREATE TABLE runs (
     saga_id TEXT NOT NULL, run TEXT NOT NULL, saga_type TEXT NOT NULL, version INTEGER NOT NULL,
-    pinned INTEGER NOT NULL, status TEXT NOT NULL, phase TEXT NOT NULL,
-    parked TEXT NOT NULL, started_at_ms INTEGER NOT NULL, updated_at_ms INTEGER NOT NULL, ended_at_ms INTEGER,
-    undone TEXT, cause TEXT, error_type TEXT NOT NULL, error_message TEXT NOT NULL, partition INTEGER NOT NULL,
+    pinned INTEGER NOT NULL, status TEXT NOT NULL, phase TEXT NOT NULL, parked TEXT NOT NULL, paused TEXT,
+    started_at_ms INTEGER NOT NULL, updated_at_ms INTEGER NOT NULL, ended_at_ms INTEGER,
+    undone TEXT, cause TEXT, error_type TEXT NOT NULL, error_message TEXT NOT NULL,
+    attributes TEXT NOT NULL, memo TEXT NOT NULL, summary TEXT, partition INTEGER NOT NULL,
     first_offset INTEGER NOT NULL, last_offset INTEGER NOT NULL, events INTEGER NOT NULL,
     PRIMARY KEY (saga_id, run)
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_start ON runs (started_at_ms, saga_id, run);
 CREATE INDEX runs_by_status ON runs (status, started_at_ms, saga_id, run);
 CREATE INDEX runs_by_type ON runs (saga_type, status, started_at_ms, saga_id, run);
+CREATE TABLE attributes (
+    partition INTEGER NOT NULL, saga_id TEXT NOT NULL, run TEXT NOT NULL, name TEXT NOT NULL, position INTEGER NOT NULL,
+    kind TEXT NOT NULL, text TEXT, number REAL, PRIMARY KEY (saga_id, run, name, position)
+) WITHOUT ROWID;
+CREATE INDEX attributes_by_text ON attributes (name, text);
+CREATE INDEX attributes_by_number ON attributes (name, number);
+CREATE TABLE pauses (
+    partition INTEGER NOT NULL, rule TEXT NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL, at_ms INTEGER NOT NULL,
+    PRIMARY KEY (partition, rule)
+) WITHOUT ROWID;
 CREATE TABLE decisions (
     partition INTEGER NOT NULL, offset INTEGER NOT NULL, saga_id TEXT NOT NULL, run TEXT NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (partition, offset)
@@ -153,7 +164,7 @@ def wipe_partition(database: sqlite3.Connection, partition: int, last_offset: in
         row = database.execute("SELECT last_offset FROM positions WHERE partition = ?", (partition,)).fetchone()
         if row != (last_offset,):
             return
-        for table in ("positions", "nonces", "runs", "decisions"):
+        for table in ("positions", "nonces", "runs", "attributes", "pauses", "decisions"):
             database.execute(f"DELETE FROM {table} WHERE partition = ?", (partition,))
 
 

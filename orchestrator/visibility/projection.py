@@ -10,6 +10,7 @@ import orjson
 from orchestrator.model import events as ev
 from orchestrator.model.evolve import BrokenHistory, transition_of
 from orchestrator.model.state import FINAL, SAGA_TRANSITIONS
+from orchestrator.wire.notes import NUMBERS, read_note
 
 COLUMNS = (
     "saga_id",
@@ -20,6 +21,7 @@ COLUMNS = (
     "status",
     "phase",
     "parked",
+    "paused",
     "started_at_ms",
     "updated_at_ms",
     "ended_at_ms",
@@ -27,6 +29,9 @@ COLUMNS = (
     "cause",
     "error_type",
     "error_message",
+    "attributes",
+    "memo",
+    "summary",
     "partition",
     "first_offset",
     "last_offset",
@@ -36,9 +41,12 @@ COLUMNS = (
 
 
 class Row:
-    """One run. `parked` maps a step's sequence (0: the saga itself) to the reason."""
+    """One run. `parked` maps a step's sequence (0: the saga itself) to the reason.
 
-    __slots__ = (*(name for name in COLUMNS if name != "status"),)
+    `paused` says by whom, or by what rule.
+    """
+
+    __slots__ = (*(name for name in COLUMNS if name != "status"), "attributes_changed")
 
     def __init__(self, saga_id: str, run: str, partition: int, offset: int) -> None:
         self.saga_id = saga_id
@@ -48,6 +56,7 @@ class Row:
         self.pinned = False
         self.phase: ev.Status | None = None
         self.parked: dict[int, str] = {}
+        self.paused: str | None = None
         self.started_at_ms = 0
         self.updated_at_ms = 0
         self.ended_at_ms: int | None = None
@@ -55,6 +64,10 @@ class Row:
         self.cause: str | None = None
         self.error_type = ""
         self.error_message = ""
+        self.attributes: dict[str, tuple[str, Any]] = {}
+        self.memo: dict[str, Any] = {}
+        self.summary: str | None = None
+        self.attributes_changed = False
         self.partition = partition
         self.first_offset = offset
         self.last_offset = offset
@@ -64,7 +77,9 @@ class Row:
     def status(self) -> ev.Status:
         """What a user sees."""
         assert self.phase is not None
-        return ev.Status.PARKED if self.parked and self.phase not in FINAL else self.phase
+        if self.phase in FINAL or not (self.parked or self.paused):
+            return self.phase
+        return ev.Status.PARKED if self.parked else ev.Status.PAUSED
 
     def apply(self, decision: ev.Decision, offset: int) -> None:
         """Takes one decision. Raises `BrokenHistory`, having changed nothing."""
@@ -84,7 +99,28 @@ class Row:
         """For the table, in the order of `COLUMNS`."""
         parked = orjson.dumps([*self.parked.items()]).decode() if self.parked else ""
         given = {"parked": parked, "status": str(self.status), "phase": str(self.phase)}
+        given["attributes"] = orjson.dumps(self.attributes).decode() if self.attributes else ""
+        given["memo"] = orjson.dumps(self.memo).decode() if self.memo else ""
         return tuple(given[name] if name in given else getattr(self, name) for name in COLUMNS)
+
+    def attribute_rows(self) -> list[tuple[Any, ...]]:
+        """For the table `attributes`: a row for each value."""
+        rows: list[tuple[Any, ...]] = []
+        for name, (kind, value) in self.attributes.items():
+            for position, one in enumerate(value if isinstance(value, list) else [value]):
+                text, number = (None, one) if kind in NUMBERS else (one, None)
+                rows.append((self.partition, self.saga_id, self.run, name, position, kind, text, number))
+        return rows
+
+    def _take_note(self, data: bytes) -> None:
+        note = read_note(data)
+        for name, (kind, value) in note.attributes.items():
+            self.attributes_changed = True
+            self.attributes.pop(name, None)
+            if value is not None:
+                self.attributes[name] = (kind, value)
+        self.memo = {name: value for name, value in (self.memo | note.memo).items() if value is not None}
+        self.summary = self.summary if note.summary is None else note.summary
 
     def _phase_after(self, decision: ev.Decision) -> ev.Status:
         phase = self.phase
@@ -104,10 +140,13 @@ def read_row(values: tuple[Any, ...]) -> Row:
     named = dict(zip(COLUMNS, values, strict=True))
     row = Row(named["saga_id"], named["run"], named["partition"], named["first_offset"])
     for name in Row.__slots__:
-        setattr(row, name, named[name])
+        if name in named:
+            setattr(row, name, named[name])
     row.phase = ev.Status(named["phase"])
     row.pinned = bool(named["pinned"])
     row.parked = dict(orjson.loads(named["parked"])) if named["parked"] else {}
+    row.attributes = orjson.loads(named["attributes"]) if named["attributes"] else {}
+    row.memo = orjson.loads(named["memo"]) if named["memo"] else {}
     return row
 
 
@@ -119,6 +158,13 @@ def _started(row: Row, event: ev.SagaStarted, at_ms: int) -> None:
     row.saga_type = event.saga_type
     row.version, row.pinned = event.version, event.pinned
     row.started_at_ms = at_ms
+    if event.note:
+        row._take_note(event.note)
+
+
+def _recorded(row: Row, event: ev.Recorded, at_ms: int) -> None:
+    if event.kind is ev.StepKind.NOTE:
+        row._take_note(event.payload)
 
 
 def _version_changed(row: Row, event: ev.VersionChanged, at_ms: int) -> None:
@@ -137,6 +183,15 @@ def _saga_unparked(row: Row, event: ev.SagaUnparked, at_ms: int) -> None:
     row.parked.pop(0, None)
 
 
+def _paused(row: Row, event: ev.SagaPaused, at_ms: int) -> None:
+    who = f"by the rule {event.rule}" if event.rule else f"by {event.by or 'a person'}"
+    row.paused = f"paused {who}: {event.reason}" if event.reason else f"paused {who}"
+
+
+def _resumed(row: Row, event: ev.SagaResumed, at_ms: int) -> None:
+    row.paused = None
+
+
 def _cancel_requested(row: Row, event: ev.CancelRequested, at_ms: int) -> None:
     row.error_message = event.reason
 
@@ -149,6 +204,7 @@ def _compensation_started(row: Row, event: ev.CompensationStarted, at_ms: int) -
 
 def _ended(row: Row, event: ev.SagaEnded, at_ms: int) -> None:
     row.parked.clear()
+    row.paused = None
     row.ended_at_ms = at_ms
     row.undone = str(event.undone)
     row.error_type, row.error_message = event.error_type, event.error_message
@@ -177,6 +233,9 @@ _CHANGES: dict[type, Callable[[Row, Any, int], None]] = {
     ev.UndoParked: _step_parked,
     ev.SagaParked: _saga_parked,
     ev.SagaUnparked: _saga_unparked,
+    ev.Recorded: _recorded,
+    ev.SagaPaused: _paused,
+    ev.SagaResumed: _resumed,
     ev.CancelRequested: _cancel_requested,
     ev.CompensationStarted: _compensation_started,
     ev.SagaEnded: _ended,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 
 from orchestrator.log.base import Record
+from orchestrator.model.events import PauseRuleSet
 from orchestrator.model.rule import JournalHalted, Kind
 from orchestrator.visibility.database import Moved, Position, load_position, save_position, transaction
 from orchestrator.visibility.projection import COLUMNS, Row, read_row
@@ -37,6 +38,7 @@ class Projector:
         self._dirty: dict[tuple[str, str], Row] = {}
         self._decisions: list[tuple[int, int, str, str, bytes]] = []
         self._nonces: list[tuple[int, bytes]] = []
+        self._rules: list[tuple[int, int, PauseRuleSet]] = []
         self._positions: dict[int, Position] = {}
         self._moved: set[int] = set()
 
@@ -84,6 +86,10 @@ class Projector:
             row.apply(decision, offset)
             self._rows[key] = self._dirty[key] = row
             self._decisions.append((partition, offset, *key, envelope.body))
+        elif decision is not None:
+            self._rules += [
+                (partition, decision.at_ms, event) for event in decision.events if isinstance(event, PauseRuleSet)
+            ]
 
     @contextmanager
     def batch(self) -> Iterator[None]:
@@ -122,12 +128,23 @@ class Projector:
             save_position(database, partition, self._positions[partition])
         database.executemany("INSERT INTO nonces VALUES (?, ?)", self._nonces)
         database.executemany("INSERT INTO decisions VALUES (?, ?, ?, ?, ?)", self._decisions)
+        for partition, at_ms, event in self._rules:
+            database.execute("DELETE FROM pauses WHERE partition = ? AND rule = ?", (partition, event.rule))
+            if event.standing:
+                values = (partition, event.rule, event.by, event.reason, at_ms)
+                database.execute("INSERT INTO pauses VALUES (?, ?, ?, ?, ?)", values)
+        for (saga_id, run), row in self._dirty.items():
+            if row.attributes_changed:
+                row.attributes_changed = False
+                database.execute("DELETE FROM attributes WHERE saga_id = ? AND run = ?", (saga_id, run))
+                database.executemany("INSERT INTO attributes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row.attribute_rows())
         database.executemany(_REPLACE, (row.values() for row in self._dirty.values()))
 
     def _clear_batch(self) -> None:
         self._dirty.clear()
         self._decisions.clear()
         self._nonces.clear()
+        self._rules.clear()
         self._moved.clear()
 
     def _row(self, key: tuple[str, str], partition: int, offset: int) -> Row:

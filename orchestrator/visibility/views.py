@@ -17,6 +17,8 @@ from orchestrator.model.evolve import evolve
 from orchestrator.model.state import SagaState, Step
 from orchestrator.visibility.database import decode
 from orchestrator.visibility.projection import COLUMNS, read_row
+from orchestrator.visibility.query import Condition, read_filter, read_order, value_of
+from orchestrator.visibility.why import Trace, Why, why
 
 MAX_LIMIT = 1_000
 
@@ -27,7 +29,10 @@ _LATEST_FIRST = " ORDER BY started_at_ms DESC, saga_id DESC, run DESC LIMIT ?"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run as a list shows it. Times in milliseconds since 1970; `parked_reason` is the first of them, if any."""
+    """One run as a list shows it. Times in milliseconds since 1970; `parked_reason` is the first of them, if any.
+
+    `paused` says by whom, or by what rule. An attribute of the kind Datetime is in milliseconds, too.
+    """
 
     saga_id: str
     run: str
@@ -41,6 +46,10 @@ class Run:
     error_type: str
     error_message: str
     parked_reason: str | None
+    paused: str | None
+    attributes: dict[str, Any]
+    memo: dict[str, Any]
+    summary: str | None
     partition: int
     first_offset: int
     last_offset: int
@@ -157,15 +166,29 @@ class Views:
         runs = tuple(_run(row) for row in rows[:limit])
         return Page(runs, _cursor(runs[-1]) if len(rows) > limit else None)
 
+    def find(self, where: str | None, order_by: str | None = None, limit: int = 50) -> tuple[Run, ...]:
+        """See `Visibility.find`."""
+        if not 1 <= limit <= MAX_LIMIT:
+            raise InvalidRequest(f"a page has 1 to {MAX_LIMIT} runs, not {limit}")
+        wanted = Condition("1") if not where else read_filter(where)
+        order = read_order(order_by or "started desc")
+        query = f"{_RUNS} WHERE {wanted.sql} ORDER BY {order.sql} LIMIT ?"
+        rows = self._database.execute(query, (*wanted.arguments, *order.arguments, limit))
+        return tuple(_run(row) for row in rows)
+
+    def count(self, where: str | None = None, group_by: str | None = None) -> dict[Any, int]:
+        """See `Visibility.count`."""
+        wanted = Condition("1") if not where else read_filter(where)
+        group = Condition("NULL") if group_by is None else value_of(group_by)
+        query = f"SELECT {group.sql} AS value, COUNT(*) FROM runs WHERE {wanted.sql} GROUP BY value"
+        rows = self._database.execute(query, (*group.arguments, *wanted.arguments)).fetchall()
+        return dict(rows) or ({None: 0} if group_by is None else {})
+
     def show(self, saga_id: str, run: str | None = None, *, history: int = 200) -> Details | None:
         """See `Visibility.show`."""
-        named = "saga_id = ?" if run is None else "saga_id = ? AND run = ?"
-        arguments = (saga_id,) if run is None else (saga_id, run)
-        order = " ORDER BY started_at_ms DESC, first_offset DESC LIMIT 1"
-        row = self._database.execute(f"{_RUNS} WHERE {named}{order}", arguments).fetchone()
-        if row is None:
+        found = self._find(saga_id, run)
+        if found is None:
             return None
-        found = _run(row)
         state = SagaState(found.saga_id, found.run)
         entries: list[Entry] = []
         for offset, decision in self.decisions(found.saga_id, found.run, until=found.last_offset):
@@ -175,6 +198,26 @@ class Views:
             del entries[: max(0, len(entries) - history)]
         steps = tuple(_step(state, step) for _, step in sorted(state.steps.items()))
         return Details(found, state.payload, state.result, steps, tuple(entries))
+
+    def why(self, saga_id: str, run: str | None = None) -> Why | None:
+        """See `Visibility.why`."""
+        found = self._find(saga_id, run)
+        if found is None:
+            return None
+        state, trace = SagaState(found.saga_id, found.run), Trace()
+        for _, decision in self.decisions(found.saga_id, found.run, until=found.last_offset):
+            for event in decision.events:
+                evolve(state, event, decision.at_ms)
+                trace.note(event, decision.at_ms)
+        rules = self._database.execute("SELECT rule FROM pauses WHERE partition = ?", (found.partition,))
+        return why(state, trace, [rule for (rule,) in rules])
+
+    def _find(self, saga_id: str, run: str | None) -> Run | None:
+        named = "saga_id = ?" if run is None else "saga_id = ? AND run = ?"
+        arguments = (saga_id,) if run is None else (saga_id, run)
+        order = " ORDER BY started_at_ms DESC, first_offset DESC LIMIT 1"
+        row = self._database.execute(f"{_RUNS} WHERE {named}{order}", arguments).fetchone()
+        return None if row is None else _run(row)
 
     def counts(self, *, type: str | None = None) -> dict[str, int]:
         """See `Visibility.counts`."""
@@ -234,7 +277,8 @@ def _plain(value: Any) -> Any:
 def _run(values: tuple[Any, ...]) -> Run:
     row = read_row(values)
     parked = row.parked[min(row.parked)] if row.parked else None
-    given: dict[str, Any] = {"status": str(row.status), "parked_reason": parked}
+    attributes = {name: value for name, (_, value) in row.attributes.items()}
+    given: dict[str, Any] = {"status": str(row.status), "parked_reason": parked, "attributes": attributes}
     names = (field.name for field in fields(Run))
     return Run(**{name: given[name] if name in given else getattr(row, name) for name in names})
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from orchestrator.errors import VisibilityStopped
 from orchestrator.log.base import Ends, Failure, Happening, Log, ReadFailed, Record, TopicPartition
@@ -16,7 +17,8 @@ from orchestrator.model.rule import JournalHalted
 from orchestrator.topics import TopicNames
 from orchestrator.visibility.database import Moved, open_database, wipe_partition
 from orchestrator.visibility.projector import Projector, StaleRows
-from orchestrator.visibility.views import Details, Page, VersionCount, Views
+from orchestrator.visibility.views import Details, Page, Run, VersionCount, Views
+from orchestrator.visibility.why import Why
 from orchestrator.wire.avro import UnreadableRecord
 
 log = logging.getLogger(__name__)
@@ -138,9 +140,27 @@ class Visibility:
         """Runs, the latest first; `after` is the `next` of the page before. Raises `InvalidRequest`."""
         return self.views.list(status=status, type=type, version=version, limit=limit, after=after)
 
+    def find(self, where: str | None, order_by: str | None = None, limit: int = 50) -> tuple[Run, ...]:
+        """Runs by a filter such as `customer = 'ann' and amount > 3`, the latest first unless ordered otherwise.
+
+        The language is that of `visibility.query`. Raises `InvalidRequest`.
+        """
+        return self.views.find(where, order_by, limit)
+
+    def count(self, where: str | None = None, group_by: str | None = None) -> dict[Any, int]:
+        """How many runs there are by the values of a field or an attribute, else under None.
+
+        Raises `InvalidRequest`.
+        """
+        return self.views.count(where, group_by)
+
     def show(self, saga_id: str, run: str | None = None, *, history: int = 200) -> Details | None:
         """One run, the saga's latest by default, with its steps and the latest entries of its history."""
         return self.views.show(saga_id, run, history=history)
+
+    def why(self, saga_id: str, run: str | None = None) -> Why | None:
+        """What a run waits for, the saga's latest by default, since when, and what would free it."""
+        return self.views.why(saga_id, run)
 
     def counts(self, *, type: str | None = None) -> dict[str, int]:
         """How many runs there are in each status."""

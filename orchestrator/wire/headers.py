@@ -41,6 +41,7 @@ SIGNAL = "signal"
 SIGNAL_VALUE = "signal-value"
 REUSE = "reuse-policy"
 CONFLICT = "conflict-policy"
+NOTE = "saga-note"
 CONTENT_TYPE = "content-type"
 
 ECHOED = (

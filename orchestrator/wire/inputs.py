@@ -13,9 +13,11 @@ from orchestrator.baggage import MAX_BAGGAGE_BYTES
 from orchestrator.model import messages as msg
 from orchestrator.model.frozen import frozen
 from orchestrator.model.messages import Conflict, Outcome, Override, ReplyAddress, Reuse
+from orchestrator.model.pauses import check_rule
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
 from orchestrator.wire.headers import MalformedMessage
+from orchestrator.wire.notes import read_note
 
 INBOX = "inbox"
 REPLIES = "replies"
@@ -40,6 +42,7 @@ COUNTER = "internal-counter"
 VERSION = "version"
 BY = "by"
 REASON = "reason"
+RULE = "rule"
 MAX_SAGA_ID_BYTES = 512
 MAX_MESSAGE_ID_BYTES = 512
 
@@ -72,10 +75,12 @@ def read_passage(headers: dict[str, str]) -> Passage:
     return Passage(h.whole_number(headers, h.SOURCE_PARTITION), h.whole_number(headers, COUNTER))
 
 
-def read_input(role: str, record: Incoming, headers: dict[str, str]) -> msg.Input:
+def read_input(role: str, record: Incoming, headers: dict[str, str]) -> msg.Input | msg.SetPauseRule:
     """The input in a record of the topic with this role. Raises `MalformedMessage`."""
     if role == INTERNAL:
         role = h.need(headers, FORWARDED_FROM)
+    elif role == OPERATIONS and RULE in headers:
+        return _pause_rule(record, headers)
     saga_id = _saga_id(record, headers)
     if role == REPLIES:
         return _reply(saga_id, record, headers)
@@ -141,6 +146,7 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
             Conflict(_one_of(headers, h.CONFLICT, Conflict)) if headers.get(h.CONFLICT) else Conflict.USE_EXISTING,
             *_begin(headers),
             baggage,
+            _note(headers),
         )
     if kind == "reschedule":
         begin = _begin(headers)
@@ -180,19 +186,34 @@ def _one_of(headers: dict[str, str], name: str, values: type[StrEnum]) -> str:
     return given
 
 
+def _note(headers: dict[str, str]) -> bytes:
+    note = headers.get(h.NOTE, "").encode()
+    if note:
+        try:
+            read_note(note)
+        except ValueError as error:
+            raise MalformedMessage(f"header {h.NOTE!r}: {error}") from None
+    return note
+
+
 def _cancel(saga_id: str, message_id: str, headers: dict[str, str]) -> msg.Cancel:
-    return msg.Cancel(
-        saga_id, message_id, headers.get(h.SAGA_RUN) or None, h.shorten(headers.get(REASON, "")), headers.get(BY, "")
-    )
+    run, reason = headers.get(h.SAGA_RUN) or None, h.shorten(headers.get(REASON, ""))
+    return msg.Cancel(saga_id, message_id, run, reason, headers.get(BY, ""), _reply_to(headers))
 
 
 def _operation(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input:
     kind = h.need(headers, h.INPUT_TYPE)
     message_id = _message_id(record, headers)
     run = headers.get(h.SAGA_RUN) or None
-    reason, by = h.shorten(headers.get(REASON, "")), headers.get(BY, "")
+    reason, by, reply_to = h.shorten(headers.get(REASON, "")), headers.get(BY, ""), _reply_to(headers)
     if kind == "terminate":
-        return msg.Terminate(saga_id, message_id, run, reason, by)
+        return msg.Terminate(saga_id, message_id, run, reason, by, reply_to)
+    if kind == "pause":
+        return msg.Pause(saga_id, message_id, run, reason, by, reply_to)
+    if kind == "resume":
+        return msg.Resume(saga_id, message_id, run, reason, by, reply_to)
+    if kind == "compensate":
+        return msg.Compensate(saga_id, message_id, run, reason, by, reply_to)
     if kind == "cancel":
         return _cancel(saga_id, message_id, headers)
     if kind == "move-version":
@@ -200,8 +221,21 @@ def _operation(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.I
         return msg.MoveVersion(saga_id, message_id, version, run, reason, by or "operator")
     if kind in Override._value2member_map_:
         sequence = h.whole_number(headers, h.STEP, 0)
-        return msg.Unpark(saga_id, message_id, Override(kind), sequence, record.value, run, reason, by or "operator")
+        action, by = Override(kind), by or "operator"
+        return msg.Unpark(saga_id, message_id, action, sequence, record.value, run, reason, by, reply_to)
     raise MalformedMessage(f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is no operation")
+
+
+def _pause_rule(record: Incoming, headers: dict[str, str]) -> msg.SetPauseRule:
+    kind, rule = h.need(headers, h.INPUT_TYPE), h.need(headers, RULE)
+    if kind not in ("pause", "resume"):
+        raise MalformedMessage(f"header {h.INPUT_TYPE!r}: a rule is paused or resumed, not {kind[:40]!r}")
+    try:
+        check_rule(rule)
+    except ValueError as error:
+        raise MalformedMessage(f"header {RULE!r}: {error}") from None
+    message_id, reason = _message_id(record, headers), h.shorten(headers.get(REASON, ""))
+    return msg.SetPauseRule(message_id, rule, kind == "pause", reason, headers.get(BY, ""), _reply_to(headers))
 
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}

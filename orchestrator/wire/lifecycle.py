@@ -102,7 +102,7 @@ def _unknown(event: ev.StepEndedUnknown, state: SagaState | None) -> tuple[str, 
 
 
 def _compensating(event: ev.CompensationStarted, state: SagaState | None) -> tuple[str, Fields]:
-    return "compensating", {"cause": str(event.cause), **_error(event)}
+    return "compensating", {"cause": str(event.cause), **_error(event), "by": event.forced_by}
 
 
 def _undone(event: ev.UndoSucceeded, state: SagaState | None) -> tuple[str, Fields]:
@@ -126,6 +126,14 @@ def _saga_parked(event: ev.SagaParked, state: SagaState | None) -> tuple[str, Fi
     return "parked", {"reason": event.reason}
 
 
+def _paused(event: ev.SagaPaused, state: SagaState | None) -> tuple[str, Fields]:
+    return "paused", {"by": event.by, "reason": event.reason, "rule": event.rule}
+
+
+def _resumed(event: ev.SagaResumed, state: SagaState | None) -> tuple[str, Fields]:
+    return "resumed", {"by": event.by, "reason": event.reason}
+
+
 def _ended(event: ev.SagaEnded, state: SagaState | None) -> tuple[str, Fields]:
     return "ended", {"status": str(event.status), "undone": str(event.undone), **_error(event), "by": event.by}
 
@@ -141,6 +149,8 @@ _PUBLIC: dict[type, Callable[[Any, SagaState | None], tuple[str, Fields]]] = {
     ev.StepParked: _step_parked,
     ev.UndoParked: _undo_parked,
     ev.SagaParked: _saga_parked,
+    ev.SagaPaused: _paused,
+    ev.SagaResumed: _resumed,
     ev.SagaEnded: _ended,
 }
 """By event: how it is told. The rest is the orchestrator's own business."""

@@ -17,7 +17,7 @@ from orchestrator.model.events import Cause, InputHeld, RunFollows, Status, Step
 from orchestrator.model.messages import ReplyAddress
 from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
 from orchestrator.model.rule import NO_HASH
-from orchestrator.model.state import OPEN, UNDO_NOW, UNDO_OPEN, SagaState, Step, StepStatus
+from orchestrator.model.state import OPEN, UNDO_NOW, UNDO_OPEN, Pause, SagaState, Step, StepStatus
 from orchestrator.wire.avro import Codec, UnreadableRecord
 
 _HELD = Codec(InputHeld)
@@ -68,6 +68,7 @@ _RUN_PLAIN = (
     "sequence",
     "continue_due",
     "pivot_done",
+    "forced",
     "cancel",
     "cancel_resolved",
     "cancel_at_ms",
@@ -146,13 +147,14 @@ def write_run(state: SagaState) -> bytes:
             [_HELD.encode(InputHeld(held)).decode("latin-1") for held in state.mailbox],
             [(name, payload.decode("latin-1")) for name, payload in state.signals],
             None if state.follows is None else _FOLLOWS.encode(state.follows).decode("latin-1"),
+            None if state.paused is None else tuple(state.paused),
         )
     )
 
 
 def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     """A run with its steps, in the order of their sequences. Raises `UnreadableRecord`."""
-    *plain, payload, result, waiters, parked, mailbox, signals, follows = _load(data, len(_RUN_PLAIN) + 7)
+    *plain, payload, result, waiters, parked, mailbox, signals, follows, paused = _load(data, len(_RUN_PLAIN) + 8)
     state = SagaState(saga_id, plain[0])
     for name, value in zip(_RUN_PLAIN, plain, strict=True):
         setattr(state, name, value)
@@ -167,6 +169,7 @@ def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     state.mailbox = [_HELD.decode(held.encode("latin-1")).input for held in mailbox]
     state.signals = [(name, kept.encode("latin-1")) for name, kept in signals]
     state.follows = None if follows is None else _FOLLOWS.decode(follows.encode("latin-1"))
+    state.paused = None if paused is None else Pause(*paused)
     _derive(state, steps)
     return state
 
@@ -216,6 +219,8 @@ class StoredPartition:
     clock_ms: int = 0
     circuits: dict[str, int] = field(default_factory=dict)
     """Services whose circuit is open, and since when."""
+    paused: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    """Rules that stand: by whom, why, since when."""
 
 
 _partition = attrgetter(*StoredPartition.__slots__)

@@ -145,6 +145,14 @@ def test_what_cannot_be_handled_is_shown_and_redriven(terminal: Terminal, broker
         assert redriven["to"].startswith(f"{prefix}saga.inbox-0@")
         _, again = terminal.until(letters, lambda found: len(found) == 2)
         assert again["redrives"] == 1
+        first, second = letters()
+        assert (first["redriven_to"], second["redriven_to"]) == (redriven["to"], None)
+        assert "was redriven already" in _error(terminal, "dead-letters", "redrive", letter["place"])
+        edits = ("--set-header", "saga-type=OrderFulfilment", "--payload", order(1), "--reason", "header 'saga-type'")
+        planned = terminal.told("dead-letters", "redrive", "--all", *edits, "--dry-run")
+        assert [line["place"] for line in planned["redriven"]] == [again["place"]]
+        terminal.told("dead-letters", "redrive", "--all", *edits)
+        terminal.until(lambda: terminal.told("list")["sagas"], lambda found: [x["saga_id"] for x in found] == ["o-1"])
     assert "no dead letter 0:99" in _error(terminal, "dead-letters", "show", "0:99")
 
 

@@ -38,6 +38,7 @@ from orchestrator import (
     step,
     takes,
 )
+from orchestrator.attributes import Bool, Datetime, Double, Int, Keyword, KeywordList, Text
 from orchestrator.interceptors import Around
 from orchestrator.model.definition import StepRequest
 from orchestrator.sagas.order_fulfilment import (
@@ -53,6 +54,30 @@ from orchestrator.sagas.order_fulfilment import (
     Shipping,
 )
 from orchestrator.testing import End, HandlerTest, Proof, Running, SagaTest, check_histories, prove, replay
+
+# -- search attributes
+
+
+class Sale(Saga[Order, str]):
+    customer = Keyword()
+    amount = Double()
+    items = Int()
+    express = Bool()
+    due = Datetime()
+    tags = KeywordList()
+    comment = Text()
+
+    async def run(self, order: Order) -> str:
+        self.upsert(Sale.customer("ann"), Sale.amount(3), Sale.items(1), Sale.express(True), Sale.due(self.now()))
+        self.upsert(Sale.tags(["gift"]), Sale.comment("ring twice"), Sale.customer(None))
+        self.memo(colour="green", size=[1, 2])
+        self.summarize("done")
+        return ""
+
+
+async def search(client: Client, order: Order) -> None:
+    await client.start(Sale, order, attributes=[Sale.customer("ann")], memo={"size": 3}, summary="new")
+
 
 # -- code style
 

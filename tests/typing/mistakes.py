@@ -18,6 +18,7 @@ from orchestrator import (
     takes,
 )
 from orchestrator.interceptors import Around
+from orchestrator.attributes import Keyword, KeywordList
 from orchestrator.sagas.order_fulfilment import (
     Charge,
     Inventory,
@@ -235,6 +236,19 @@ async def main(client: Client) -> None:
     await started.signal(Expense.nudged, number)  # E: payload of a signal that has none
     await client.signal("e-1", Expense.decided, "yes")  # E: wrong payload of a signal by id
     await client.start(Mistaken, ORDER, signal=(Expense.decided, "yes"))  # E: wrong payload of a signal with a start
+    await client.start(Searched, ORDER, attributes=[Searched.customer(3)])  # E: attribute's value at the start
+
+
+class Searched(Saga[Order, str]):
+    customer = Keyword()
+    tags = KeywordList()
+
+    async def run(self, order: Order) -> str:
+        self.upsert(Searched.customer(3))  # E: wrong value of an attribute
+        self.upsert(Searched.tags("gift"))  # E: word instead of a list of words
+        self.upsert(Searched.customer)  # E: attribute without its value
+        self.upsert(customer="ann")  # E: attribute by its name
+        return ""
 
 
 def nothing_for(request: Charge) -> None:

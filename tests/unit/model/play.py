@@ -81,6 +81,7 @@ class Play:
         self.decisions: list[tuple[ev.Event, ...]] = []
         self.sent: list[Sent] = []
         self.calls: list[LocalCall] = []
+        self.rules: set[str] = set()
         self.answers: list[Answer] = []
         self.store = MemoryStores().open(0)
         self._shadow: SagaState | None = None
@@ -176,6 +177,17 @@ class Play:
     def signal(self, name: str, value: Any = None) -> list[ev.Event]:
         return self.take(msg.Signal(SAGA_ID, self.message_id(), name, orjson.dumps(value), None, "ann"))
 
+    def pause(self, reply_to: ReplyAddress | None = None) -> list[ev.Event]:
+        return self.take(msg.Pause(SAGA_ID, self.message_id(), None, "wait", "ann", reply_to))
+
+    def resume(self, reply_to: ReplyAddress | None = None) -> list[ev.Event]:
+        return self.take(msg.Resume(SAGA_ID, self.message_id(), None, "go on", "ann", reply_to))
+
+    def lift(self, rule: str) -> list[ev.Event]:
+        """The rule stands no longer, and the partition lets go of the saga."""
+        self.rules.remove(rule)
+        return self.take(msg.Released(SAGA_ID, self.state.run))
+
     def terminate(self) -> list[ev.Event]:
         return self.take(msg.Terminate(SAGA_ID, self.message_id(), None, "enough", "ann"))
 
@@ -226,7 +238,7 @@ class Play:
 
     def _decide(self, given: msg.Input) -> tuple[ev.Event, ...]:
         definition = self.definition if self.known else None
-        moment = Moment(self.now_ms, 1, self.offset, PARTITIONS, open_circuits=self.open_circuits)
+        moment = Moment(self.now_ms, 1, self.offset, PARTITIONS, open_circuits=self.open_circuits, paused=self.rules)
         replayed = self._replayed(definition, given, moment) if self.cold else None
         execution, events, run = decide(self.execution, definition, given, moment)
         self.execution = execution

@@ -259,9 +259,9 @@ def test_a_person_skips_a_parked_step_whose_reply_carries_nothing() -> None:
 
 def test_what_a_person_says_about_a_step_that_is_not_parked_changes_nothing() -> None:
     play = started(Parking)
-    assert play.retry(1) == [ev.InputAbsorbed("Unpark", "it is not parked", 1)]
-    assert play.retry(0) == [ev.InputAbsorbed("Unpark", "it is not parked")]
-    assert play.retry(-3) == [ev.InputAbsorbed("Unpark", "it is not parked", -3)]
+    assert play.retry(1) == [ev.InputAbsorbed("Unpark", "it is neither parked nor between two attempts", 1)]
+    assert play.retry(0) == [ev.InputAbsorbed("Unpark", "it is neither parked nor between two attempts")]
+    assert play.retry(-3) == [ev.InputAbsorbed("Unpark", "it is neither parked nor between two attempts", -3)]
 
 
 def test_a_late_success_ends_a_parked_step() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.model.events import Cause, RunFollows, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import Input, ReplyAddress
 from orchestrator.model.retries import RetryPolicy
-from orchestrator.model.state import OPEN, UNDO_NOW, UNDO_OPEN, SagaState, Step, StepStatus
+from orchestrator.model.state import OPEN, UNDO_NOW, UNDO_OPEN, Pause, SagaState, Step, StepStatus
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.stored import (
     StoredPartition,
@@ -27,7 +27,8 @@ from wire.values import MAX, values_of
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)
 DERIVED = {"steps", "outcomes", "local", "open", "undo_open", "undo_now", "undo_stack"}
 """Of a run: what is made of its steps."""
-PASSING = {"changed", "dropped_steps", "dropped_timers", "new_due", "old_due", "stored_local", "stored_waiting"}
+PASSING = {"changed", "dropped_steps", "dropped_timers", "new_due", "old_due"}
+PASSING |= {"stored_local", "stored_paused", "stored_waiting"}
 """Of a run: what only says how the store differs."""
 
 HINTS: dict[str, dict[str, Any]] = {
@@ -79,6 +80,7 @@ HINTS: dict[str, dict[str, Any]] = {
         "phase": Status,
         "follows": RunFollows | None,
         "pinned": bool,
+        "forced": bool,
         "pivot_done": bool,
         "previous_run": str,
         "result": bytes,
@@ -111,7 +113,7 @@ def step_with(values: dict[str, Any], sequence: int = 3) -> Step:
 
 def test_the_tests_know_every_field() -> None:
     assert set(HINTS["Step"]) | {"sequence"} == set(Step.__slots__)
-    kept = {"saga_id", "waiters", "parked", "mailbox", "signals"}
+    kept = {"saga_id", "waiters", "parked", "paused", "mailbox", "signals"}
     assert set(HINTS["SagaState"]) | kept | DERIVED | PASSING == set(SagaState.__slots__)
 
 
@@ -134,6 +136,7 @@ def test_a_step_survives_field_by_field(values: dict[str, Any]) -> None:
     st.dictionaries(st.integers(0, MAX), st.text(max_size=5), max_size=3),
     st.lists(values_of(Input), max_size=3),
     st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=5)), max_size=3),
+    st.none() | st.builds(Pause, st.text(max_size=5), st.text(max_size=5), st.text(max_size=5), st.integers(0, MAX)),
 )
 def test_a_run_survives_field_by_field(
     values: dict[str, Any],
@@ -141,9 +144,10 @@ def test_a_run_survives_field_by_field(
     parked: dict[int, str],
     mailbox: list[Input],
     signals: list[tuple[str, bytes]],
+    paused: Pause | None,
 ) -> None:
     state = SagaState("s", "1-10-0")
-    kept = {"waiters": waiters, "parked": parked, "mailbox": mailbox, "signals": signals}
+    kept = {"waiters": waiters, "parked": parked, "mailbox": mailbox, "signals": signals, "paused": paused}
     for name, value in {**values, **kept}.items():
         setattr(state, name, value)
     read = read_run("s", write_run(state), [])

@@ -1,0 +1,111 @@
+"""Search attributes: what lists of sagas are searched, ordered and counted by, declared with their types in the class.
+
+    class Order(Saga[OrderInput, str]):
+        customer = Keyword()
+        amount = Double()
+
+        async def run(self, order: OrderInput) -> str:
+            self.upsert(Order.customer(order.customer), Order.amount(order.cents / 100))
+
+`saga list --where "customer = 'ann' and amount > 3"` finds it from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Generic, TypeVar
+
+from orchestrator.errors import DefinitionError
+from orchestrator.wire.notes import Note, write_note
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """An attribute's new value, made by calling the attribute."""
+
+    attribute: Attribute[Any]
+    value: Any
+
+
+class Attribute(Generic[V]):
+    """Base of the seven kinds. Calling one gives an assignment; None takes the attribute away."""
+
+    def __init__(self) -> None:
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __call__(self, value: V | None) -> Assignment:
+        return Assignment(self, value)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.name}"
+
+    def plain(self, value: V) -> Any:
+        """As JSON holds it."""
+        return value
+
+
+class Bool(Attribute[bool]):
+    """True or false."""
+
+
+class Int(Attribute[int]):
+    """A whole number."""
+
+
+class Double(Attribute[float]):
+    """A number."""
+
+
+class Datetime(Attribute[datetime]):
+    """A point in time; one without a time zone is in UTC."""
+
+    def plain(self, value: datetime) -> int:
+        """Milliseconds since 1970."""
+        return round((value if value.tzinfo is not None else value.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+class Keyword(Attribute[str]):
+    """A word that is compared as a whole, of at most 255 characters."""
+
+
+class KeywordList(Attribute[list[str]]):
+    """Several such words, of which one is enough to be found."""
+
+
+class Text(Attribute[str]):
+    """A text, found by a part of it."""
+
+
+def attributes_of(cls: type) -> dict[str, Attribute[Any]]:
+    """The attributes that a class and its bases declare, by name."""
+    found: dict[str, Attribute[Any]] = {}
+    for base in reversed(cls.__mro__):
+        found.update({name: value for name, value in vars(base).items() if isinstance(value, Attribute)})
+    return found
+
+
+def note_of(
+    declared: dict[str, Attribute[Any]],
+    assignments: tuple[Assignment, ...],
+    memo: Mapping[str, Any] | None = None,
+    summary: str | None = None,
+) -> bytes:
+    """As it is recorded. Raises `DefinitionError` for an attribute of another saga, or a value that does not fit."""
+    attributes: dict[str, tuple[str, Any]] = {}
+    for given in assignments:
+        attribute = given.attribute
+        if declared.get(attribute.name) is not attribute:
+            raise DefinitionError(f"{attribute!r} is no attribute of this saga: declare it in the class")
+        value = None if given.value is None else attribute.plain(given.value)
+        attributes[attribute.name] = (type(attribute).__name__, value)
+    try:
+        return write_note(Note(attributes, dict(memo or {}), summary))
+    except ValueError as error:
+        raise DefinitionError(str(error)) from None

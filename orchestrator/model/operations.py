@@ -1,0 +1,124 @@
+"""What people ask of one saga: pause, resume, undo, decide about a step; and what they are answered."""
+
+from __future__ import annotations
+
+from orchestrator.model import attempts
+from orchestrator.model import events as ev
+from orchestrator.model import messages as msg
+from orchestrator.model.events import Cause, Status
+from orchestrator.model.messages import Override
+from orchestrator.model.state import Step, StepStatus
+from orchestrator.model.turn import Turn
+
+
+def answer(turn: Turn, input: msg.Input) -> None:
+    """Tells who asked for it what came of an operation."""
+    if not isinstance(input, msg.OPERATIONS) or input.reply_to is None:
+        return
+    events, reason = turn.events, ""
+    if events and isinstance(events[0], ev.InputAbsorbed):
+        reason = events[0].reason
+    elif any(isinstance(event, ev.InputHeld) for event in events):
+        reason = "no worker has the saga's code: it is kept until one does"
+    turn.emit(ev.InputAnswered(input.reply_to, reason))
+    if len(events) > 1 and isinstance(events[-2], ev.ContinueDue):
+        events.append(events.pop(-2))  # it comes last
+
+
+def pause(turn: Turn, input: msg.Pause) -> None:
+    paused = turn.state.paused
+    if paused is not None and not paused.rule:
+        turn.absorb(input, "it is paused already")
+    else:
+        turn.emit(ev.SagaPaused(input.by, input.reason))
+
+
+def resume(turn: Turn, input: msg.Resume) -> None:
+    paused = turn.state.paused
+    if paused is None:
+        turn.absorb(input, "it is not paused")
+    elif paused.rule in turn.moment.paused:
+        turn.absorb(input, f"it is paused by the rule {paused.rule}: resume that")
+    else:
+        _go_on_unpaused(turn, input.by, input.reason)
+
+
+def compensate(turn: Turn, input: msg.Compensate) -> None:
+    state = turn.state
+    pivots = [s for s in state.open if state.steps[s].pivot and s not in state.parked]
+    if state.phase is Status.COMPENSATING:
+        turn.absorb(input, "it is being undone already")
+    elif pivots:
+        reason = "its pivot is under way: wait for the outcome, or cancel the saga, which then waits for it"
+        turn.absorb(input, reason, pivots[0])
+    else:
+        if state.paused is not None:
+            turn.emit(ev.SagaResumed(input.by, "to be undone"))
+        turn.compensate(Cause.FAILED, "Forced", input.reason, input.by or "operator")
+        turn.advance()
+
+
+def released(turn: Turn, input: msg.Released) -> None:
+    paused = turn.state.paused
+    if paused is not None and paused.rule and paused.rule not in turn.moment.paused:
+        _go_on_unpaused(turn, "", f"{paused.rule} is resumed")
+
+
+def _go_on_unpaused(turn: Turn, by: str, reason: str) -> None:
+    state = turn.state
+    turn.emit(ev.SagaResumed(by, reason))
+    if turn.held():
+        return
+    if state.phase is Status.WAITING_FOR_CODE and turn.definition is not None:
+        turn.emit(ev.CodeFound())
+    elif state.phase is Status.RUNNING and turn.definition is None:
+        turn.emit(ev.CodeMissing())
+    if state.phase is not Status.WAITING_FOR_CODE:
+        turn.past_parked = state.cancel_resolved > 0
+        turn.advance()
+
+
+_BACKING_OFF = (StepStatus.BACKING_OFF, StepStatus.UNDO_BACKING_OFF)
+
+
+def unpark(turn: Turn, input: msg.Unpark) -> None:
+    state = turn.state
+    pausing = [s for s in sorted(state.open | state.undo_open) if state.steps[s].status in _BACKING_OFF]
+    chosen = [input.sequence] if input.sequence else sorted(state.parked)
+    if not chosen and input.action is Override.RETRY:
+        chosen = pausing
+    if not chosen or not (chosen[0] in state.parked or chosen[0] in pausing):
+        turn.absorb(input, "it is neither parked nor between two attempts", input.sequence)
+        return
+    if 0 in chosen and input.action is not Override.RETRY:
+        turn.absorb(input, f"{input.action} needs a parked step; the saga itself is parked: retry or terminate it")
+        return
+    for sequence in chosen:
+        if sequence == 0:
+            turn.emit(ev.SagaUnparked(input.by, input.reason))
+        elif sequence in state.open:
+            _override_do(turn, state.steps[sequence], input)
+        else:
+            _override_undo(turn, state.steps[sequence], input)
+    turn.advance()
+
+
+def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
+    if input.action is Override.RETRY:
+        turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1, input.by))
+    else:
+        payload = input.payload if input.action is Override.SET_RESULT and input.payload is not None else b"null"
+        attempts.succeed(turn, step, step.attempt, payload, input.by)
+
+
+def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:
+    if input.action is Override.RETRY:
+        turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1, input.by))
+    elif input.action is Override.SKIP:
+        turn.emit(ev.UndoSkipped(step.sequence, input.reason, input.by))
+    else:
+        turn.emit(ev.UndoSucceeded(step.sequence, step.undo_attempt, input.by))
+
+
+def terminate(turn: Turn, input: msg.Terminate) -> None:
+    turn.end(input.reason, input.by)
