@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.checker import check  # noqa: F401 - loaded before anything is replaced
-from orchestrator.model import attempts
+from orchestrator.model import attempts, evolve
 from orchestrator.model import events as ev
 from orchestrator.model.effects import LocalCall
 from orchestrator.model.messages import Outcome
@@ -156,6 +156,11 @@ def _forward(self: SagaState) -> list[int]:
     return self.undo_stack
 
 
+def _take_out_anywhere(stack: list[int], sequence: int) -> None:
+    if sequence in stack:
+        stack.remove(sequence)
+
+
 def _must_undo_done_only(self: SagaState, step: Any) -> bool:
     return step.undo_command is not None and step.status is StepStatus.DONE and not self.pivot_done
 
@@ -242,7 +247,8 @@ MUTANTS = (
     _mutant("local steps before ack", (partition.Partition, "_submit", _call_at_once)),
     _mutant("local steps forgotten at a take-over", (partition, "local_calls", lambda state: [])),
     _mutant("nonce reused", (processes, "Owner", _owner_with_one_nonce)),
-    _mutant("undo in forward order", (SagaState, "to_undo", _forward)),
+    _mutant("undo in forward order", (SagaState, "to_undo", _forward), (evolve, "_take_out", _take_out_anywhere)),
+    _mutant("an abandoned step stays", (evolve, "UNDO_NOW", frozenset({StepStatus.UNKNOWN}))),
     _mutant("unknown outcome not undone", (SagaState, "must_undo", _must_undo_done_only)),
     _mutant("key without the run", (commands, "idempotency_key", _key_without_run)),
     _mutant("input dedupe off", (partition.Partition, "_is_repeat", _BROKEN)),
