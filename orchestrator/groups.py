@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, overload
 
 from orchestrator.errors import DefinitionError, StepFailed
-from orchestrator.model.driver import LOST, Together
+from orchestrator.model.groups import LOST, Together
 
 A = TypeVar("A")
 B = TypeVar("B")

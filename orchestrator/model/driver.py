@@ -9,8 +9,8 @@ ask the same requests, and a replay is nothing but a delivery from the first out
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Generator, Iterable
+from typing import Any
 
 from orchestrator.errors import Abort, Canceled, StepFailed
 from orchestrator.model.definition import Definition, RecordRequest, Request, StepRequest, WaitRequest
@@ -18,6 +18,7 @@ from orchestrator.model.divergence import NOTHING, Divergence, name_in_history, 
 from orchestrator.model.events import StepKind
 from orchestrator.model.foreign import ForeignAwait, refusal, refused_by_itself
 from orchestrator.model.frozen import frozen
+from orchestrator.model.groups import Branch, Join, Together
 from orchestrator.model.state import SagaState, Step, StepStatus
 
 DEPRECATED = b"deprecated"
@@ -54,104 +55,6 @@ class Until:
         return self.condition() or (yield self) is True
 
 
-LOST: Final = object()
-"""In a group's results: a branch that was let go of before its end."""
-
-
-@frozen
-class Together:
-    """What code awaits to run branches at the same time; gives what each came to, in order.
-
-    That is what it returned, the `StepFailed` that it ended by, or `LOST`. `successes` of them are enough (None: all):
-    the others are then cancelled and waited for. `tolerated` may end by `StepFailed`; one more, or any other error, has
-    the others cancelled and is raised. `concurrency` are open at a time, in order (None: all): then the branches should
-    be objects that are nothing before they are awaited, for some may never be.
-    """
-
-    branches: tuple[Awaitable[Any], ...]
-    successes: int | None = None
-    tolerated: int = 0
-    concurrency: int | None = None
-
-    def __await__(self) -> Generator[Together, list[Any], list[Any]]:
-        return (yield self)
-
-
-class _Join:
-    """Several branches that another one waits for. `open` are those that have begun and not ended."""
-
-    __slots__ = (
-        "canceled",
-        "closed",
-        "concurrency",
-        "failure",
-        "needed",
-        "open",
-        "owner",
-        "rest",
-        "results",
-        "tolerated",
-    )
-
-    def __init__(self, owner: _Branch, asked: Together) -> None:
-        size = len(asked.branches)
-        self.owner = owner
-        self.rest = enumerate(asked.branches)
-        self.open: dict[int, _Branch] = {}
-        self.concurrency = size if asked.concurrency is None else asked.concurrency
-        self.needed = size if asked.successes is None else asked.successes
-        self.tolerated = asked.tolerated
-        self.results: list[Any] = [LOST] * size
-        self.closed = False
-        """Enough succeeded, one failed, or it was cancelled: nothing more begins, what still ends does not count."""
-        self.canceled = False
-        """It was passed a cancellation: the one who waits for the group gets it too once the group is over."""
-        self.failure: BaseException | None = None
-
-    def note(self, index: int, value: Any, error: BaseException | None) -> bool:
-        """What a branch came to; closes the group where that decides it. False: nobody will count on the branch."""
-        won = self.closed and self.failure is None and not self.canceled
-        if won and (error is None or isinstance(error, StepFailed | Canceled)):
-            return False
-        if error is None:
-            self.results[index] = value
-            self.needed -= 1
-            self.closed = self.closed or not self.needed
-        elif isinstance(error, StepFailed) and not self.closed and self.tolerated:
-            self.results[index] = error
-            self.tolerated -= 1
-            return False
-        elif self.failure is None:
-            self.failure = error
-            self.closed = True
-        return True
-
-
-class _Branch:
-    """One line of execution. `waiting` is a sequence number, a group, or None while it is ready to run.
-
-    `condition` is what it waits for instead of an outcome, or beside the one of a time that is up.
-
-    It is cancelled once at most, so that what it cleans up afterwards can be awaited: `canceled` says that it was,
-    `cancel` that it has yet to hear of it.
-
-    `steps` are the sequence numbers of what it asked for, branches of its own groups included; of the root none.
-    """
-
-    __slots__ = ("body", "cancel", "canceled", "condition", "done", "index", "join", "steps", "waiting")
-
-    def __init__(self, body: Any, join: _Join | None = None, index: int = 0) -> None:
-        self.body = body if hasattr(body, "send") else _alone(body)
-        self.join = join
-        self.index = index
-        self.waiting: int | _Join | None = None
-        self.condition: Callable[[], bool] | None = None
-        self.cancel = False
-        self.canceled = False
-        self.done = False
-        self.steps: list[int] = []
-
-
 class Driver:
     """The live code of one run. Implements `definition.Context`.
 
@@ -175,13 +78,13 @@ class Driver:
         self._state = state
         self.delivered = 0
         self._sequence = 0
-        self._waiting: dict[int, _Branch] = {}
+        self._waiting: dict[int, Branch] = {}
         self._asked: dict[int, StepRequest] = {}
-        self._conditions: list[_Branch] = []
+        self._conditions: list[Branch] = []
         self._patches: dict[str, bool] = {}
-        self._ready: deque[tuple[_Branch, Any, BaseException | None]] = deque()
+        self._ready: deque[tuple[Branch, Any, BaseException | None]] = deque()
         self._running = False
-        self._root = _Branch(definition.body(self, state.payload))
+        self._root = Branch(definition.body(self, state.payload))
         self._ready.append((self._root, None, None))
 
     def request_of(self, sequence: int) -> StepRequest | None:
@@ -253,7 +156,7 @@ class Driver:
         branches = [self._root]
         while branches:
             branch = branches.pop()
-            if isinstance(branch.waiting, _Join):
+            if isinstance(branch.waiting, Join):
                 branches.extend(branch.waiting.open.values())
             _close(branch.body)
 
@@ -324,7 +227,7 @@ class Driver:
                 return True
         return False
 
-    def _forget_condition(self, branch: _Branch) -> None:
+    def _forget_condition(self, branch: Branch) -> None:
         if branch.condition is not None:
             branch.condition = None
             self._conditions.remove(branch)
@@ -335,7 +238,7 @@ class Driver:
         self._asked.pop(sequence, None)
         self.released.append((sequence, self.delivered))
 
-    def _ask(self, branch: _Branch, request: StepRequest | WaitRequest) -> None:
+    def _ask(self, branch: Branch, request: StepRequest | WaitRequest) -> None:
         """The branch waits for this, under the next number."""
         self._sequence = branch.waiting = self._upcoming()
         self._waiting[self._sequence] = branch
@@ -349,7 +252,7 @@ class Driver:
             sequence += 1
         return sequence
 
-    def _wait(self, branch: _Branch, asked: object) -> None:
+    def _wait(self, branch: Branch, asked: object) -> None:
         if isinstance(asked, Asked):
             request = asked.request
             if isinstance(request, StepRequest) and request.pivot and branch is not self._root:
@@ -373,12 +276,12 @@ class Driver:
                 error = ForeignAwait(f"a group takes steps and coroutines, not {type(wrong[0]).__name__}")
                 self._ready.append((branch, None, error))
                 return
-            branch.waiting = _Join(branch, asked)
+            branch.waiting = Join(branch, asked)
             self._go_on(branch.waiting)
         else:
             self._ready.append((branch, None, refusal(asked)))
 
-    def _end(self, branch: _Branch, value: Any, error: BaseException | None) -> None:
+    def _end(self, branch: Branch, value: Any, error: BaseException | None) -> None:
         branch.done = True
         join = branch.join
         if join is None:
@@ -396,13 +299,13 @@ class Driver:
                 self._cancel(sibling)
         self._go_on(join)
 
-    def _go_on(self, join: _Join) -> None:
+    def _go_on(self, join: Join) -> None:
         """Begins as many branches as the group may have open; it is over when none is."""
         while not join.closed and len(join.open) < join.concurrency:
             index, body = next(join.rest, (0, None))
             if body is None:
                 break
-            join.open[index] = _Branch(body, join, index)
+            join.open[index] = Branch(body, join, index)
             self._ready.append((join.open[index], None, None))
         if not join.open:
             failure = join.failure
@@ -411,13 +314,13 @@ class Driver:
             join.owner.waiting = None
             self._ready.append((join.owner, join.results, failure))
 
-    def _cancel(self, branch: _Branch) -> None:
+    def _cancel(self, branch: Branch) -> None:
         """Raises `Canceled` at whatever the branch awaits; a group passes it on to its branches and waits for them."""
         if branch.done or branch.canceled:
             return
         branch.canceled = True
         waiting = branch.waiting
-        if isinstance(waiting, _Join):
+        if isinstance(waiting, Join):
             waiting.canceled = waiting.closed = True
             for child in list(waiting.open.values()):
                 self._cancel(child)
@@ -438,10 +341,6 @@ class Driver:
                 if sequence <= known:
                     self.check(self._state.steps[sequence], request)
             self.requests = [asked for asked in self.requests if asked[0] > known]
-
-
-async def _alone(body: Awaitable[Any]) -> Any:
-    return await body
 
 
 def _close(body: Any) -> None:

@@ -16,8 +16,9 @@ from typing import Any, cast
 
 from orchestrator.errors import Abort, ContinueAsNew, StepFailed
 from orchestrator.model.definition import Context, Definition, StepRequest, WaitRequest
-from orchestrator.model.driver import Asked, Together, Until
+from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import StepKind
+from orchestrator.model.groups import Together
 from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
 from orchestrator.model.versions import by_type
 from orchestrator.simulation.local import ScriptedFunctions

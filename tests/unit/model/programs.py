@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import Abort, StepFailed
 from orchestrator.model.definition import Context, Definition, StepRequest, WaitRequest
-from orchestrator.model.driver import LOST, Asked, Together, Until
+from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import StepKind
+from orchestrator.model.groups import LOST, Together
 from orchestrator.model.retries import RetryPolicy
 
 

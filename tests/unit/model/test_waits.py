@@ -11,8 +11,9 @@ from orchestrator.errors import DefinitionError
 from orchestrator.model import decide as deciding
 from orchestrator.model import events as ev
 from orchestrator.model.definition import Context, Definition, StepRequest
-from orchestrator.model.driver import Asked, Together, Until
+from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import Status, StepKind
+from orchestrator.model.groups import Together
 from orchestrator.saga import Saga
 from orchestrator.signals import signal
 
