@@ -441,10 +441,8 @@ class Turn:
         if not stack:
             return
         undo_open, steps = self.state.undo_open, self.state.steps
-        first = steps[stack[-1]]
-        if any(steps[later].after >= first.ended for later in undo_open):
-            return  # found at once where many are under way, which the maximum is not
-        latest = max((steps[later].after for later in undo_open), default=-1)
+        # `after` never falls from one step to the next: the latest undo under way decides.
+        latest = steps[max(undo_open)].after if undo_open else -1
         while stack:
             step = steps[stack[-1]]
             if latest >= step.ended or not self._schedule_undo(step.sequence):
