@@ -121,11 +121,8 @@ def _step(state: SagaState, step: Step, trace: Trace) -> Wait:
         frees = (park.format("retry"), park.format("skip"), park.format("set-result") + " --result JSON")
         what, error = f"a person: {name} is parked", state.parked[sequence]
     elif step.held:
-        frees = (
-            f"the circuit of {step.service}, once a command to it is answered",
-            park.format("retry") + " (at once)",
-        )
-        what = f"{name} may be sent: the circuit of {step.service} is open"
+        frees = (f"an answer of the service {step.service} to a probe", park.format("retry") + " (at once)")
+        what = f"the circuit of {step.service} to close: {name} is held"
     elif step.status in (StepStatus.BACKING_OFF, StepStatus.UNDO_BACKING_OFF):
         frees = ("its time", park.format("retry") + " (at once)")
         what = f"attempt {attempt + 1} of {name}"
