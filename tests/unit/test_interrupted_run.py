@@ -24,6 +24,7 @@ def held():
 
 
 def test_that_does_not_end(held):
+    Path("running").touch()
     signal.pause()
 """
 
@@ -34,7 +35,7 @@ def test_fixtures_of_a_terminated_run_are_torn_down(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", str(tmp_path)]
     environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as run:
-        began = eventually((tmp_path / "held").exists)
+        began = eventually((tmp_path / "running").exists)
         run.terminate()
         assert (began, run.wait()) == (True, 2)
     assert not (tmp_path / "held").exists()
