@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from orchestrator.groups import Done
     from orchestrator.mapping import Map, MapChange, MapJob, MapReport
     from orchestrator.model.events import Status, Undone
-    from orchestrator.model.messages import Conflict, Reuse
+    from orchestrator.model.messages import ChildCancellation, Conflict, ParentClose, Reuse
     from orchestrator.model.retries import FailedAttempt, Jitter
     from orchestrator.participant import HandlerContext, Participant, inject, per_call
     from orchestrator.plan import each, local, outcome, parallel, step, takes
@@ -41,6 +41,7 @@ __all__ = [
     "Abort",
     "Backoff",
     "Canceled",
+    "ChildCancellation",
     "Client",
     "Conflict",
     "Done",
@@ -54,6 +55,7 @@ __all__ = [
     "MapChange",
     "MapJob",
     "MapReport",
+    "ParentClose",
     "Participant",
     "Pending",
     "ResultTimeout",
@@ -103,7 +105,7 @@ _HOMES = {
     "mapping": ("Map", "MapChange", "MapJob", "MapReport"),
     "model.events": ("Status", "Undone"),
     "model.retries": ("FailedAttempt", "Jitter"),
-    "model.messages": ("Conflict", "Reuse"),
+    "model.messages": ("ChildCancellation", "Conflict", "ParentClose", "Reuse"),
     "participant": ("HandlerContext", "Participant", "inject", "per_call"),
     "plan": ("each", "local", "outcome", "parallel", "step", "takes"),
     "retry": ("Backoff", "Retry"),

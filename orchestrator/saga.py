@@ -17,14 +17,16 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from orchestrator.attributes import Assignment, Attribute, attributes_of, note_of
 from orchestrator.baggage import read_baggage
+from orchestrator.children import ChildAwaitable
 from orchestrator.durations import Duration, instant, milliseconds
 from orchestrator.errors import ContinueAsNew, DefinitionError
 from orchestrator.functions import FUNCTIONS, LocalMethods
 from orchestrator.groups import Groups
 from orchestrator.interceptors import Around
-from orchestrator.model.definition import Context, Definition, StepRequest, UndoPayload
+from orchestrator.model.definition import ChildRequest, Context, Definition, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked
 from orchestrator.model.events import StepKind
+from orchestrator.model.messages import ChildCancellation, ParentClose, Reuse
 from orchestrator.retry import Retry as Retry
 from orchestrator.service import Call, Command, Named
 from orchestrator.signals import Signal, first_problem, signals_of
@@ -208,6 +210,48 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
                     used.setstate(state)
 
         return call
+
+    def child(
+        self,
+        saga: type[Saga[A, B]],
+        input: A,
+        *,
+        id: str | None = None,
+        undo: bool = True,
+        parent_close: ParentClose = ParentClose.TERMINATE,
+        cancellation: ChildCancellation = ChildCancellation.WAIT_CANCELLATION_COMPLETED,
+        reuse: Reuse | None = None,
+    ) -> ChildAwaitable[B]:
+        """Another saga as a step of this one: awaiting it gives its result, `StepFailed` if it does not complete.
+
+        It is undone with this saga, as a step is, unless `undo` is False. Without an `id` it gets one of its own; an id
+        that is taken fails the step, unless `reuse` says otherwise. `cancellation`: what becomes of it when this saga
+        is cancelled meanwhile; `parent_close`: when it is terminated.
+        """
+        if undo and cancellation is ChildCancellation.ABANDON:
+            raise DefinitionError(f"child {saga.__name__}: what is left to itself cannot be undone; pass undo=False")
+        request = ChildRequest(
+            saga.definition.name, saga.encode_input(input), id, undo, parent_close, cancellation, reuse
+        )
+        return ChildAwaitable(saga, request)
+
+    def start_child(
+        self,
+        saga: type[Saga[A, Any]],
+        input: A,
+        *,
+        id: str | None = None,
+        parent_close: ParentClose = ParentClose.ABANDON,
+        reuse: Reuse | None = None,
+    ) -> None:
+        """Starts another saga and does not wait for it; it is not undone. `parent_close`: what becomes of it when this
+
+        saga ends, in whatever way.
+        """
+        abandons = parent_close is ParentClose.ABANDON
+        cancellation = ChildCancellation.ABANDON if abandons else ChildCancellation.TRY_CANCEL
+        payload = saga.encode_input(input)
+        self._context.begin(ChildRequest(saga.definition.name, payload, id, False, parent_close, cancellation, reuse))
 
     def continue_as_new(self, input: I) -> NoReturn:
         """Ends this run and starts the saga's next one with `input`: for sagas that go on for months.

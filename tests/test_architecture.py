@@ -24,21 +24,8 @@ LAYERS: list[tuple[str, set[str]]] = [
     (
         "authoring and wire",
         {
-            "attributes",
-            "durations",
-            "retry",
-            "service",
-            "signals",
-            "waits",
-            "functions",
-            "groups",
-            "mapping",
-            "interceptors",
-            "saga",
-            "plan",
-            "lint",
-            "config",
-            "wire",
+            *("attributes", "durations", "retry", "service", "signals", "waits", "children", "functions", "groups"),
+            *("mapping", "interceptors", "saga", "plan", "lint", "config", "wire"),
         },
     ),
     ("edges", {"log", "store"}),
@@ -51,12 +38,14 @@ LAYERS: list[tuple[str, set[str]]] = [
 
 BESIDE = {
     "waits": {"signals"},
+    "children": {"saga"},
     "retry": {"durations"},
     "attributes": {"wire"},
     "functions": {"durations", "retry", "wire"},
     "interceptors": {"saga"},
     "saga": {
         "attributes",
+        "children",
         "durations",
         "functions",
         "groups",

@@ -31,7 +31,15 @@ GOLDEN = Path(__file__).parent / "schemas"
 
 JOURNALED: dict[str, type] = {
     kind.__name__: kind
-    for kind in (*ev.Event.__args__, *msg.Input.__args__, ev.Decision, RetryPolicy, RetryRule, msg.ReplyAddress)
+    for kind in (
+        *ev.Event.__args__,
+        *msg.Input.__args__,
+        ev.Decision,
+        RetryPolicy,
+        RetryRule,
+        msg.ReplyAddress,
+        msg.Parent,
+    )
 }
 """Dataclasses that are encoded as they are."""
 ASSEMBLED: dict[str, type] = {

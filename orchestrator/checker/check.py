@@ -7,6 +7,7 @@ from collections import Counter
 from orchestrator.checker.evidence import Evidence, Verdict
 from orchestrator.checker.journal import Accepted, History, check_histories, read_journal
 from orchestrator.model import events as ev
+from orchestrator.model.state import StepStatus
 from orchestrator.wire import headers as h
 
 
@@ -23,6 +24,7 @@ def examine(evidence: Evidence) -> tuple[Verdict, Accepted]:
     _check_told(evidence, accepted, verdict)
     _check_commands(evidence, accepted, verdict)
     _check_effects(evidence, accepted, verdict)
+    _check_children(evidence, accepted, verdict)
     return verdict, accepted
 
 
@@ -70,24 +72,19 @@ def _key(history: History, sequence: int, direction: str) -> str:
     return "/".join((history.saga_id, history.run, str(sequence), direction))
 
 
-def _is_local(history: History, sequence: int) -> bool:
-    """Whether the owner itself called a function: no topic has it, and no service knows of it."""
-    return history.state.steps[sequence].kind is ev.StepKind.LOCAL
-
-
 def _check_commands(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
     """C9: every command on a service's topic was asked for by an accepted event. C8: and none of them is missing."""
     issued: set[tuple[str, int]] = set()
     answered: set[str] = set()
-    for history, event in accepted.of_runs(ev.StepScheduled, ev.StepAttempted):
+    for history, event in accepted.of_commands(ev.StepScheduled, ev.StepAttempted):
         issued.add((_key(history, event.sequence, "do"), getattr(event, "attempt", 1)))
-    for history, event in accepted.of_runs(ev.UndoScheduled, ev.UndoAttempted):
+    for history, event in accepted.of_commands(ev.UndoScheduled, ev.UndoAttempted):
         issued.add((_key(history, event.sequence, "undo"), getattr(event, "attempt", 1)))
-    for history, event in accepted.of_runs(ev.StepSucceeded, ev.StepRefused):
-        if not getattr(event, "by", "") and not _is_local(history, event.sequence):
+    for history, event in accepted.of_commands(ev.StepSucceeded, ev.StepRefused):
+        if not getattr(event, "by", ""):
             answered.add(_key(history, event.sequence, "do"))
-    for history, event in accepted.of_runs(ev.UndoSucceeded):
-        if not event.by and not _is_local(history, event.sequence):
+    for history, event in accepted.of_commands(ev.UndoSucceeded):
+        if not event.by:
             answered.add(_key(history, event.sequence, "undo"))
     seen: set[str] = set()
     for service, partitions in evidence.commands.items():
@@ -124,8 +121,8 @@ def _check_effects(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> 
                 verdict.blame("C5", f"{effect.key}: done after it was undone")
         if (effect.saga_id, effect.run) not in accepted.histories:
             verdict.blame("C9", f"{effect.key} had an effect, but its run is not in the journal")
-    for history, event in accepted.of_runs(ev.StepRefused, ev.StepSucceeded, ev.UndoSucceeded):
-        if not history.state.ended or _is_local(history, event.sequence):
+    for history, event in accepted.of_commands(ev.StepRefused, ev.StepSucceeded, ev.UndoSucceeded):
+        if not history.state.ended:
             continue
         saga_id, kind = history.saga_id, type(event)
         unit = (saga_id, history.run, event.sequence)
@@ -138,3 +135,21 @@ def _check_effects(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> 
             verdict.blame("C9", f"{saga_id}: step {event.sequence} succeeded without an effect")
         elif kind is ev.UndoSucceeded and unit not in undone_at:
             verdict.blame("C4", f"{saga_id}: step {event.sequence} is recorded as undone, the service knows nothing")
+
+
+def _check_children(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
+    """C4 over the border between two sagas: a child that its parent counts as undone has undone what it did."""
+    for history in accepted.histories.values():
+        state, parent = history.state, history.state.parent
+        whose = None if parent is None else accepted.histories.get((parent.saga_id, parent.run))
+        if parent is None:
+            continue
+        if whose is None:
+            verdict.blame("C1", f"{history.saga_id} is the child of {parent.saga_id}, which is not in the journal")
+            continue
+        status = whose.state.steps[parent.sequence].status
+        told = status not in (StepStatus.RUNNING, StepStatus.UNDOING) or whose.state.ended
+        if evidence.settled and state.ended and state.follows is None and not told:
+            verdict.blame("C8", f"{history.saga_id} ended {state.phase}, and {parent.saga_id} was not told")
+        if status is StepStatus.UNDONE and (not state.ended or state.phase is ev.Status.COMPLETED):
+            verdict.blame("C4", f"{history.saga_id} is {state.status}, and counts as undone with {parent.saga_id}")

@@ -43,6 +43,12 @@ class Accepted:
                 if history is not None:
                     yield history, event
 
+    def of_commands(self, *kinds: type) -> Iterator[tuple[History, Any]]:
+        """Those of them that are about a service's step."""
+        for history, event in self.of_runs(*kinds):
+            if history.state.steps[event.sequence].kind is ev.StepKind.SERVICE:
+                yield history, event
+
 
 def read_journal(evidence: Evidence, verdict: Verdict) -> Accepted:
     """Applies rule R to every partition; checks C6 and C10 on the way."""
@@ -158,6 +164,8 @@ def _check_time(history: History, event: ev.Event, at_ms: int, verdict: Verdict)
 def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
     """C2 and C4 on every run."""
     ends = Counter((history.saga_id, history.run) for history, _ in accepted.of_runs(ev.SagaEnded))
+    for history, event in accepted.of_runs(ev.CompensationStarted):
+        ends[history.saga_id, history.run] -= event.cause is ev.Cause.UNDONE
     for key, history in accepted.histories.items():
         state = history.state
         verdict.sagas += 1
@@ -166,7 +174,8 @@ def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
         if ends[key] > 1:
             verdict.blame("C2", f"{history.saga_id} ended {ends[key]} times")
         idle = state.phase in (ev.Status.WAITING_FOR_CODE, ev.Status.NOT_STARTED)
-        waits = state.parked or state.paused or idle
+        family = any(state.steps[step].kind is ev.StepKind.CHILD for step in (*state.open, *state.undo_open))
+        waits = state.parked or state.paused or idle or family
         if evidence.settled and state.phase not in FINAL and not waits:
             verdict.blame("C2", f"{history.saga_id} is {status} after all is quiet")
         if state.phase in FINAL and state.phase is not ev.Status.TERMINATED:

@@ -5,37 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.model import attempts, operations
+from orchestrator.model import attempts, checks, children, operations
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
+from orchestrator.model.checks import InputRejected as InputRejected
 from orchestrator.model.definition import Definition
 from orchestrator.model.events import Cause, Status
 from orchestrator.model.ids import run_id
 from orchestrator.model.messages import Conflict, Outcome, Reuse
 from orchestrator.model.state import SagaState
-from orchestrator.model.turn import MAX_BYTES, Execution, Moment, Turn
+from orchestrator.model.turn import Execution, Moment, Turn
 from orchestrator.model.versions import of_run, of_start
 
 MAX_WAITERS = 100
 """Addresses that one run answers when it ends: all in one decision, whose effects are bounded."""
-
-
-MAX_SIGNALS = 1_000
-"""Signals kept for one run until its code asks for them; of `MAX_BYTES` together."""
-
-
-class InputRejected(Exception):
-    """An input that no honest sender sends: it belongs among the dead letters. The message is the reason.
-
-    `refusal` is to be journaled once the dead letter stands, under no message id: so who waits is answered, and the
-    input is decided anew when it is sent again.
-    """
-
-    def __init__(
-        self, reason: str, reply_to: msg.ReplyAddress | None = None, kind: ev.Refusal = ev.Refusal.REJECTED
-    ) -> None:
-        super().__init__(reason)
-        self.refusal = None if reply_to is None else ev.AttachRefused(reply_to, kind, reason)
 
 
 def decide(
@@ -46,6 +29,17 @@ def decide(
     `execution` is None where the saga id is not known, `definition` where this owner lacks the code. Raises
     `InputRejected`, having changed nothing.
     """
+    try:
+        return _decide(execution, definition, input, moment)
+    except InputRejected as rejected:
+        if isinstance(input, msg.Start) and input.parent is not None:
+            return _refuse_child(execution, input, str(rejected), moment)
+        raise
+
+
+def _decide(
+    execution: Execution | None, definition: Definition | None, input: msg.Input, moment: Moment
+) -> tuple[Execution | None, tuple[ev.Event, ...], str]:
     if execution is None or execution.state.phase is Status.NOT_STARTED:
         return _decide_unknown(execution, definition, input, moment)
     state = execution.state
@@ -62,14 +56,14 @@ def decide(
         operations.answer(turn, input)
         return execution, tuple(turn.events), state.run
     if isinstance(input, _CHECKED):
-        _check(input, state)
+        checks.check_step(input, state)
     elif isinstance(input, msg.Signal):
-        _check_signal(input.name, input.payload, state, definition)
+        checks.check_signal(input.name, input.payload, state, definition)
     elif isinstance(input, msg.Start) and input.saga_type == state.saga_type:
         if _may_start_anew(input, state):
-            _check_start(input, state, of_start(newest, state.saga_id))
+            checks.check_start(input, state, of_start(newest, state.saga_id))
         else:
-            _check_signal_along(input, state, definition)
+            checks.check_signal_along(input, state, definition)
     if definition is None and state.phase in _NEEDING_CODE and _needs_code(input, state):
         if state.phase is Status.RUNNING:
             execution.detach()
@@ -83,6 +77,15 @@ def decide(
             _take_held(turn)
     operations.answer(turn, input)
     return execution, tuple(turn.events), state.run
+
+
+def _refuse_child(
+    execution: Execution | None, input: msg.Start, reason: str, moment: Moment
+) -> tuple[Execution | None, tuple[ev.Event, ...], str]:
+    """A child that cannot be started: its parent is told, where anybody else's start becomes a dead letter."""
+    turn = Turn(execution or Execution(SagaState(input.saga_id, "")), None, moment)
+    turn.send(children.refusal(input, reason))
+    return execution, tuple(turn.events), "" if execution is None else execution.state.run
 
 
 def _decide_unknown(
@@ -99,11 +102,16 @@ def _decide_unknown(
             return None, (refusal,), ""
         turn.emit(refusal)
     elif isinstance(input, msg.Signal) and input.run is None:
-        _check_signal(input.name, input.payload, state, None)
+        checks.check_signal(input.name, input.payload, state, None)
         until_ms = moment.now_ms + moment.signal_ttl_ms
         turn.emit(ev.SignalBuffered(input.name, input.payload, until_ms, input.by))
     elif isinstance(input, msg.Start):
         _begin(turn, input)
+    elif isinstance(input, msg.UndoChild):
+        children.undo_nothing(turn, input)
+        return (execution, tuple(turn.events), state.run) if known else (None, tuple(turn.events), "")
+    elif isinstance(input, msg.ParentLeft):
+        return (execution if known else None), (), ""
     elif isinstance(input, msg.TimerDue):
         if state.due_of(0) == input.due_ms and moment.now_ms >= input.due_ms:
             _drop_signals(turn, lambda name, payload: "nobody started the saga")
@@ -115,7 +123,7 @@ def _decide_unknown(
 
 def _begin(turn: Turn, input: msg.Start) -> None:
     definition = turn.definition
-    _check_start(input, turn.state, definition)
+    checks.check_start(input, turn.state, definition)
     version, pinned = (0, False) if definition is None else (definition.version, definition.pinned)
     turn.emit(
         ev.SagaStarted(
@@ -131,6 +139,7 @@ def _begin(turn: Turn, input: msg.Start) -> None:
             version=version,
             pinned=pinned,
             note=input.note,
+            parent=input.parent,
         )
     )
     if definition is None:
@@ -187,6 +196,7 @@ def _begin_next(
             0 if definition is None else definition.version,
             definition is not None and definition.pinned,
             follows.note,
+            old.parent if follows.cause is ev.Following.CONTINUED else follows.parent,
         )
     )
     if follows.cause is ev.Following.CONTINUED:
@@ -202,16 +212,6 @@ def _begin_next(
     return fresh, tuple(turn.events), run
 
 
-def _check_start(input: msg.Start, state: SagaState, definition: Definition | None) -> None:
-    """Raises `InputRejected` for what its saga could not begin with."""
-    if definition is not None and (problem := definition.check_input(input.payload)) is not None:
-        raise InputRejected(f"the input does not fit {input.saga_type}: {problem}", input.reply_to)
-    if len(input.payload) > MAX_BYTES:
-        reason = f"the input has {len(input.payload)} bytes, at most {MAX_BYTES}; pass a reference"
-        raise InputRejected(reason, input.reply_to)
-    _check_signal_along(input, state, definition)
-
-
 _NEEDING_CODE = (Status.RUNNING, Status.WAITING_FOR_CODE)
 
 
@@ -223,43 +223,9 @@ def _needs_code(input: msg.Input, state: SagaState) -> bool:
     return isinstance(input, msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark | msg.Signal)
 
 
-_JOINING = (msg.Start, msg.Attach)
+_JOINING = (msg.Start, msg.Attach, msg.UndoChild, msg.ParentLeft)
+"""Inputs that a run which has ended may answer."""
 _CHECKED = (msg.Reply, msg.SendFailed, msg.Unpark)
-
-
-def _check(input: msg.Reply | msg.SendFailed | msg.Unpark, state: SagaState) -> None:
-    """Raises `InputRejected` for what no honest sender sends, before anything is held, absorbed or decided."""
-    if not isinstance(input, msg.Unpark):
-        step = state.steps.get(input.sequence)
-        if step is None or not step.is_command:
-            raise InputRejected(f"the saga has no step {input.sequence}")
-        if not 0 < input.attempt <= (step.undo_attempt if input.undo else step.attempt):
-            raise InputRejected(f"attempt {input.attempt} of step {input.sequence} was never issued")
-    if not isinstance(input, msg.SendFailed) and len(input.payload or b"") > MAX_BYTES:
-        reason = f"it carries {len(input.payload or b'')} bytes, at most {MAX_BYTES}; pass a reference"
-        raise InputRejected(reason, getattr(input, "reply_to", None))
-
-
-def _check_signal_along(input: msg.Start, state: SagaState, definition: Definition | None) -> None:
-    if input.signal is not None:
-        try:
-            _check_signal(input.signal, input.signal_payload, state, definition)
-        except InputRejected as rejected:
-            raise InputRejected(str(rejected), input.reply_to) from None
-
-
-def _check_signal(name: str, payload: bytes, state: SagaState, definition: Definition | None) -> None:
-    """Raises `InputRejected` for a signal that the saga's code could never take."""
-    if definition is not None and (problem := definition.check_signal(name, payload)) is not None:
-        raise InputRejected(problem)
-    size = len(payload)
-    if size > MAX_BYTES:
-        raise InputRejected(f"the signal has {size} bytes, at most {MAX_BYTES}; pass a reference")
-    if len(state.signals) >= MAX_SIGNALS or sum(len(kept) for _, kept in state.signals) + size > MAX_BYTES:
-        raise InputRejected(
-            f"{len(state.signals)} signals are kept for the saga already, and its code asks for none of them; "
-            f"at most {MAX_SIGNALS} and {MAX_BYTES} bytes are"
-        )
 
 
 def _after_end(turn: Turn, input: msg.Input) -> None:
@@ -279,7 +245,7 @@ def _start(turn: Turn, input: msg.Start) -> None:
         _refuse_start(turn, input, ev.Refusal.OTHER_TYPE, _other_type(state))
     elif _may_start_anew(input, state):
         if not state.ended:
-            turn.end("a new start of the same id ends it", input.message_id)
+            turn.terminate("a new start of the same id ends it", input.message_id)
         turn.emit(
             ev.RunFollows(
                 ev.Following.REUSED,
@@ -292,9 +258,10 @@ def _start(turn: Turn, input: msg.Start) -> None:
                 _begin_ms(turn, input),
                 input.baggage,
                 input.note,
+                input.parent,
             )
         )
-    elif _is_refused(input, state):
+    elif input.parent is not None or _is_refused(input, state):
         reason = f"the id has a saga that is {state.status}, and the start's policy refuses that"
         _refuse_start(turn, input, ev.Refusal.ALREADY_EXISTS, reason)
     else:
@@ -307,7 +274,9 @@ def _start(turn: Turn, input: msg.Start) -> None:
 
 
 def _refuse_start(turn: Turn, input: msg.Start, kind: ev.Refusal, reason: str) -> None:
-    if input.reply_to is None:
+    if input.parent is not None:
+        turn.send(children.refusal(input, reason))
+    elif input.reply_to is None:
         turn.absorb(input, reason)
     else:
         turn.emit(ev.AttachRefused(input.reply_to, kind, reason))
@@ -371,17 +340,7 @@ def _cancel(turn: Turn, input: msg.Cancel) -> None:
         turn.emit(ev.SagaResumed(input.by, "canceled"))
         if state.phase is Status.WAITING_FOR_CODE and turn.definition is not None:
             turn.emit(ev.CodeFound())
-    turn.emit(ev.CancelRequested(Cause.CANCELED, input.reason, input.by))
-    _stop(turn, Cause.CANCELED, input.reason)
-
-
-def _stop(turn: Turn, cause: Cause, reason: str) -> None:
-    """Goes on with a cancellation: through the code, or without it where there is none to be had."""
-    state = turn.state
-    if state.begin_ms is not None:
-        turn.compensate(cause, "Canceled", reason)
-    elif state.phase is Status.WAITING_FOR_CODE or (0 in state.parked and cause is Cause.CANCELED):
-        turn.stop_without_code(cause, reason)
+    turn.cancel(Cause.CANCELED, input.reason, input.by)
     turn.advance()
 
 
@@ -416,9 +375,8 @@ def _timer(turn: Turn, input: msg.TimerDue) -> None:
         turn.advance()
     else:
         saga = state.execution_due_ms is not None and turn.moment.now_ms >= state.execution_due_ms
-        why = "the saga's time is up" if saga else "the run's time is up"
-        turn.emit(ev.CancelRequested(Cause.TIMED_OUT, why, ""))
-        _stop(turn, Cause.TIMED_OUT, why)
+        turn.cancel(Cause.TIMED_OUT, "the saga's time is up" if saga else "the run's time is up", "")
+        turn.advance()
 
 
 def _continue(turn: Turn, input: msg.Continue) -> None:
@@ -495,4 +453,7 @@ _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
     msg.Resume: operations.resume,
     msg.Compensate: operations.compensate,
     msg.Released: operations.released,
+    msg.ChildEnded: children.child_ended,
+    msg.UndoChild: children.undo_child,
+    msg.ParentLeft: children.parent_left,
 }

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from orchestrator.model.effects import LocalCall
 from orchestrator.model.events import StepKind
 from orchestrator.model.frozen import frozen
-from orchestrator.model.messages import Reply
+from orchestrator.model.messages import ChildCancellation, ParentClose, Reply, Reuse
 from orchestrator.model.retries import FailedAttempt, RetryPolicy
 
 
@@ -36,6 +36,9 @@ class Context(Protocol):
     @property
     def replaying(self) -> bool:
         """Whether the code is being brought to where it was: for logs that should be written once."""
+
+    def begin(self, request: ChildRequest) -> None:
+        """Starts another saga; no pause, and its end is waited for by nobody. Only for the saga's own code."""
 
     def record(self, kind: StepKind, name: str, make: Callable[[], bytes]) -> bytes:
         """What `make` gives now, or gave when the history was made; no pause. Only for the saga's own code."""
@@ -96,7 +99,20 @@ class RecordRequest:
     payload: bytes
 
 
-Request = StepRequest | WaitRequest | RecordRequest
+@frozen
+class ChildRequest:
+    """Another saga that the code starts. `undo`: it is undone with its parent."""
+
+    saga_type: str
+    payload: bytes
+    child_id: str | None = None
+    undo: bool = True
+    parent_close: ParentClose = ParentClose.TERMINATE
+    cancellation: ChildCancellation = ChildCancellation.WAIT_CANCELLATION_COMPLETED
+    reuse: Reuse | None = None
+
+
+Request = StepRequest | WaitRequest | RecordRequest | ChildRequest
 
 
 class Functions(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.model.definition import Request, StepRequest
+from orchestrator.model.definition import ChildRequest, Request, StepRequest
 from orchestrator.model.events import StepKind
 from orchestrator.model.state import SagaState, Step
 
@@ -33,11 +33,15 @@ def name_of(request: Request) -> str:
     """What a person calls it: `payments.charge`, `signal approved`."""
     if isinstance(request, StepRequest):
         return _called(request.kind, request.service, request.command)
+    if isinstance(request, ChildRequest):
+        return f"{StepKind.CHILD} {request.saga_type}"
     return _called(request.kind, "", request.name)
 
 
 def name_in_history(step: Step) -> str:
     """What a person calls a recorded step."""
+    if step.kind is StepKind.CHILD:
+        return f"{step.kind} {step.service}"
     return _called(step.kind, step.service, step.command)
 
 

@@ -13,12 +13,13 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from orchestrator.errors import Abort, Canceled, StepFailed
-from orchestrator.model.definition import Definition, RecordRequest, Request, StepRequest, WaitRequest
+from orchestrator.model.definition import ChildRequest, Definition, RecordRequest, Request, StepRequest, WaitRequest
 from orchestrator.model.divergence import NOTHING, Divergence, name_in_history, name_of, side_by_side
 from orchestrator.model.events import StepKind
 from orchestrator.model.foreign import ForeignAwait, refusal, refused_by_itself
 from orchestrator.model.frozen import frozen
 from orchestrator.model.groups import Branch, Join, Together
+from orchestrator.model.messages import ChildCancellation
 from orchestrator.model.state import SagaState, Step, StepStatus
 
 DEPRECATED = b"deprecated"
@@ -35,7 +36,7 @@ class _Detached(BaseException):
 class Asked:
     """What code awaits to ask for a step or a wait; gives what came, None where the time was up first."""
 
-    request: StepRequest | WaitRequest
+    request: StepRequest | WaitRequest | ChildRequest
 
     def __await__(self) -> Generator[Asked, bytes | None, bytes | None]:
         return (yield self)
@@ -79,7 +80,9 @@ class Driver:
         self.delivered = 0
         self._sequence = 0
         self._waiting: dict[int, Branch] = {}
-        self._asked: dict[int, StepRequest] = {}
+        self._asked: dict[int, StepRequest | ChildRequest] = {}
+        self.to_cancel: list[int] = []
+        """Children that are to stop, and whose end the code waits for."""
         self._conditions: list[Branch] = []
         self._patches: dict[str, bool] = {}
         self._ready: deque[tuple[Branch, Any, BaseException | None]] = deque()
@@ -89,11 +92,19 @@ class Driver:
 
     def request_of(self, sequence: int) -> StepRequest | None:
         """The live request of a step that is still waited for."""
-        return self._asked.get(sequence)
+        request = self._asked.get(sequence)
+        return request if isinstance(request, StepRequest) else None
 
     @property
     def outcomes(self) -> int:
         return self.delivered
+
+    def begin(self, request: ChildRequest) -> None:
+        """Implements `definition.Context.begin`."""
+        if not self._running:
+            raise ForeignAwait(f"child {request.saga_type} was asked for outside of the saga's run")
+        self._sequence = self._upcoming()
+        self.requests.append((self._sequence, self.delivered, request))
 
     def record(self, kind: StepKind, name: str, make: Callable[[], bytes]) -> bytes:
         """Implements `definition.Context.record`."""
@@ -238,7 +249,7 @@ class Driver:
         self._asked.pop(sequence, None)
         self.released.append((sequence, self.delivered))
 
-    def _ask(self, branch: Branch, request: StepRequest | WaitRequest) -> None:
+    def _ask(self, branch: Branch, request: StepRequest | WaitRequest | ChildRequest) -> None:
         """The branch waits for this, under the next number."""
         self._sequence = branch.waiting = self._upcoming()
         self._waiting[self._sequence] = branch
@@ -262,7 +273,7 @@ class Driver:
             self._ask(branch, request)
             if branch.join is not None:
                 branch.steps.append(self._sequence)
-            if isinstance(request, StepRequest):
+            if isinstance(request, StepRequest | ChildRequest):
                 self._asked[self._sequence] = request
         elif isinstance(asked, Until):
             branch.condition = asked.condition
@@ -324,6 +335,9 @@ class Driver:
             waiting.canceled = waiting.closed = True
             for child in list(waiting.open.values()):
                 self._cancel(child)
+        elif waiting is not None and _outlives(self._asked.get(waiting)):
+            self.to_cancel.append(waiting)
+            branch.cancel = True
         elif waiting is not None or branch.condition is not None:
             self._forget_condition(branch)
             if waiting is not None:
@@ -368,6 +382,11 @@ def _close_all(bodies: Iterable[Any]) -> None:
 def is_deprecated(step: Step) -> bool:
     """Whether it is the marker of a patch whose old way is gone: code without the call replays over it."""
     return step.kind is StepKind.PATCH and step.result == DEPRECATED
+
+
+def _outlives(request: object) -> bool:
+    """Whether a cancellation is heard only when what was asked for is over."""
+    return isinstance(request, ChildRequest) and request.cancellation is ChildCancellation.WAIT_CANCELLATION_COMPLETED
 
 
 def _failure(step: Step, *, unknown: bool) -> StepFailed:

@@ -9,7 +9,7 @@ from orchestrator.model import events as ev
 from orchestrator.model.events import StepKind
 from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import Direction
-from orchestrator.model.messages import Outcome, Reply, ReplyAddress
+from orchestrator.model.messages import Input, Outcome, Reply, ReplyAddress
 from orchestrator.model.state import SagaState, Step, StepStatus
 
 REFUSED, APPLIED, ABSORBED = "REFUSED", "APPLIED", "ABSORBED"
@@ -83,6 +83,19 @@ class Answer:
 
 
 @frozen
+class Message:
+    """Tell another saga something, by `saga.internal`. `counter` numbers what this partition sends to `target`."""
+
+    target: int
+    counter: int
+    input: Input
+
+    @property
+    def saga_id(self) -> str:
+        return self.input.saga_id
+
+
+@frozen
 class Forward:
     """Hand an input to the partition that owns its saga, by `saga.internal`."""
 
@@ -94,7 +107,7 @@ class Forward:
     headers: tuple[tuple[str, bytes], ...]
 
 
-Outward = Command | Answer | Forward
+Outward = Command | Answer | Forward | Message
 """What a topic takes."""
 Effect = Outward | LocalCall
 
@@ -119,6 +132,10 @@ def effects_of(decision: ev.Decision, state: SagaState | None) -> list[tuple[int
 
 def _forward(event: ev.InputForwarded, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
     return (Forward(event.target, event.counter, event.topic, saga_id, event.value, event.headers),)
+
+
+def _message(event: ev.InputSent, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
+    return (Message(event.target, event.counter, event.input),)
 
 
 def _refusal(event: ev.AttachRefused, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
@@ -149,6 +166,8 @@ def _command(
     if state is None or state.ended:
         return ()
     step = state.steps[event.sequence]
+    if step.kind is StepKind.CHILD:
+        return ()  # what it says goes by events of its own
     undo = type(event) in _UNDOS
     attempt = getattr(event, "attempt", 1)
     if undo:
@@ -253,4 +272,5 @@ _EFFECTS: dict[type, Callable[[Any, str, SagaState | None], tuple[Effect, ...]]]
     ev.AttachRefused: _refusal,
     ev.InputAnswered: _answered,
     ev.InputForwarded: _forward,
+    ev.InputSent: _message,
 }

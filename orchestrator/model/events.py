@@ -14,7 +14,7 @@ from orchestrator.model.kinds import Status as Status
 from orchestrator.model.kinds import StepKind as StepKind
 from orchestrator.model.kinds import Undone as Undone
 from orchestrator.model.kinds import UnknownCause as UnknownCause
-from orchestrator.model.messages import Input, ReplyAddress
+from orchestrator.model.messages import Input, Parent, ReplyAddress
 from orchestrator.model.partition_events import AttachRefused as AttachRefused
 from orchestrator.model.partition_events import CircuitClosed as CircuitClosed
 from orchestrator.model.partition_events import CircuitOpened as CircuitOpened
@@ -22,6 +22,14 @@ from orchestrator.model.partition_events import InputAnswered as InputAnswered
 from orchestrator.model.partition_events import InputForwarded as InputForwarded
 from orchestrator.model.partition_events import PauseRuleSet as PauseRuleSet
 from orchestrator.model.retries import RetryPolicy
+from orchestrator.model.wait_events import Recorded as Recorded
+from orchestrator.model.wait_events import SignalBuffered as SignalBuffered
+from orchestrator.model.wait_events import SignalDropped as SignalDropped
+from orchestrator.model.wait_events import SignalReceived as SignalReceived
+from orchestrator.model.wait_events import SignalTaken as SignalTaken
+from orchestrator.model.wait_events import WaitCanceled as WaitCanceled
+from orchestrator.model.wait_events import WaitExpired as WaitExpired
+from orchestrator.model.wait_events import WaitScheduled as WaitScheduled
 
 
 @frozen
@@ -44,6 +52,7 @@ class SagaStarted:
     version: int = 1
     pinned: bool = False
     note: bytes = b""
+    parent: Parent | None = None
 
 
 @frozen
@@ -60,6 +69,7 @@ class RunFollows:
     begin_ms: int | None = None
     baggage: str | None = None
     note: bytes = b""
+    parent: Parent | None = None
 
 
 @frozen
@@ -185,77 +195,6 @@ class UndoHeld:
 class StepParked:
     sequence: int
     reason: str
-
-
-@frozen
-class WaitScheduled:
-    """The code waits for what comes from outside, by `name`, or for a time; `due_ms` is when it waits no longer."""
-
-    sequence: int
-    after: int
-    kind: StepKind
-    name: str = ""
-    due_ms: int | None = None
-
-
-@frozen
-class WaitExpired:
-    """The time of a wait is up, which is how a sleep ends."""
-
-    sequence: int
-
-
-@frozen
-class WaitCanceled:
-    """The code let go of a wait."""
-
-    sequence: int
-
-
-@frozen
-class SignalReceived:
-    """A signal is kept until the code asks for one of its name."""
-
-    name: str
-    payload: bytes
-    by: str = ""
-
-
-@frozen
-class SignalBuffered:
-    """A signal for an id that nobody has started; kept until `until_ms`, or longer if another one comes."""
-
-    name: str
-    payload: bytes
-    until_ms: int
-    by: str = ""
-
-
-@frozen
-class SignalDropped:
-    """The signal that is kept at this place (from 0) will never be asked for."""
-
-    place: int
-    name: str
-    reason: str
-
-
-@frozen
-class SignalTaken:
-    """The oldest kept signal of the wait's name goes to the code."""
-
-    sequence: int
-
-
-@frozen
-class Recorded:
-    """A value that the code made or decided once; every replay gives it back."""
-
-    sequence: int
-    after: int
-    kind: StepKind
-    name: str
-    payload: bytes
 
 
 @frozen
@@ -403,6 +342,27 @@ class InputAbsorbed:
 
 
 @frozen
+class ChildCanceled:
+    """A child was asked to stop; its step goes on until it has."""
+
+    sequence: int
+
+
+@frozen
+class UndoAsked:
+    """The saga's parent waits for it to be undone."""
+
+
+@frozen
+class InputSent:
+    """An input that this saga has for another one; it goes by `saga.internal`, in order."""
+
+    target: int
+    counter: int
+    input: Input
+
+
+@frozen
 class SagaEnded:
     status: Status
     undone: Undone
@@ -465,6 +425,9 @@ Event = (
     | SagaEnded
     | AttachRefused
     | InputForwarded
+    | ChildCanceled
+    | UndoAsked
+    | InputSent
 )
 
 

@@ -29,10 +29,13 @@ AFTER_THE_END = frozenset(
         ev.RunFollows,
         ev.CircuitOpened,
         ev.CircuitClosed,
+        ev.InputSent,
+        ev.UndoAsked,
+        ev.CompensationStarted,
     }
 )
 """What may still happen to a run that has ended."""
-BEFORE_THE_START = frozenset({ev.SagaStarted, ev.SignalBuffered, ev.SignalDropped, ev.AttachRefused})
+BEFORE_THE_START = frozenset({ev.SagaStarted, ev.SignalBuffered, ev.SignalDropped, ev.AttachRefused, ev.InputSent})
 """What may happen to a run that has not begun."""
 _BEGINNING = frozenset({ev.SagaStarted, ev.SignalBuffered})
 """What happens to no other."""
@@ -60,6 +63,7 @@ def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
     state.previous_run = event.previous_run
     state.baggage = event.baggage
     state.version, state.pinned = event.version, event.pinned
+    state.parent = event.parent
     if event.reply_to is not None:
         state.waiters.append(event.reply_to)
     state.timeout_ms, state.run_timeout_ms = event.timeout_ms, event.run_timeout_ms
@@ -279,6 +283,8 @@ def _cancel_raised(state: SagaState, event: ev.CancelRaised, at_ms: int) -> None
 
 
 def _compensation_started(state: SagaState, event: ev.CompensationStarted, at_ms: int) -> None:
+    if state.ended:
+        state.waiters.clear()  # they were told how it had ended
     enter(state, event)
     state.cause = event.cause
     if event.forced_by:
@@ -369,6 +375,14 @@ def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
         state.changed.add(sequence)
 
 
+def _child_canceled(state: SagaState, event: ev.ChildCanceled, at_ms: int) -> None:
+    move(state, event).cancel_sent = True
+
+
+def _undo_asked(state: SagaState, event: ev.UndoAsked, at_ms: int) -> None:
+    state.undo_asked = True
+
+
 def _nothing(state: SagaState, event: ev.Event, at_ms: int) -> None:
     """Recorded for its effect or for the audit only."""
 
@@ -426,4 +440,7 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.SagaEnded: _ended,
     ev.AttachRefused: _nothing,
     ev.InputForwarded: _nothing,
+    ev.InputSent: _nothing,
+    ev.ChildCanceled: _child_canceled,
+    ev.UndoAsked: _undo_asked,
 }

@@ -39,6 +39,8 @@ class StepKind(StrEnum):
 
     SERVICE = "service"
     """A command to a service."""
+    CHILD = "child"
+    """Another saga; its id is the command, its type the service."""
     LOCAL = "local"
     """A function that the owner itself calls."""
     SLEEP = "sleep"
@@ -65,6 +67,8 @@ class Cause(StrEnum):
     FAILED = "failed"
     CANCELED = "canceled"
     TIMED_OUT = "timed_out"
+    UNDONE = "undone"
+    """It had completed, and its parent undoes it."""
 
 
 class UnknownCause(StrEnum):

@@ -33,6 +33,36 @@ class ReplyAddress:
     correlation_id: str
 
 
+class ParentClose(StrEnum):
+    """What becomes of a child that is under way when its parent ends without waiting for it."""
+
+    TERMINATE = "TERMINATE"
+    ABANDON = "ABANDON"
+    REQUEST_CANCEL = "REQUEST_CANCEL"
+
+
+class ChildCancellation(StrEnum):
+    """What a parent that is cancelled while it waits for a child does about it."""
+
+    WAIT_CANCELLATION_COMPLETED = "WAIT_CANCELLATION_COMPLETED"
+    """Cancels the child, and goes on when it has ended."""
+    TRY_CANCEL = "TRY_CANCEL"
+    """Cancels the child, and goes on at once."""
+    ABANDON = "ABANDON"
+    """Leaves the child to itself."""
+
+
+@frozen
+class Parent:
+    """Whose child a saga is: the parent's step that started it, and what the child is to do when it is left."""
+
+    saga_id: str
+    run: str
+    sequence: int
+    close: ParentClose = ParentClose.TERMINATE
+    cancellation: ChildCancellation = ChildCancellation.WAIT_CANCELLATION_COMPLETED
+
+
 class Reuse(StrEnum):
     """What a start may do with an id whose saga has ended."""
 
@@ -81,6 +111,7 @@ class Start:
     begin_after_ms: int | None = None
     baggage: str | None = None
     note: bytes = b""
+    parent: Parent | None = None
 
 
 @frozen
@@ -134,6 +165,42 @@ class Reply:
     error_type: str = ""
     error_message: str = ""
     retry_after_ms: int | None = None
+
+
+@frozen
+class ChildEnded:
+    """How a child of the saga ended (or that it could not be started), or what came of the `undo` it was asked for."""
+
+    saga_id: str
+    run: str
+    sequence: int
+    undo: bool
+    child_run: str
+    status: str
+    undone: str
+    payload: bytes
+    error_type: str
+    error_message: str
+
+
+@frozen
+class UndoChild:
+    """The saga's parent undoes it. `child_run` is the run that had completed, None where nobody knows."""
+
+    saga_id: str
+    parent: Parent
+    child_run: str | None = None
+    run: str | None = None
+
+
+@frozen
+class ParentLeft:
+    """The saga's parent waits for it no longer; `closed`: it has ended."""
+
+    saga_id: str
+    parent: Parent
+    closed: bool
+    run: str | None = None
 
 
 @frozen
@@ -311,6 +378,9 @@ Input = (
     | Resume
     | Compensate
     | Released
+    | ChildEnded
+    | UndoChild
+    | ParentLeft
 )
 OPERATIONS = (Cancel, Terminate, Unpark, Pause, Resume, Compensate)
 """What a person asks for: who gave an address hears what came of it."""

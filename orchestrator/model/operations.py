@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.model import attempts
+from orchestrator.model import attempts, children
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Cause, Status
@@ -104,7 +104,9 @@ def unpark(turn: Turn, input: msg.Unpark) -> None:
 
 
 def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
-    if input.action is Override.RETRY:
+    if input.action is Override.RETRY and step.kind is ev.StepKind.CHILD:
+        turn.absorb(input, f"a child is not tried again: start {step.command} anew, or set its result", step.sequence)
+    elif input.action is Override.RETRY:
         turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1, input.by))
     else:
         payload = input.payload if input.action is Override.SET_RESULT and input.payload is not None else b"null"
@@ -114,6 +116,8 @@ def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
 def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:
     if input.action is Override.RETRY:
         turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1, input.by))
+        if step.kind is ev.StepKind.CHILD:
+            children.ask_undo(turn, step)
     elif input.action is Override.SKIP:
         turn.emit(ev.UndoSkipped(step.sequence, input.reason, input.by))
     else:
@@ -121,4 +125,4 @@ def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:
 
 
 def terminate(turn: Turn, input: msg.Terminate) -> None:
-    turn.end(input.reason, input.by)
+    turn.terminate(input.reason, input.by)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from orchestrator.model.events import Cause, RunFollows, Status, StepKind, Undone, UnknownCause
-from orchestrator.model.messages import Input, ReplyAddress
+from orchestrator.model.messages import Input, Parent, ReplyAddress
 from orchestrator.model.retries import RetryPolicy
 
 
@@ -46,6 +46,7 @@ STEP_TRANSITIONS: dict[tuple[StepStatus | None, str], StepStatus] = {
     (_S.RUNNING, "StepHeld"): _S.BACKING_OFF,
     (_S.BACKING_OFF, "StepHeld"): _S.BACKING_OFF,
     (_S.PARKED, "StepAttempted"): _S.RUNNING,
+    (_S.RUNNING, "ChildCanceled"): _S.RUNNING,
     (_S.RUNNING, "StepParked"): _S.PARKED,
     (_S.BACKING_OFF, "StepParked"): _S.PARKED,
     (_S.RUNNING, "StepSucceeded"): _S.DONE,
@@ -93,6 +94,7 @@ SAGA_TRANSITIONS: dict[tuple[Status | None, str], Status] = {
     (_T.WAITING_FOR_CODE, "CompensationStarted"): _T.COMPENSATING,
     (_T.RUNNING, "SagaEnded.COMPLETED"): _T.COMPLETED,
     (_T.RUNNING, "SagaEnded.CONTINUED_AS_NEW"): _T.CONTINUED_AS_NEW,
+    (_T.COMPLETED, "CompensationStarted"): _T.COMPENSATING,
     (_T.COMPENSATING, "SagaEnded.COMPENSATED"): _T.COMPENSATED,
     (_T.COMPENSATING, "SagaEnded.FAILED"): _T.FAILED,
     (_T.COMPENSATING, "SagaEnded.CANCELED"): _T.CANCELED,
@@ -142,6 +144,7 @@ class Step:
     __slots__ = (
         "after",
         "attempt",
+        "cancel_sent",
         "cause",
         "command",
         "deadline_ms",
@@ -223,6 +226,8 @@ class Step:
         """When its `do`, then its `undo`, was scheduled, or a person had it tried again."""
         self.attempt = 1
         self.undo_attempt = 0
+        self.cancel_sent = False
+        """Of a child: it was asked to stop."""
         self.resolved = 0
         self.ended = 0
         self.resolved_at_ms = 0
@@ -275,6 +280,7 @@ class SagaState:
         "old_due",
         "open",
         "outcomes",
+        "parent",
         "parked",
         "paused",
         "payload",
@@ -297,6 +303,7 @@ class SagaState:
         "stored_waiting",
         "timeout_ms",
         "traceparent",
+        "undo_asked",
         "undo_now",
         "undo_open",
         "undo_stack",
@@ -367,8 +374,9 @@ class SagaState:
         self.follows: RunFollows | None = None
         """The id's next run, which is due at once."""
         self.previous_run = ""
-        self.dropped_steps = 0
-        """How many steps of former runs the store may still have, and which timers."""
+        self.parent: Parent | None = None
+        self.undo_asked = False  # by the parent
+        self.dropped_steps = 0  # of former runs, and their timers: what the store may still have
         self.dropped_timers: set[tuple[int, int]] = set()
         self.stored_local = False
         """Whether the store lists it among those with a function to call."""

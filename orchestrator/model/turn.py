@@ -7,20 +7,21 @@ ends. A decision has a budget of effects and bytes; what does not fit follows in
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection
-from collections.abc import Set as AbstractSet
+from collections import Counter
 
 from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
+from orchestrator.model import children, pauses
 from orchestrator.model import events as ev
-from orchestrator.model import pauses
-from orchestrator.model.definition import Definition, RecordRequest, StepRequest, WaitRequest
+from orchestrator.model.definition import ChildRequest, Definition, RecordRequest, StepRequest, WaitRequest
 from orchestrator.model.divergence import Divergence, name_of
 from orchestrator.model.driver import Driver
 from orchestrator.model.evolve import evolve
-from orchestrator.model.frozen import frozen
+from orchestrator.model.execution import SIGNAL_TTL_MS as SIGNAL_TTL_MS
+from orchestrator.model.execution import Execution as Execution
+from orchestrator.model.execution import Moment as Moment
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Input
-from orchestrator.model.state import OPEN, SagaState, Step, StepStatus
+from orchestrator.model.state import OPEN, Step, StepStatus
 
 MAX_EFFECTS = 200
 MAX_EVENTS = 2_000
@@ -31,8 +32,6 @@ The first payload of a decision is taken whatever the budget, a reply together w
 `MAX_BYTES`: 512 KiB, and about 50 KiB for the events themselves. So one journal record stays under Kafka's default
 limit of 1 MiB.
 """
-
-SIGNAL_TTL_MS = 86_400_000
 
 _WITH_PAYLOAD = (
     ev.SagaStarted,
@@ -46,46 +45,6 @@ _WITH_PAYLOAD = (
 )
 _TEXT_CHARACTERS = 4_000
 _TYPE_CHARACTERS = 256
-
-
-@frozen
-class Moment:
-    """What a decision may know of the world: the partition's clock, the place its record will have, topic sizes.
-
-    `signal_ttl_ms`: how long a signal is kept for an id that nobody has started. `open_circuits`: services to which
-    nothing is sent now. `paused`: the rules that stand.
-    """
-
-    now_ms: int
-    incarnation: int
-    offset: int
-    partitions: int
-    signal_ttl_ms: int = SIGNAL_TTL_MS
-    open_circuits: AbstractSet[str] = frozenset()
-    paused: Collection[str] = ()
-
-    def due_ms(self, at_ms: int | None, after_ms: int | None) -> int | None:
-        """A point of time, or so long after now; never before now. None where neither is said."""
-        if at_ms is None:
-            return None if after_ms is None else self.now_ms + after_ms
-        return max(at_ms, self.now_ms)
-
-
-class Execution:
-    """A run and, where it is warm, its live code. `unconfirmed` counts its decisions that are not confirmed yet."""
-
-    __slots__ = ("driver", "state", "unconfirmed")
-
-    def __init__(self, state: SagaState) -> None:
-        self.state = state
-        self.driver: Driver | None = None
-        self.unconfirmed = 0
-
-    def detach(self) -> None:
-        """Lets go of the live code; the next decision replays it."""
-        if self.driver is not None:
-            self.driver.detach()
-            self.driver = None
 
 
 class Turn:
@@ -103,12 +62,43 @@ class Turn:
         """Parked steps do not hold the code: it is about to let go of them, or this goes on where it ran already."""
         self._effects = 0
         self._bytes = 0
+        self._sent: Counter[int] = Counter()
 
     def emit(self, event: ev.Event) -> None:
         evolve(self.state, event, self.moment.now_ms)
         self.events.append(event)
         if isinstance(event, _WITH_PAYLOAD):
             self._bytes += len(event.payload) + len(getattr(event, "undo_payload", None) or b"")
+
+    def send(self, input: Input) -> None:
+        """An input for another saga, by the way on which nothing is lost, repeated or overtaken."""
+        target = partition_of(input.saga_id, self.moment.partitions)
+        self._sent[target] += 1
+        self._effects += 1
+        self._bytes += len(getattr(input, "payload", b""))
+        self.emit(ev.InputSent(target, self.moment.sent.get(str(target), 0) + self._sent[target], input))
+
+    def end(self, event: ev.SagaEnded) -> None:
+        """The run is over."""
+        self.execution.detach()
+        children.leave_all(self)
+        self.emit(event)
+        children.ended(self)
+
+    def terminate(self, reason: str, by: str) -> None:
+        """Ends the run at once; nothing is undone."""
+        state = self.state
+        undone = ev.Undone.PARTIAL if state.undos_done or state.undo_open else ev.Undone.NONE
+        self.end(ev.SagaEnded(ev.Status.TERMINATED, undone, b"", "Terminated", reason, by))
+
+    def cancel(self, cause: ev.Cause, reason: str, by: str) -> None:
+        """Asks the run to stop: through its code, or without it where there is none to be had."""
+        state = self.state
+        self.emit(ev.CancelRequested(cause, reason, by))
+        if state.begin_ms is not None:
+            self.compensate(cause, "Canceled", reason)
+        elif state.phase is ev.Status.WAITING_FOR_CODE or (0 in state.parked and cause is ev.Cause.CANCELED):
+            self.stop_without_code(cause, reason)
 
     def fits(self, *, effects: int = 0, size: int = 0) -> bool:
         """Whether the budget bears one more event; if not, the rest follows in a decision of its own."""
@@ -203,13 +193,6 @@ class Turn:
         message = _recordable(error_message[:_TEXT_CHARACTERS])
         self.emit(ev.CompensationStarted(cause, error_type, message, forced_by))
 
-    def end(self, reason: str, by: str) -> None:
-        """Ends the run at once; nothing is undone."""
-        state = self.state
-        undone = ev.Undone.PARTIAL if state.undos_done or state.undo_open else ev.Undone.NONE
-        self.execution.detach()
-        self.emit(ev.SagaEnded(ev.Status.TERMINATED, undone, b"", "Terminated", reason, by))
-
     def stop_without_code(self, cause: ev.Cause, reason: str) -> None:
         """A cancellation where there is no code to be had: waits for a pivot's outcome, then turns to undoing."""
         if not self._awaits_pivot():
@@ -271,7 +254,7 @@ class Turn:
                     ev.Recorded(sequence, after, request.kind, request.name, request.payload),
                     len(request.payload),
                 )
-            elif self.holds_back(request.service, request.command):
+            elif isinstance(request, StepRequest) and self.holds_back(request.service, request.command):
                 del requests[:taken]
                 return False
             else:
@@ -280,7 +263,7 @@ class Turn:
                 except Exception as bug:
                     self.park_for_bug(bug)
                     return False
-                effects, size = 1, len(event.payload) + len(event.undo_payload or b"")
+                effects, size = 1, len(request.payload) + len(event.undo_payload or b"")
             if size > MAX_BYTES:
                 self.park(
                     "a step's payload is too large",
@@ -294,6 +277,8 @@ class Turn:
             self.emit(event)
             if isinstance(event, ev.StepScheduled) and event.service in self.moment.open_circuits:
                 self.emit(ev.StepHeld(sequence))
+            if isinstance(request, ChildRequest):
+                children.start(self, sequence, request)
         requests.clear()
         return True
 
@@ -304,6 +289,15 @@ class Turn:
                 del driver.released[:taken]
                 return False
         driver.released.clear()
+        for taken, sequence in enumerate(driver.to_cancel):
+            step = self.state.steps[sequence]
+            if step.status is StepStatus.RUNNING and not step.cancel_sent:
+                if not self.fits(effects=1):
+                    del driver.to_cancel[:taken]
+                    return False
+                self.emit(ev.ChildCanceled(sequence))
+                children.leave(self, step, closed=False)
+        driver.to_cancel.clear()
         for taken, sequence in enumerate(driver.abandoned):
             step = self.state.steps[sequence]
             if step.status is StepStatus.DONE and step.needs_undo:
@@ -327,7 +321,12 @@ class Turn:
                 kept, given = {name for name, _ in state.signals}, True
         return given
 
-    def _scheduled(self, sequence: int, after: int, request: StepRequest) -> ev.StepScheduled:
+    def _scheduled(self, sequence: int, after: int, request: StepRequest | ChildRequest) -> ev.StepScheduled:
+        if isinstance(request, ChildRequest):
+            child_id = children.child_id(self.state, sequence, request.child_id)
+            undo_command = "undo" if request.undo else None
+            kind = ev.StepKind.CHILD
+            return ev.StepScheduled(sequence, after, request.saga_type, child_id, b"", -1, undo_command, kind=kind)
         undo = request.undo_payload
         key = f"{self.state.saga_id}/{sequence}" if request.spread else self.state.saga_id
         return ev.StepScheduled(
@@ -355,10 +354,12 @@ class Turn:
         if step.status in OPEN:
             if not self.fits():
                 return False
-            if step.is_command:
-                self.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.CANCELED, "Canceled", "", after))
-            else:
+            if step.status is StepStatus.WAITING:
                 self.emit(ev.WaitCanceled(sequence))
+            else:
+                if step.kind is ev.StepKind.CHILD and step.undo_command is None:
+                    children.leave(self, step, closed=False)
+                self.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.CANCELED, "Canceled", "", after))
         return True
 
     def _finish(self, driver: Driver) -> None:
@@ -390,8 +391,7 @@ class Turn:
         if size > MAX_BYTES:
             self.park("the saga's result is too large", f"{size} bytes, at most {MAX_BYTES}; pass a reference")
         elif self.fits(size=size):
-            self.execution.detach()
-            self.emit(ev.SagaEnded(ev.Status.COMPLETED, ev.Undone.NONE, driver.result))
+            self.end(ev.SagaEnded(ev.Status.COMPLETED, ev.Undone.NONE, driver.result))
 
     def _continue_as_new(self, payload: bytes) -> None:
         """The run ends as one that completed, and the next one of the same id follows."""
@@ -405,8 +405,7 @@ class Turn:
             size = len(payload)
             self.park("the next run's input is too large", f"{size} bytes, at most {MAX_BYTES}; pass a reference")
         elif self.fits(size=len(payload)):
-            self.execution.detach()
-            self.emit(ev.SagaEnded(ev.Status.CONTINUED_AS_NEW, ev.Undone.NONE))
+            self.end(ev.SagaEnded(ev.Status.CONTINUED_AS_NEW, ev.Undone.NONE))
             given = payload, state.started_by, None, state.traceparent
             self.emit(ev.RunFollows(ev.Following.CONTINUED, *given, baggage=state.baggage))
 
@@ -416,8 +415,10 @@ class Turn:
             return False
         self._effects += 1
         self.emit(ev.UndoScheduled(sequence))
-        if self.state.steps[sequence].service in self.moment.open_circuits:
+        if step.service in self.moment.open_circuits:
             self.emit(ev.UndoHeld(sequence))
+        if step.kind is ev.StepKind.CHILD:
+            children.ask_undo(self, step)
         return True
 
     def _compensate(self) -> None:
@@ -430,8 +431,7 @@ class Turn:
             return
         self._undo(state.to_undo())
         if not state.undo_open and not state.to_undo():
-            self.execution.detach()
-            self.emit(self._ending())
+            self.end(self._ending())
 
     def _undo(self, stack: list[int]) -> None:
         """Issues every undo of a stack whose turn it is, the latest first, and takes it off by that.
@@ -459,6 +459,8 @@ class Turn:
             status = ev.Status.CANCELED
         elif state.cause is ev.Cause.TIMED_OUT:
             status = ev.Status.TIMED_OUT
+        elif state.cause is ev.Cause.UNDONE:
+            status = ev.Status.COMPENSATED
         else:
             status = ev.Status.FAILED if undone is ev.Undone.NONE else ev.Status.COMPENSATED
         return ev.SagaEnded(status, undone, b"", state.error_type, state.error_message)

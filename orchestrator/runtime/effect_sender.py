@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.log.base import Appender, Delivery, Failure, LogFull
-from orchestrator.model.effects import Answer, Command, Forward, Outward
+from orchestrator.model.effects import Answer, Command, Forward, Message, Outward
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
 from orchestrator.wire import inputs as wi
 from orchestrator.wire.commands import command_headers
+from orchestrator.wire.inputs import write_message
 from orchestrator.wire.tokens import TokenKeys
 
 STUCK_AFTER = 3
@@ -118,7 +119,7 @@ class EffectSender:
             if not self._offsets or self._offsets[-1] != offset:
                 self._offsets.append(offset)
             self._counts[offset] = self._counts.get(offset, 0) + 1
-        if isinstance(effect, Forward):
+        if isinstance(effect, Forward | Message):
             lane = self._lanes.setdefault(effect.target, _Lane())
             lane.entries.append(out)
             if lane.broken:
@@ -128,7 +129,7 @@ class EffectSender:
 
     def delivered(self, out: Outgoing, delivery: Delivery, now_ms: int) -> None:
         """What became of one send."""
-        if isinstance(out.effect, Forward):
+        if isinstance(out.effect, Forward | Message):
             self._lane_delivered(out.effect, out, delivery, now_ms)
         elif delivery.failure is None:
             self._done(out)
@@ -176,13 +177,16 @@ class EffectSender:
             elif isinstance(effect, Answer):
                 self._append(out, effect.reply_to.topic, effect.reply_to.partition, effect, _answer_headers(effect))
             else:
-                self._append(out, self._topics.internal, effect.target, effect, self._forward(effect))
+                self._append(out, self._topics.internal, effect.target, effect, self._internal(effect))
         except LogFull:
             return False
         return True
 
     def _append(self, out: Outgoing, topic: str, partition: int, effect: Any, headers: list[tuple[str, bytes]]) -> None:
-        value = effect.value if isinstance(effect, Forward) else effect.payload
+        if isinstance(effect, Message):
+            value = write_message(effect.input)
+        else:
+            value = effect.value if isinstance(effect, Forward) else effect.payload
         key = effect.saga_id.encode()
         self._appender.append(topic, partition, value, key=key, headers=headers, token=(self._owner, out))
 
@@ -197,14 +201,14 @@ class EffectSender:
             sent_at_ms=now_ms,
         )
 
-    def _forward(self, forward: Forward) -> list[tuple[str, bytes]]:
+    def _internal(self, effect: Forward | Message) -> list[tuple[str, bytes]]:
         added: dict[str, str | int | None] = {
-            h.SAGA_ID: forward.saga_id,
-            wi.FORWARDED_FROM: forward.topic,
+            h.SAGA_ID: effect.saga_id,
+            wi.FORWARDED_FROM: effect.topic if isinstance(effect, Forward) else wi.SAGA,
             h.SOURCE_PARTITION: self._partition,
-            wi.COUNTER: forward.counter,
+            wi.COUNTER: effect.counter,
         }
-        return [*forward.headers, *h.write_headers(added)]
+        return [*(effect.headers if isinstance(effect, Forward) else ()), *h.write_headers(added)]
 
     def _done(self, out: Outgoing) -> None:
         out.acked = True
@@ -227,7 +231,7 @@ class EffectSender:
         out.retry_at_ms = now_ms + RETRY_MS
         self._later.append(out)
 
-    def _lane_delivered(self, forward: Forward, out: Outgoing, delivery: Delivery, now_ms: int) -> None:
+    def _lane_delivered(self, forward: Forward | Message, out: Outgoing, delivery: Delivery, now_ms: int) -> None:
         lane = self._lanes[forward.target]
         lane.under_way -= 1
         if delivery.failure is None:

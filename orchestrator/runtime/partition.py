@@ -311,7 +311,9 @@ class Partition:
         at = self.progress.at
         offset, config, standing = self.writer.next_offset, self.config, self._pauses.standing
         ttl_ms, circuits = config.signal_ttl_ms, self.circuits.open
-        return Moment(self._now_ms, at.incarnation, offset, config.partitions, ttl_ms, circuits, standing)
+        return Moment(
+            self._now_ms, at.incarnation, offset, config.partitions, ttl_ms, circuits, standing, self._internal_sent
+        )
 
     def _attempt(self, given: msg.Input, taken: Taken | None = None) -> None:
         """Decides an input of a topic, or one of the engine's own, and what it leaves to be continued."""
@@ -388,6 +390,8 @@ class Partition:
                     if due_ms is not None:
                         self.timers.add((due_ms, state.saga_id, sequence))
                 state.new_due.clear()
+        told = {str(event.target): event.counter for event in decision.events if isinstance(event, ev.InputSent)}
+        self._internal_sent.update(told)
         outward = effects_of(decision, state)
         if decision.message_id:
             self._changes.message(decision.saga_id, decision.message_id, self.writer.next_offset)

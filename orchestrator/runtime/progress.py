@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections import deque
 from hashlib import sha256
 
-from orchestrator.model.events import CircuitClosed, CircuitOpened, Decision, InputForwarded, PauseRuleSet
+from orchestrator.model.events import CircuitClosed, CircuitOpened, Decision, InputForwarded, InputSent, PauseRuleSet
 from orchestrator.model.rule import Kind, Rule
 from orchestrator.runtime.pauses import note_rule
 from orchestrator.store import keys
 from orchestrator.store.base import Change, Store
 from orchestrator.wire.journal import Envelope
 from orchestrator.wire.stored import StoredPartition, read_partition, write_partition
+
+_INTERNAL = (InputForwarded, InputSent)
 
 
 class Progress:
@@ -72,8 +74,8 @@ class Progress:
             if decision.internal_counter >= 0:
                 at.internal_taken[str(decision.internal_partition)] = decision.internal_counter
             for event in decision.events:
-                if type(event) is InputForwarded:
-                    at.internal_sent[str(event.target)] = event.counter
+                if type(event) in _INTERNAL:
+                    at.internal_sent[str(event.target)] = event.counter  # type: ignore[union-attr]
                 elif type(event) is CircuitOpened:
                     at.circuits[event.service] = decision.at_ms
                 elif type(event) is CircuitClosed:

@@ -29,6 +29,7 @@ EFFECTFUL = (
     ev.AttachRefused,
     ev.InputAnswered,
     ev.InputForwarded,
+    ev.InputSent,
 )
 """Events that may have an effect."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.model.events import Status
+from orchestrator.model.events import Status, StepKind
 from orchestrator.runtime.materialize import load_state
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.tenure import Phase
@@ -67,7 +67,7 @@ class Rest:
 
 
 def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> bool:
-    """Ended, or waiting for a person or for code, and nothing that was sent is unanswered."""
+    """Ended, or waiting for a person, for code or for a child, and nothing that was sent is unanswered."""
     execution = partition.runs.live.get(saga_id)
     state = load_state(stores.peek(partition.number), saga_id) if execution is None else execution.state
     if state is None or state.ended or state.phase is Status.WAITING_FOR_CODE:
@@ -76,4 +76,6 @@ def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> boo
         return not state.signals
     if state.paused is not None:
         return False  # who paused it resumes it
-    return bool(state.parked) and all(sequence in state.parked for sequence in (*state.open, *state.undo_open))
+    still = (*state.open, *state.undo_open)
+    family = {sequence for sequence in still if state.steps[sequence].kind is StepKind.CHILD}
+    return bool(state.parked or family) and all(sequence in state.parked or sequence in family for sequence in still)

@@ -17,7 +17,7 @@ from typing import Any
 from orchestrator.checker.check import examine
 from orchestrator.checker.evidence import Verdict
 from orchestrator.checker.journal import Accepted
-from orchestrator.model.events import StepKind, StepRefused
+from orchestrator.model.events import StepRefused
 from orchestrator.model.ids import idempotency_key
 from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SAGA_TRANSITIONS, STEP_TRANSITIONS
@@ -192,9 +192,7 @@ def _check_outcomes(world: World, accepted: Accepted, verdict: Verdict) -> None:
     """C3: a step is refused only by an execution of the very attempt that was issued last."""
     check_calls(world.calls, accepted, verdict)
     executions = set().union(*(database.executions for database in world.databases.values()))
-    for history, event in accepted.of_runs(StepRefused):
-        if history.state.steps[event.sequence].kind is StepKind.LOCAL:
-            continue
+    for history, event in accepted.of_commands(StepRefused):
         key = idempotency_key(history.saga_id, history.run, event.sequence, "do")
         if (key, event.attempt, Outcome.FAILURE) not in executions:
             verdict.blame("C3", f"{key} was refused at attempt {event.attempt}, which no handler refused")

@@ -1,8 +1,9 @@
 """Random sagas: a plan drawn from the seed travels as the start's payload, one body carries out any plan.
 
 A plan is a tree of ("seq", plans), ("try", plans), ("par", plans, successes, tolerated, concurrency), ("step", ...),
-("sleep", ms), ("receive", ms), ("hold", ms, ms), ("note", name), ("patch", plans, name), ("abort",). A step carries the
-script its service will act by: what each attempt of its `do` and `undo` comes to.
+("sleep", ms), ("receive", ms), ("hold", ms, ms), ("note", name), ("patch", plans, name), ("child", ...),
+("abort",). A step carries the script its service will act by: what each attempt of its `do` and `undo`
+comes to.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from random import Random
 from typing import Any, cast
 
 from orchestrator.errors import Abort, ContinueAsNew, StepFailed
-from orchestrator.model.definition import Context, Definition, StepRequest, WaitRequest
+from orchestrator.model.definition import ChildRequest, Context, Definition, StepRequest, WaitRequest
 from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import StepKind
 from orchestrator.model.groups import Together
+from orchestrator.model.messages import ChildCancellation, ParentClose
 from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
 from orchestrator.model.versions import by_type
 from orchestrator.simulation.local import ScriptedFunctions
@@ -67,6 +69,8 @@ def _with_requests(plan: Plan) -> Plan:
         return [kind, WaitRequest(StepKind.SLEEP, "", plan[1])]
     if kind == "receive":
         return [kind, WaitRequest(StepKind.SIGNAL, SIGNAL, plan[1])]
+    if kind == "child":
+        return [kind, _child_request(plan[1]), plan[1]["waited for"]]
     if kind in ("hold", "note"):
         return plan
     if kind == "abort":
@@ -87,7 +91,7 @@ class _Branch:
 
 def _walk(context: Context, plan: Plan) -> Awaitable[Any]:
     kind = plan[0]
-    if kind in ("step", "sleep", "receive"):
+    if kind in ("step", "sleep", "receive") or (kind == "child" and plan[2]):
         return Asked(plan[1])
     if kind == "hold":
         until_ms = context.now_ms + plan[1]
@@ -100,6 +104,9 @@ def _walk(context: Context, plan: Plan) -> Awaitable[Any]:
 async def _sequence(context: Context, plan: Plan) -> None:
     if plan[0] == "abort":
         raise Abort("Aborted")
+    if plan[0] == "child":
+        context.begin(plan[1])
+        return
     if plan[0] == "note":
         context.record(StepKind.VALUE, plan[1], lambda: b"%d" % context.now_ms)
         return
@@ -111,6 +118,17 @@ async def _sequence(context: Context, plan: Plan) -> None:
     except StepFailed:
         if plan[0] != "try":
             raise
+
+
+def _child_request(child: dict[str, Any]) -> ChildRequest:
+    return ChildRequest(
+        child["type"],
+        json.dumps(child["plan"]).encode(),
+        None,
+        child["undo"],
+        ParentClose(child["close"]),
+        ChildCancellation(child["cancellation"]),
+    )
 
 
 def _request(step: dict[str, Any]) -> StepRequest:
@@ -203,6 +221,8 @@ def _part(random: Random, depth: int) -> Plan:
         return ["hold", random.choice((0, 300, 2_000)), random.choice((1, 1_000, 5_000))]
     if kind < 0.46:
         return ["note", "made"]
+    if depth == 2 and kind < 0.49:
+        return ["child", _child(random)]
     if depth and kind < 0.51:
         return ["patch", [_part(random, depth - 1)], f"patch-{random.randrange(4)}"]
     return ["step", _step(random)]
@@ -214,6 +234,24 @@ def _group(random: Random, parts: list[Plan]) -> Plan:
     successes = random.choice((None, None, None, 1, 1, size - 1 or 1))
     tolerated = random.choice((0, 0, 1, size - 1, size))
     return ["par", parts, successes, tolerated, random.choice((None, None, 1, max(1, size // 3)))]
+
+
+def _child(random: Random) -> dict[str, Any]:
+    """A small saga, which has no children itself."""
+    waited = random.random() < 0.85
+    undo = waited and random.random() < 0.8
+    parts = [_part(random, 1) for _ in range(random.randint(1, 2))]
+    if random.random() < 0.1:
+        parts.append(["abort"])
+    cancellations = [how for how in ChildCancellation if not (undo and how is ChildCancellation.ABANDON)]
+    return {
+        "type": random.choice(TYPES),
+        "plan": {"plan": ["seq", parts], "cleanup": None, "bug": random.random() < 0.02, "again": 0},
+        "waited for": waited,
+        "undo": undo,
+        "close": random.choice(list(ParentClose)),
+        "cancellation": random.choice(cancellations),
+    }
 
 
 def _step(random: Random, *, pivot: bool = False, after_pivot: bool = False) -> dict[str, Any]:

@@ -11,11 +11,13 @@ from typing import Protocol
 
 from orchestrator.baggage import MAX_BAGGAGE_BYTES
 from orchestrator.model import messages as msg
+from orchestrator.model.events import InputHeld
 from orchestrator.model.frozen import frozen
 from orchestrator.model.messages import Conflict, Outcome, Override, ReplyAddress, Reuse
 from orchestrator.model.pauses import check_rule
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
+from orchestrator.wire.avro import Codec, UnreadableRecord
 from orchestrator.wire.headers import MalformedMessage
 from orchestrator.wire.notes import read_note
 
@@ -38,6 +40,8 @@ def input_topics(names: TopicNames) -> dict[str, str]:
 
 
 FORWARDED_FROM = "forwarded-from"
+SAGA = "saga"
+"""Instead of a topic's role: the record was made by a saga's owner, see `write_message`."""
 COUNTER = "internal-counter"
 VERSION = "version"
 BY = "by"
@@ -79,6 +83,8 @@ def read_input(role: str, record: Incoming, headers: dict[str, str]) -> msg.Inpu
     """The input in a record of the topic with this role. Raises `MalformedMessage`."""
     if role == INTERNAL:
         role = h.need(headers, FORWARDED_FROM)
+        if role == SAGA:
+            return _read_message(record)
     elif role == OPERATIONS and RULE in headers:
         return _pause_rule(record, headers)
     saga_id = _saga_id(record, headers)
@@ -89,6 +95,22 @@ def read_input(role: str, record: Incoming, headers: dict[str, str]) -> msg.Inpu
     if role == INBOX:
         return _inbox(saga_id, record, headers)
     raise MalformedMessage(f"header {FORWARDED_FROM!r}: {role[:40]!r} is no input topic")
+
+
+_HELD = Codec(InputHeld)
+
+
+def write_message(given: msg.Input) -> bytes:
+    """What one saga has for another, as the value of a record on `saga.internal`: Avro, as in the journal."""
+    return _HELD.encode(InputHeld(given))
+
+
+def _read_message(record: Incoming) -> msg.Input:
+    try:
+        given: msg.Input = _HELD.decode(record.value or b"").input
+    except UnreadableRecord as error:
+        raise MalformedMessage(f"no message of a saga: {error}") from None
+    return given
 
 
 def _saga_id(record: Incoming, headers: dict[str, str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from orchestrator.model.events import Cause, InputHeld, RunFollows, Status, StepKind, Undone, UnknownCause
-from orchestrator.model.messages import ReplyAddress
+from orchestrator.model.messages import ChildCancellation, Parent, ParentClose, ReplyAddress
 from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
 from orchestrator.model.rule import NO_HASH
 from orchestrator.model.state import OPEN, UNDO_NOW, UNDO_OPEN, Pause, SagaState, Step, StepStatus
@@ -22,6 +22,7 @@ from orchestrator.wire.avro import Codec, UnreadableRecord
 
 _HELD = Codec(InputHeld)
 _FOLLOWS = Codec(RunFollows)
+_parent = attrgetter(*(field.name for field in fields(Parent)))
 
 _STEP_PLAIN = (
     "status",
@@ -48,6 +49,7 @@ _STEP_PLAIN = (
     "cause",
     "error_type",
     "error_message",
+    "cancel_sent",
 )
 _step_plain = attrgetter(*_STEP_PLAIN)
 _RUN_PLAIN = (
@@ -79,6 +81,7 @@ _RUN_PLAIN = (
     "undos_done",
     "undos_skipped",
     "previous_run",
+    "undo_asked",
 )
 _run_plain = attrgetter(*_RUN_PLAIN)
 _POLICY = tuple(field.name for field in fields(RetryPolicy))
@@ -148,13 +151,16 @@ def write_run(state: SagaState) -> bytes:
             [(name, payload.decode("latin-1")) for name, payload in state.signals],
             None if state.follows is None else _FOLLOWS.encode(state.follows).decode("latin-1"),
             None if state.paused is None else tuple(state.paused),
+            None if state.parent is None else _parent(state.parent),
         )
     )
 
 
 def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     """A run with its steps, in the order of their sequences. Raises `UnreadableRecord`."""
-    *plain, payload, result, waiters, parked, mailbox, signals, follows, paused = _load(data, len(_RUN_PLAIN) + 8)
+    *plain, payload, result, waiters, parked, mailbox, signals, follows, paused, parent = _load(
+        data, len(_RUN_PLAIN) + 9
+    )
     state = SagaState(saga_id, plain[0])
     for name, value in zip(_RUN_PLAIN, plain, strict=True):
         setattr(state, name, value)
@@ -170,6 +176,9 @@ def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     state.signals = [(name, kept.encode("latin-1")) for name, kept in signals]
     state.follows = None if follows is None else _FOLLOWS.decode(follows.encode("latin-1"))
     state.paused = None if paused is None else Pause(*paused)
+    if parent is not None:
+        parent_id, parent_run, sequence, close, cancellation = parent
+        state.parent = Parent(parent_id, parent_run, sequence, ParentClose(close), ChildCancellation(cancellation))
     _derive(state, steps)
     return state
 

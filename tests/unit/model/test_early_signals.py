@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from model.play import INBOX, SAGA_ID, Play
-from orchestrator.model import decide as deciding
+from orchestrator.model import checks
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Status
@@ -83,7 +83,7 @@ def test_without_the_code_nobody_can_tell_until_it_comes() -> None:
 
 
 def test_what_is_kept_before_the_start_has_the_same_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deciding, "MAX_SIGNALS", 2)
+    monkeypatch.setattr(checks, "MAX_SIGNALS", 2)
     play = Play(Told)
     play.signal("told", "first")
     play.signal("told", "second")
@@ -142,11 +142,11 @@ def test_a_signal_with_the_start_is_behind_those_that_came_before() -> None:
 
 def test_a_wrong_signal_with_the_start_rejects_both_and_tells_who_waits() -> None:
     play = Play(Told)
-    with pytest.raises(deciding.InputRejected, match="the signal told does not fit") as caught:
+    with pytest.raises(checks.InputRejected, match="the signal told does not fit") as caught:
         play.take(start_with("told", 3))
     assert caught.value.refusal is not None
     play.start()
-    with pytest.raises(deciding.InputRejected, match="no signal 'sung'"):
+    with pytest.raises(checks.InputRejected, match="no signal 'sung'"):
         play.take(start_with("sung", "la"))
 
 

@@ -21,6 +21,7 @@ STEP_EVENTS: dict[str, ev.Event] = {
     "UndoHeld": ev.UndoHeld(1),
     "StepBackedOff": ev.StepBackedOff(1, 1, 2_000, "Busy", ""),
     "StepAttempted": ev.StepAttempted(1, 2),
+    "ChildCanceled": ev.ChildCanceled(1),
     "StepParked": ev.StepParked(1, "why"),
     "StepSucceeded": ev.StepSucceeded(1, 1, b"1"),
     "StepRefused": ev.StepRefused(1, 1, "No", ""),

@@ -8,7 +8,7 @@ from model.play import Play
 from model.shop import Shop
 from model.shopping import started
 from orchestrator.errors import DefinitionError
-from orchestrator.model import decide as deciding
+from orchestrator.model import checks
 from orchestrator.model import events as ev
 from orchestrator.model.definition import Context, Definition, StepRequest
 from orchestrator.model.driver import Asked, Until
@@ -88,7 +88,7 @@ def test_what_no_code_can_take_is_rejected_and_changes_nothing() -> None:
 
 
 def test_signals_that_nobody_asks_for_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deciding, "MAX_SIGNALS", 2)
+    monkeypatch.setattr(checks, "MAX_SIGNALS", 2)
     play = started(Approval)
     play.signal("nudged")
     play.signal("nudged")

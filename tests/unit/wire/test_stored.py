@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.model.events import Cause, RunFollows, Status, StepKind, Undone, UnknownCause
-from orchestrator.model.messages import Input, ReplyAddress
+from orchestrator.model.messages import Input, Parent, ReplyAddress
 from orchestrator.model.retries import RetryPolicy
 from orchestrator.model.state import OPEN, UNDO_NOW, UNDO_OPEN, Pause, SagaState, Step, StepStatus
 from orchestrator.wire.avro import UnreadableRecord
@@ -35,6 +35,7 @@ HINTS: dict[str, dict[str, Any]] = {
     "Step": {
         "after": int,
         "attempt": int,
+        "cancel_sent": bool,
         "cause": UnknownCause | None,
         "command": str,
         "deadline_ms": int | None,
@@ -76,6 +77,7 @@ HINTS: dict[str, dict[str, Any]] = {
         "ended_at_ms": int,
         "error_message": str,
         "error_type": str,
+        "parent": Parent | None,
         "payload": bytes,
         "phase": Status,
         "follows": RunFollows | None,
@@ -92,6 +94,7 @@ HINTS: dict[str, dict[str, Any]] = {
         "started_at_ms": int,
         "started_by": str,
         "traceparent": str | None,
+        "undo_asked": bool,
         "undone": Undone | None,
         "undos_done": int,
         "undos_skipped": int,

@@ -1,0 +1,71 @@
+"""What is asked of an input before anything is decided: whether any honest sender could have sent it."""
+
+from __future__ import annotations
+
+from orchestrator.model import events as ev
+from orchestrator.model import messages as msg
+from orchestrator.model.definition import Definition
+from orchestrator.model.state import SagaState
+from orchestrator.model.turn import MAX_BYTES
+
+MAX_SIGNALS = 1_000
+"""Signals kept for one run until its code asks for them; of `MAX_BYTES` together."""
+
+
+class InputRejected(Exception):
+    """An input that no honest sender sends: it belongs among the dead letters. The message is the reason.
+
+    `refusal` is to be journaled once the dead letter stands, under no message id: so who waits is answered, and the
+    input is decided anew when it is sent again.
+    """
+
+    def __init__(
+        self, reason: str, reply_to: msg.ReplyAddress | None = None, kind: ev.Refusal = ev.Refusal.REJECTED
+    ) -> None:
+        super().__init__(reason)
+        self.refusal = None if reply_to is None else ev.AttachRefused(reply_to, kind, reason)
+
+
+def check_step(input: msg.Reply | msg.SendFailed | msg.Unpark, state: SagaState) -> None:
+    """Raises `InputRejected` for what no honest sender sends, before anything is held, absorbed or decided."""
+    if not isinstance(input, msg.Unpark):
+        step = state.steps.get(input.sequence)
+        if step is None or not step.is_command:
+            raise InputRejected(f"the saga has no step {input.sequence}")
+        if not 0 < input.attempt <= (step.undo_attempt if input.undo else step.attempt):
+            raise InputRejected(f"attempt {input.attempt} of step {input.sequence} was never issued")
+    if not isinstance(input, msg.SendFailed) and len(input.payload or b"") > MAX_BYTES:
+        reason = f"it carries {len(input.payload or b'')} bytes, at most {MAX_BYTES}; pass a reference"
+        raise InputRejected(reason, getattr(input, "reply_to", None))
+
+
+def check_signal_along(input: msg.Start, state: SagaState, definition: Definition | None) -> None:
+    if input.signal is not None:
+        try:
+            check_signal(input.signal, input.signal_payload, state, definition)
+        except InputRejected as rejected:
+            raise InputRejected(str(rejected), input.reply_to) from None
+
+
+def check_signal(name: str, payload: bytes, state: SagaState, definition: Definition | None) -> None:
+    """Raises `InputRejected` for a signal that the saga's code could never take."""
+    if definition is not None and (problem := definition.check_signal(name, payload)) is not None:
+        raise InputRejected(problem)
+    size = len(payload)
+    if size > MAX_BYTES:
+        raise InputRejected(f"the signal has {size} bytes, at most {MAX_BYTES}; pass a reference")
+    if len(state.signals) >= MAX_SIGNALS or sum(len(kept) for _, kept in state.signals) + size > MAX_BYTES:
+        raise InputRejected(
+            f"{len(state.signals)} signals are kept for the saga already, and its code asks for none of them; "
+            f"at most {MAX_SIGNALS} and {MAX_BYTES} bytes are"
+        )
+
+
+def check_start(input: msg.Start, state: SagaState, definition: Definition | None) -> None:
+    """Raises `InputRejected` for what its saga could not begin with."""
+    if definition is not None and (problem := definition.check_input(input.payload)) is not None:
+        raise InputRejected(f"the input does not fit {input.saga_type}: {problem}", input.reply_to)
+    if len(input.payload) > MAX_BYTES:
+        reason = f"the input has {len(input.payload)} bytes, at most {MAX_BYTES}; pass a reference"
+        raise InputRejected(reason, input.reply_to)
+    check_signal_along(input, state, definition)

@@ -1,0 +1,216 @@
+"""Sagas that other sagas start: how a parent and its children tell each other what matters to them.
+
+A child is a step of its parent: started once, over when the child has ended, undone by undoing the child. Everything
+they say goes by `Turn.send`, in order and exactly once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.model import events as ev
+from orchestrator.model import messages as msg
+from orchestrator.model.definition import ChildRequest
+from orchestrator.model.events import Cause, Status, UnknownCause
+from orchestrator.model.messages import ChildCancellation, Parent, ParentClose
+from orchestrator.model.state import SagaState, Step, StepStatus
+
+if TYPE_CHECKING:
+    from orchestrator.model.turn import Turn
+
+REFUSED = "REFUSED"
+"""The status of a child that was never started."""
+_UNDONE = (Status.COMPENSATED, Status.FAILED, Status.CANCELED, Status.TIMED_OUT)
+
+
+def start(turn: Turn, sequence: int, request: ChildRequest) -> None:
+    """Asks the owner of the child's id to start it."""
+    state = turn.state
+    child_id = turn.state.steps[sequence].command
+    parent = Parent(state.saga_id, state.run, sequence, request.parent_close, request.cancellation)
+    message_id = f"{state.saga_id}/{state.run}/{sequence}"
+    turn.send(
+        msg.Start(
+            child_id,
+            message_id,
+            request.saga_type,
+            request.payload,
+            traceparent=state.traceparent,
+            reuse=request.reuse,
+            parent=parent,
+        )
+    )
+
+
+def ask_undo(turn: Turn, step: Step) -> None:
+    """Asks a child to undo what it did; one that is under way stops first."""
+    state = turn.state
+    run = None if step.undo_payload is None else step.undo_payload.decode()
+    turn.send(msg.UndoChild(step.command, Parent(state.saga_id, state.run, step.sequence), run))
+
+
+def leave(turn: Turn, step: Step, *, closed: bool) -> None:
+    """Tells an open child that its parent waits for it no longer, or has ended."""
+    state = turn.state
+    turn.send(msg.ParentLeft(step.command, Parent(state.saga_id, state.run, step.sequence), closed))
+
+
+def leave_all(turn: Turn) -> None:
+    """The parent ends at once: its open children do what they were started with."""
+    for sequence in sorted(turn.state.open):
+        step = turn.state.steps[sequence]
+        if step.kind is ev.StepKind.CHILD:
+            leave(turn, step, closed=True)
+
+
+def refusal(start: msg.Start, reason: str) -> msg.ChildEnded:
+    """What a parent is told whose child could not be started."""
+    assert start.parent is not None
+    parent = start.parent
+    return msg.ChildEnded(
+        parent.saga_id, parent.run, parent.sequence, False, "", REFUSED, "", b"", "ChildRefused", reason
+    )
+
+
+def report(turn: Turn, parent: Parent, *, undo: bool, problem: str = "") -> None:
+    """Tells the parent how its child ended, or what came of the undo it asked for."""
+    state = turn.state
+    status = REFUSED if problem else str(state.phase)
+    error = ("NotUndone", problem) if problem else (state.error_type, state.error_message)
+    turn.send(
+        msg.ChildEnded(
+            parent.saga_id,
+            parent.run,
+            parent.sequence,
+            undo,
+            state.run,
+            status,
+            state.undone or "",
+            b"" if undo else state.result,
+            *error,
+        )
+    )
+
+
+# -- the child's side
+
+
+def undo_child(turn: Turn, input: msg.UndoChild) -> None:
+    """The parent undoes its step, which is this saga."""
+    state = turn.state
+    if state.parent is None or not _is_same(state.parent, input.parent):
+        report(turn, input.parent, undo=True, problem=f"saga {state.saga_id} is not the parent's child any more")
+        return
+    if input.child_run not in (None, state.run):
+        report(turn, input.parent, undo=True, problem=f"saga {state.saga_id} has another run by now")
+        return
+    if state.ended and (problem := _why_not(state)) is not None:
+        report(turn, input.parent, undo=True, problem=problem)
+        return
+    if state.ended and state.phase in _UNDONE:
+        report(turn, input.parent, undo=True)
+        return
+    turn.emit(ev.UndoAsked())
+    if state.ended:
+        turn.compensate(Cause.UNDONE, "Undone", "its parent undoes it")
+    elif state.phase is not Status.COMPENSATING and state.cancel is None:
+        turn.cancel(Cause.CANCELED, "its parent undoes it", state.parent.saga_id)
+    turn.advance()
+
+
+def undo_nothing(turn: Turn, input: msg.UndoChild) -> None:
+    """The child was never started: there is nothing of it."""
+    parent = input.parent
+    status, undone = str(Status.FAILED), str(ev.Undone.NONE)
+    turn.send(msg.ChildEnded(parent.saga_id, parent.run, parent.sequence, True, "", status, undone, b"", "", ""))
+
+
+def _why_not(state: SagaState) -> str | None:
+    """Why a saga that has ended cannot be undone any more."""
+    if state.phase is Status.TERMINATED:
+        return "it was terminated, and nothing of it was undone"
+    if state.phase is Status.COMPLETED and state.pivot_done:
+        return "it is past its pivot step, from where only forward is possible"
+    return None
+
+
+def ended(turn: Turn) -> None:
+    """The run has just ended: whose child it is hears of it; one that was to be undone and completed is undone now."""
+    state = turn.state
+    parent = state.parent
+    if parent is None or state.phase is Status.CONTINUED_AS_NEW:
+        return
+    if not state.undo_asked:
+        report(turn, parent, undo=False)
+    elif state.phase is Status.COMPLETED and not state.pivot_done:
+        turn.compensate(Cause.UNDONE, "Undone", "its parent undoes it")
+    else:
+        report(turn, parent, undo=True, problem=_why_not(state) or "")
+
+
+def parent_left(turn: Turn, input: msg.ParentLeft) -> None:
+    """The parent waits no longer: the child goes on, stops, or ends at once, as it was started with."""
+    state = turn.state
+    parent = state.parent
+    if parent is None or not _is_same(parent, input.parent) or state.ended:
+        turn.absorb(input, "the saga has ended" if state.ended else "it is not this saga's parent")
+    elif input.closed and parent.close is ParentClose.TERMINATE:
+        turn.terminate("its parent ended", parent.saga_id)
+    elif (input.closed and parent.close is ParentClose.ABANDON) or (
+        not input.closed and parent.cancellation is ChildCancellation.ABANDON
+    ):
+        turn.absorb(input, "its parent left it to itself")
+    elif state.phase is Status.COMPENSATING or state.cancel is not None:
+        turn.absorb(input, "the saga is stopping already")
+    else:
+        turn.cancel(Cause.CANCELED, "its parent stops", parent.saga_id)
+        turn.advance()
+
+
+def _is_same(one: Parent, other: Parent) -> bool:
+    return (one.saga_id, one.run, one.sequence) == (other.saga_id, other.run, other.sequence)
+
+
+# -- the parent's side
+
+
+def child_ended(turn: Turn, input: msg.ChildEnded) -> None:
+    """A child has ended, could not be started, or has undone what it did."""
+    step = turn.state.steps.get(input.sequence)
+    if step is None or step.kind is not ev.StepKind.CHILD:
+        turn.absorb(input, f"the saga has no child {input.sequence}")
+    elif input.undo:
+        _undo_ended(turn, step, input)
+    elif step.status not in (StepStatus.RUNNING, StepStatus.PARKED):
+        turn.absorb(input, f"late: the step is {step.status}", step.sequence)
+    else:
+        _do_ended(turn, step, input)
+    turn.advance()
+
+
+def _do_ended(turn: Turn, step: Step, input: msg.ChildEnded) -> None:
+    error_type, message = input.error_type or input.status, input.error_message
+    nothing_left = input.status == REFUSED or (input.status in _UNDONE and input.undone != ev.Undone.PARTIAL)
+    if input.status == Status.COMPLETED:
+        turn.emit(ev.StepSucceeded(step.sequence, 1, input.payload, input.child_run.encode()))
+    elif turn.state.pivot_done:
+        turn.emit(ev.StepParked(step.sequence, f"the child {step.command} ended {input.status} after the pivot"))
+    elif nothing_left:
+        turn.emit(ev.StepRefused(step.sequence, 1, error_type, message))
+    else:
+        turn.emit(ev.StepEndedUnknown(step.sequence, UnknownCause.EXHAUSTED, error_type, message))
+
+
+def _undo_ended(turn: Turn, step: Step, input: msg.ChildEnded) -> None:
+    if step.status not in (StepStatus.UNDOING, StepStatus.UNDO_PARKED):
+        turn.absorb(input, f"late: the step is {step.status}", step.sequence)
+    elif input.status in _UNDONE and input.undone != ev.Undone.PARTIAL:
+        turn.emit(ev.UndoSucceeded(step.sequence, step.undo_attempt))
+    elif step.status is StepStatus.UNDOING:
+        words = f"{input.error_type} {input.error_message}".strip() or input.status
+        turn.emit(ev.UndoParked(step.sequence, f"the child {step.command} is not undone: {words}"))
+
+
+def child_id(state: SagaState, sequence: int, given: str | None) -> str:
+    """The id of a child without one of its own: no other run and no other step has it."""
+    return given or f"{state.saga_id}/{state.run}/{sequence}"
