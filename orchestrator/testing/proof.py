@@ -57,7 +57,7 @@ def prove(
 
     Each case must end completed, or with every effect undone in the right order; past the pivot it goes forward, with a
     person who has tried again what is parked. `harmless` names commands that change nothing, so that they need no undo.
-    `check` is asked about every end, and may assert. `only` repeats the one case that a failure names.
+    `check` is asked about every end: it may assert, or say False. `only` repeats the one case that a failure names.
     """
     court = Court(test, input, id, now, harmless)
     if only is not None:
@@ -88,7 +88,8 @@ def _heard(
     trial = court.hear(faults, replaying=replaying)
     if trial.problem is None and check is not None and trial.end is not None:
         try:
-            check(trial.end)
+            if check(trial.end) is False:
+                trial.problem = f"check(end) is False for {trial.end!r}"
         except AssertionError as failed:
             trial.problem = str(failed) or "check(end) failed"
     return trial

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from orchestrator.sagas import etl_pipeline as plant
 from orchestrator.sagas import expense_approval as expenses
 from orchestrator.sagas import infrastructure_provisioning as infrastructure
+from orchestrator.sagas import order_fulfilment as shop
 from orchestrator.sagas import travel_booking as travel
 from orchestrator.testing import SagaTest, prove
 
@@ -17,6 +20,12 @@ pytestmark = pytest.mark.timeout(240)
 @pytest.fixture(autouse=True)
 def _books(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_BOOKS", ":memory:")
+
+
+def test_order_fulfilment() -> None:
+    services = SagaTest(shop.OrderFulfilment).service(shop.inventory, shop.payments, shop.shipping)
+    proof = prove(services, shop.Order(id="o-1", sku="tea", cents=900))
+    assert set(proof.statuses) == {"COMPLETED", "COMPENSATED", "CANCELED", "FAILED"}
 
 
 def test_travel_booking() -> None:
@@ -40,3 +49,19 @@ def test_expense_approval() -> None:
     claim = expenses.Expense(id="e-1", employee="ann", cents=90_000, times_asked=1)
     proof = prove(test, claim, harmless=[expenses.Mail.send])  # a mail is not taken back
     assert set(proof.statuses) == {"COMPLETED", "COMPENSATED", "CANCELED", "FAILED"}
+
+
+def test_etl_pipeline() -> None:
+    """Two files of one part each show what six of three would."""
+    services = SagaTest(plant.EtlPipeline).service(plant.lake, plant.cleaning, plant.warehouse)
+    test = services.handle(plant.Lake.files, lambda table: ["1.csv", "2.csv"])
+    test.handle(plant.Lake.extract, lambda part: plant.Batch(place=part.file, next=None))
+    # What is only read needs no undo, and what was loaded goes with its table.
+    harmless = [plant.Lake.files, plant.Lake.extract, plant.Cleaning.clean, plant.Warehouse.load]
+    proof = prove(test, plant.Day(date="2024-05-01", may_be_bad=0.5), harmless=harmless)
+    assert set(proof.statuses) == {"COMPLETED", "COMPENSATED", "CANCELED", "FAILED"}
+
+
+def test_no_use_case_is_left_out() -> None:
+    files = {path.stem for path in Path(shop.__file__).parent.glob("*.py")} - {"__init__", "books"}
+    assert {f"test_{name}" for name in files} <= set(globals())

@@ -91,6 +91,22 @@ def test_parking_alternatives_a_timeout_of_its_own_and_a_step_behind_the_pivot()
     assert proof.statuses["PARKED"] == 0
 
 
+class Racing(Saga[Trip, str]):
+    async def run(self, trip: Trip) -> str:
+        _, first = await self.race(
+            self.step(Hotels.book(who=trip.who), undo=Hotels.free), self.step(Cars.book(who=trip.who), undo=Cars.free)
+        )
+        await self.step(Mails.send(who=trip.who), pivot=True)
+        return first.number
+
+
+def test_the_loser_of_a_race_is_undone_while_the_saga_goes_on() -> None:
+    proof = prove(services(Racing), ANN, check=lambda end: end.status == "COMPLETED" or Mails.send not in end.effects)
+    assert proof.statuses["COMPLETED"] > 50
+    with disproved("check(end) is False for <COMPLETED"):
+        prove(services(Racing), ANN, check=lambda end: Cars.free not in end.effects)
+
+
 # -- what is wrong
 
 
