@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from orchestrator.model.ids import Direction
-from orchestrator.model.messages import Outcome
+from orchestrator.model.effects import LocalCall, reply_of
+from orchestrator.model.ids import Direction, idempotency_key
+from orchestrator.model.messages import Outcome, Reply
 from orchestrator.model.retries import DO_POLICY, UNDO_POLICY, RetryPolicy
 from orchestrator.model.state import Step
 from orchestrator.service import Command
@@ -49,7 +50,7 @@ class Fault(NamedTuple):
 
     def words(self, commands: list[Asked]) -> str:
         """As a sentence."""
-        name = repr(commands[self.at - 1].command) if self.at <= len(commands) else "never sent"
+        name = commands[self.at - 1].what if self.at <= len(commands) else "never sent"
         return _KINDS[self.kind].format(self.at, self.other or name)
 
 
@@ -72,7 +73,7 @@ def read_faults(text: str) -> Faults:
 class Asked:
     """One command (`do` or `undo` of one step), and what could go wrong with it."""
 
-    command: Command[..., Any, Any]
+    what: str
     key: str
     sequence: int
     direction: Direction
@@ -95,29 +96,48 @@ class FaultyServices(Services):
     def perform(
         self, declared: Command[..., Any, Any], message: CommandMessage, now_ms: int, unsure: bool
     ) -> tuple[Ending | None, int]:
-        number = self._number(declared, message)
-        trouble = None if self.calm else self._troubles.get(number)
-        if trouble == "refuse" and message.attempt == 1:
-            return ReplyMessage(Outcome.FAILURE, b"", "Injected", "refused by the proof"), 0
-        if trouble in ("trouble", "unsure") and message.attempt <= self._tries(message):
+        key = message.idempotency_key
+        asked = Asked(repr(declared), key, message.sequence, message.direction, message.payload)
+        asked.troubles = self._possible(declared, message)
+        trouble = self._trouble(asked)
+        injected = self._injected(trouble, message)
+        if injected is not None:
             if trouble == "unsure" and message.attempt == 1:
                 super().perform(declared, message, now_ms, unsure)
-            after_ms = LATER_MS if self._has_deadline(message) else None
-            return ReplyMessage(Outcome.RETRY, b"", "Injected", "try again, says the proof", after_ms), 0
+            return injected, 0
         ending, takes_ms = super().perform(declared, message, now_ms, unsure)
         return (None, 0) if trouble == "lose" else (ending, takes_ms)
 
-    def _number(self, declared: Command[..., Any, Any], message: CommandMessage) -> int:
-        key = message.idempotency_key
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self.commands) + 1
-            asked = Asked(declared, key, message.sequence, message.direction, message.payload)
-            asked.troubles = self._possible(declared, message)
+    def call(self, call: LocalCall) -> Reply:
+        key = idempotency_key(*call.unit, call.direction)
+        asked = Asked(f"local {call.function}", key, call.sequence, call.direction, call.payload)
+        asked.troubles = ("refuse", "trouble", "unsure") if call.direction == "do" else ("refuse", "trouble")
+        trouble = self._trouble(asked)
+        injected = self._injected(trouble, call)
+        if injected is None:
+            return super().call(call)
+        if trouble == "unsure" and call.attempt == 1:
+            super().call(call)
+        return reply_of(call, *injected)
+
+    def _trouble(self, asked: Asked) -> str | None:
+        """What this command has to suffer; numbers it, and notes a key that is used for two of them."""
+        number = self._numbers.setdefault(asked.key, len(self.commands) + 1)
+        if number > len(self.commands):
             self.commands.append(asked)
-        elif (self.commands[number - 1].command, self.commands[number - 1].payload) != (declared, message.payload):
-            self.problems.append(f"the key {key} was used for two different commands")
-        return number
+        known = self.commands[number - 1]
+        if (known.what, known.payload) != (asked.what, asked.payload):
+            self.problems.append(f"the key {asked.key} was used for two different commands")
+        return None if self.calm else self._troubles.get(number)
+
+    def _injected(self, trouble: str | None, message: CommandMessage | LocalCall) -> ReplyMessage | None:
+        """What is answered in place of the service."""
+        if trouble == "refuse" and message.attempt == 1:
+            return ReplyMessage(Outcome.FAILURE, b"", "Injected", "refused by the proof")
+        if trouble in ("trouble", "unsure") and message.attempt <= self._tries(message):
+            after_ms = LATER_MS if self._has_deadline(message) else None
+            return ReplyMessage(Outcome.RETRY, b"", "Injected", "try again, says the proof", after_ms)
+        return None
 
     def _possible(self, declared: Command[..., Any, Any], message: CommandMessage) -> tuple[str, ...]:
         host = self._hosts.get(declared.service)
@@ -129,19 +149,19 @@ class FaultyServices(Services):
                 found.append("lose")
         return tuple(found)
 
-    def _tries(self, message: CommandMessage) -> int:
+    def _tries(self, message: CommandMessage | LocalCall) -> int:
         """How many attempts fail: all there are, or some where there is no limit."""
         return self._policy(message).pace("Injected").maximum_attempts or TRIES
 
-    def _has_deadline(self, message: CommandMessage) -> bool:
+    def _has_deadline(self, message: CommandMessage | LocalCall) -> bool:
         by_step = message.direction == "do" and self._step(message).deadline_ms is not None
         return by_step or self._policy(message).retry_timeout_ms is not None
 
-    def _policy(self, message: CommandMessage) -> RetryPolicy:
+    def _policy(self, message: CommandMessage | LocalCall) -> RetryPolicy:
         step = self._step(message)
         return (step.undo_retry or UNDO_POLICY) if message.direction == "undo" else (step.retry or DO_POLICY)
 
-    def _step(self, message: CommandMessage) -> Step:
+    def _step(self, message: CommandMessage | LocalCall) -> Step:
         assert self.world is not None
         return self.world.state.steps[message.sequence]
 

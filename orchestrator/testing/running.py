@@ -66,7 +66,7 @@ class Running(Generic[O]):
     @property
     def effects(self) -> list[Command[..., Any, Any]]:
         """The commands that had their effect so far, in order, `do` and undo alike."""
-        return [done.command for done in self._world.services.log]
+        return [done.command for done in self._world.services.log if isinstance(done.command, Command)]
 
     @property
     def journal(self) -> list[Event]:

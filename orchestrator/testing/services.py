@@ -103,9 +103,9 @@ class Reaction(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """Something that a service has done."""
+    """Something that a service has done; or a local step's function, and then `command` is its name."""
 
-    command: Command[..., Any, Any]
+    command: Command[..., Any, Any] | str
     key: str
     sequence: int
     direction: Direction
@@ -184,8 +184,13 @@ class Services:
         """Calls the function of a local step, or what stands in for it. Its assertions fail the test."""
         functions = LocalFunctions(self._script.stand_ins, _raise_assertion)
         if functions.is_async(call.function):
-            return self._loop.run(functions.perform_async(call))
-        return functions.perform(call)
+            reply = self._loop.run(functions.perform_async(call))
+        else:
+            reply = functions.perform(call)
+        if reply.outcome is Outcome.SUCCESS:
+            key = idempotency_key(*call.unit, call.direction)
+            self.log.append(Effect(call.function, key, call.sequence, call.direction))
+        return reply
 
     def remember(self, message: CommandMessage, ending: Ending) -> None:
         """Keeps an outcome, as the participant would."""

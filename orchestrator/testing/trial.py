@@ -187,12 +187,12 @@ def _against_services(world: World, services: FaultyServices, harmless: Collecti
     state = world.state
     forward = state.phase is Status.COMPLETED or state.pivot_done
     undone: set[int] = set()
-    done: dict[int, AnyCommand] = {}
+    done: dict[int, AnyCommand | str] = {}
     for effect in services.log:
         if effect.direction == "undo":
             undone.add(effect.sequence)
         elif effect.sequence in undone:
-            return f"{effect.command!r} (step {effect.sequence}) was done behind its undo"
+            return f"{effect.command} (step {effect.sequence}) was done behind its undo"
         else:
             done[effect.sequence] = effect.command
     for sequence, command in done.items():
@@ -200,12 +200,12 @@ def _against_services(world: World, services: FaultyServices, harmless: Collecti
         certain = step.status is StepStatus.DONE
         if forward and certain:
             if sequence in undone:
-                return f"{command!r} (step {sequence}) was undone, and the saga went on"
-        elif state.pivot_done and step.undo_command is None:
-            continue  # on the way forward nothing needs an undo
+                return f"{command} (step {sequence}) was undone, and the saga went on"
+        elif step.undo_command is None and (state.pivot_done or isinstance(command, str)):
+            continue  # on the way forward, and what a saga only calculates, needs no undo
         elif sequence not in undone and command not in harmless:
             why = "it has no undo" if step.undo_command is None else f"its undo is {step.status.lower()}"
-            what = f"the saga is {state.phase}, and what {command!r} (step {sequence}) has done stays: {why}"
+            what = f"the saga is {state.phase}, and what {command} (step {sequence}) has done stays: {why}"
             return f"{what}. Give the step an undo; if the command changes nothing, name it in harmless=[...]"
     return None
 

@@ -118,6 +118,7 @@ class World:
         self.inputs = 0
         self.sent: list[Sent] = []
         self.flights: list[Flight] = []
+        self._called: set[tuple[str, int, Direction, int]] = set()
         self._known: dict[tuple[str, int, Direction, int], Sent] = {}
         self.watchers: list[Callable[[Happening], None]] = []
 
@@ -284,7 +285,9 @@ class World:
         """Calls the function of a local step; what came of it is on its way from then on."""
         if effect.attempt > MAX_ATTEMPTS:
             raise AssertionError(f"{effect.function} was called {MAX_ATTEMPTS} times, and never came to an outcome")
-        self.flights.append(Flight(self.now_ms, SERVICE, self.services.call(effect)))
+        call = (effect.run, effect.sequence, effect.direction, effect.attempt)
+        self.post(self.services.call(effect), self.now_ms, SERVICE, repeat=call in self._called)
+        self._called.add(call)
 
     def tell(self, happening: Happening) -> None:
         """Tells the watchers."""
