@@ -69,7 +69,7 @@ class SubscriptionBilling(Saga[Subscription, str]):
         end = self.now() + this.every
         if not await self.paid(this):
             return await self.over(this, f"not paid for month {this.month}")
-        await self.step(Membership.grant(customer=this.customer, month=this.month))
+        await self.step(Membership.grant(customer=this.customer, month=this.month), undo=Membership.end)
         if await self.receive(self.cancelled, timeout=self.until(end)):
             await self.sleep(self.until(end))  # what is paid for is theirs
             return await self.over(this, f"cancelled after month {this.month}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.errors import Abort, Canceled, StepFailed
+from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
 from orchestrator.model.definition import Definition
 from orchestrator.model.divergence import Divergence, name_in_history
 from orchestrator.model.driver import Driver
@@ -47,7 +47,7 @@ def difference(definition: Definition, state: SagaState) -> Difference | None:
 def _raised(driver: Driver) -> str | None:
     """The code's own mistake."""
     error = driver.error
-    if error is None or isinstance(error, StepFailed | Abort | Canceled):
+    if error is None or isinstance(error, StepFailed | Abort | Canceled | ContinueAsNew):
         return None
     return f"the code raises {error!r}"
 
@@ -55,13 +55,16 @@ def _raised(driver: Driver) -> str | None:
 def _other_end(driver: Driver, state: SagaState) -> str | None:
     """Where the history went on by the code's last word, and today's would be another."""
     failed = state.cause is Cause.FAILED
-    if state.phase is not Status.COMPLETED and not failed:
+    ended = {Status.COMPLETED: "the saga completed", Status.CONTINUED_AS_NEW: "the saga continued as new"}.get(
+        state.phase or Status.RUNNING, "the saga failed" if failed else None
+    )
+    if ended is None:
         return None
-    ended = "the saga completed" if state.phase is Status.COMPLETED else "the saga failed"
     if not driver.finished:
         return f"{ended}, the code goes on"
-    if failed and driver.error is None:
-        return f"{ended}, the code completes"
-    if not failed and driver.error is not None:
-        return f"{ended}, the code raises {driver.error!r}"
-    return None
+    if driver.error is None:
+        return None if state.phase is Status.COMPLETED else f"{ended}, the code completes"
+    continues = isinstance(driver.error, ContinueAsNew)
+    if continues is (state.phase is Status.CONTINUED_AS_NEW) and (continues or failed):
+        return None
+    return f"{ended}, the code raises {driver.error!r}"

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.model.events import Decision, SagaStarted
+from orchestrator.model.events import Decision, Event, SagaStarted
 from orchestrator.model.evolve import BrokenHistory, evolve
 from orchestrator.model.replay import difference
 from orchestrator.model.state import SagaState
@@ -73,13 +73,23 @@ def check_histories(folder: str | Path, *sagas: type[Saga[Any, Any]]) -> int:
     return len(files)
 
 
-def state_of(decisions: Sequence[Decision]) -> SagaState:
-    """The state that these decisions lead to."""
+def runs_of(decisions: Sequence[Decision]) -> list[tuple[SagaState, list[Event]]]:
+    """The state that each run was left in, and its events; the last is the current one."""
     state = SagaState(decisions[0].saga_id, decisions[0].run)
+    runs: list[tuple[SagaState, list[Event]]] = [(state, [])]
     for decision in decisions:
+        if decision.run != state.run:
+            state = state.successor(decision.run)
+            runs.append((state, []))
         for event in decision.events:
             evolve(state, event, decision.at_ms)
-    return state
+            runs[-1][1].append(event)
+    return runs
+
+
+def state_of(decisions: Sequence[Decision]) -> SagaState:
+    """The state that these decisions lead to."""
+    return runs_of(decisions)[-1][0]
 
 
 def _decisions(history: History) -> Sequence[Decision]:
@@ -104,8 +114,11 @@ def _difference(saga: type[Saga[Any, Any]], decisions: Sequence[Decision]) -> st
     if started.saga_type != saga.definition.name:
         return f"it is of a {started.saga_type}, not of a {saga.definition.name}"
     try:
-        state = state_of(decisions)
+        runs = runs_of(decisions)
     except BrokenHistory as broken:
         return f"it is no history of this software: {broken}"
-    found = difference(saga.definition, state)
-    return None if found is None else found.message
+    for state, _ in runs:
+        found = difference(saga.definition, state)
+        if found is not None:
+            return found.message if len(runs) == 1 else f"run {state.run}: {found.message}"
+    return None

@@ -12,11 +12,12 @@ from orchestrator.checker.evidence import Verdict
 from orchestrator.checker.journal import History, check_undone
 from orchestrator.model import messages as msg
 from orchestrator.model.divergence import name_in_history
-from orchestrator.model.events import Status
+from orchestrator.model.events import Event, Status
 from orchestrator.model.messages import Override
-from orchestrator.model.state import StepStatus
+from orchestrator.model.state import SagaState, StepStatus
 from orchestrator.testing.end import AnyCommand, End
-from orchestrator.testing.faults import Asked, Faults, FaultyServices
+from orchestrator.testing.faults import Asked, Effect, Faults, FaultyServices
+from orchestrator.testing.histories import runs_of
 from orchestrator.testing.running import Running
 from orchestrator.testing.saga_test import SagaTest
 from orchestrator.testing.world import Flight, World
@@ -112,7 +113,7 @@ class Court(Generic[I, O]):
         elif services.problems:
             trial.problem = services.problems[0]
         else:
-            trial.problem = _against_history(world) or _against_services(world, services, self.harmless)
+            trial.problem = _verdict(world, services, self.harmless)
 
 
 class _Way(Generic[O]):
@@ -168,27 +169,36 @@ class _Way(Generic[O]):
 def _say_everything_again(world: World, trial: Trial[Any]) -> None:
     """All that ever came comes once more after the end, and must change nothing."""
     status, sent = world.state.status, len(world.sent)
-    for given in list(world.taken):
+    runs = (None, world.state.run, world.state.previous_run)
+    for given in [each for each in world.taken if getattr(each, "run", None) in runs]:
         world.take(given)
     if world.state.status is not status or len(world.sent) != sent:
         trial.problem = "what came again after the end has changed it"
 
 
-def _against_history(world: World) -> str | None:
+def _verdict(world: World, services: FaultyServices, harmless: Collection[AnyCommand]) -> str | None:
+    """What is wrong with any of its runs."""
+    for state, events in runs_of(world.decisions):
+        log = [effect for effect in services.log if effect.key.split("/")[-3] == state.run]
+        problem = _against_history(state, events) or _against_services(state, log, harmless)
+        if problem is not None:
+            return problem
+    return None
+
+
+def _against_history(state: SagaState, events: list[Event]) -> str | None:
     """What the events themselves say is wrong: which steps were undone, and in which order."""
-    events = [event for decision in world.decisions for event in decision.events]
     verdict = Verdict()
-    check_undone(History(world.saga_id, world.state.run, 0, world.state, events), verdict)
+    check_undone(History(state.saga_id, state.run, 0, state, events), verdict)
     return next((str(violation) for violation in verdict.violations), None)
 
 
-def _against_services(world: World, services: FaultyServices, harmless: Collection[AnyCommand]) -> str | None:
+def _against_services(state: SagaState, log: list[Effect], harmless: Collection[AnyCommand]) -> str | None:
     """What the services' own log says is wrong: an effect that is kept and should not be, or the other way round."""
-    state = world.state
-    forward = state.phase is Status.COMPLETED or state.pivot_done
+    forward = state.phase in (Status.COMPLETED, Status.CONTINUED_AS_NEW) or state.pivot_done
     undone: set[int] = set()
     done: dict[int, AnyCommand | str] = {}
-    for effect in services.log:
+    for effect in log:
         if effect.direction == "undo":
             undone.add(effect.sequence)
         elif effect.sequence in undone:
@@ -219,9 +229,10 @@ def _kind(given: msg.Input) -> object:
 def _words(flight: Flight, world: World) -> str:
     given = flight.input
     if isinstance(given, msg.Reply):
-        step = world.state.steps[given.sequence]
+        step = world.state.steps.get(given.sequence)
+        who = "an earlier run" if step is None or given.run != world.state.run else name_in_history(step)
         undo = "the undo of " if given.undo else ""
-        return f"{given.outcome} of {undo}{name_in_history(step)}, attempt {given.attempt} of step {given.sequence}"
+        return f"{given.outcome} of {undo}{who}, attempt {given.attempt} of step {given.sequence}"
     if isinstance(given, msg.TimerDue):
         who = name_in_history(world.state.steps[given.sequence]) if given.sequence else "the saga"
         return f"the time of {who} is up"

@@ -187,7 +187,7 @@ class World:
         self.execution.detach()
         state = state_of(read_history(write_history(self.decisions)))
         self.execution = Execution(state)
-        for decision in tuple(self.decisions):
+        for decision in [each for each in self.decisions if each.run == state.run]:
             for _, effect in effects_of(decision, state):
                 self.perform(effect)
 
@@ -333,6 +333,8 @@ class World:
         state = self.state
         flying = [flight.sent for flight in self.flights]
         for sent in self.sent:
+            if sent.effect.run != state.run:
+                continue
             step = state.steps[sent.sequence]
             undo = sent.direction == "undo"
             open_ = sent.sequence in (state.undo_open if undo else state.open)

@@ -1,4 +1,4 @@
-"""One run's history as a JSON file: for people to read and review, and for tests to replay.
+"""A saga's history as a JSON file: for people to read and review, and for tests to replay.
 
 Each event stands on a line of its own. A payload that is JSON is written as JSON, what has its default is left out. A
 later version reads it as long as events only gain fields with defaults.
@@ -32,7 +32,7 @@ class UnreadableHistory(Exception):
 
 
 def write_history(decisions: Sequence[Decision]) -> str:
-    """The decisions of one run, the first of which started it, as the text of a file."""
+    """The decisions of one saga id, the first of which started its first run, as the text of a file."""
     first = decisions[0]
     started = first.events[0]
     head = {
@@ -42,12 +42,14 @@ def write_history(decisions: Sequence[Decision]) -> str:
         "run": first.run,
     }
     lines = [f"  {_json(name)}: {_json(value)}," for name, value in head.items()]
-    blocks = ",\n".join(_decision(decision) for decision in decisions)
+    blocks = ",\n".join(_decision(decision, first.run) for decision in decisions)
     return "\n".join(["{", *lines, '  "decisions": [', blocks, "  ]", "}", ""])
 
 
-def _decision(decision: Decision) -> str:
+def _decision(decision: Decision, run: str) -> str:
     rest = _plain(decision, leave_out=_HEAD)
+    if decision.run != run:
+        rest["run"] = decision.run
     at = (_EPOCH + timedelta(milliseconds=decision.at_ms)).isoformat(timespec="milliseconds")
     lines = [f'    {{"at": {_json(at)},']
     lines += [f"     {_json(name)}: {_json(value)}," for name, value in rest.items()]
@@ -119,8 +121,8 @@ def read_history(text: str) -> list[Decision]:
 def _read_decision(data: dict[str, Any], given: dict[str, Any]) -> Decision:
     at_ms = (datetime.fromisoformat(given.pop("at")) - _EPOCH) // timedelta(milliseconds=1)
     events = tuple(_read_tagged(each, _EVENTS) for each in given.pop("events"))
-    rest = _arguments(Decision, given)
-    return Decision(saga_id=data["saga_id"], run=data["run"], at_ms=at_ms, events=events, **rest)
+    rest = {"run": data["run"], **_arguments(Decision, given)}
+    return Decision(saga_id=data["saga_id"], at_ms=at_ms, events=events, **rest)
 
 
 def _read_tagged(given: dict[str, Any], kinds: dict[str, type]) -> Any:

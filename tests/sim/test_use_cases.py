@@ -11,6 +11,7 @@ from orchestrator.sagas import etl_pipeline as plant
 from orchestrator.sagas import expense_approval as expenses
 from orchestrator.sagas import infrastructure_provisioning as infrastructure
 from orchestrator.sagas import order_fulfilment as shop
+from orchestrator.sagas import subscription_billing as club
 from orchestrator.sagas import travel_booking as travel
 from orchestrator.testing import SagaTest, prove
 
@@ -60,6 +61,13 @@ def test_etl_pipeline() -> None:
     harmless = [plant.Lake.files, plant.Lake.extract, plant.Cleaning.clean, plant.Warehouse.load]
     proof = prove(test, plant.Day(date="2024-05-01", may_be_bad=0.5), harmless=harmless)
     assert set(proof.statuses) == {"COMPLETED", "COMPENSATED", "CANCELED", "FAILED"}
+
+
+def test_subscription_billing() -> None:
+    services = SagaTest(club.SubscriptionBilling).service(club.cashier, club.membership, club.letters)
+    agreed = club.Subscription(customer="Ada", cents=900, months=2)
+    proof = prove(services, agreed, harmless=[club.Letters.send, club.Membership.end])
+    assert proof.statuses["COMPLETED"] > 50
 
 
 def test_no_use_case_is_left_out() -> None:
