@@ -153,7 +153,10 @@ class LocalCalls:
         execution = self._runs.find(call.saga_id)
         state = None if execution is None else execution.state
         step = None if state is None else state.steps.get(call.sequence)
-        if state is None or step is None or call.sequence not in state.local or local_call(state, step) != call:
+        if state is None or step is None or call.sequence not in state.local:
+            return None
+        now = local_call(state, step)
+        if (now.run, now.direction, now.attempt) != (call.run, call.direction, call.attempt):
             return None
         definition = self._definitions.get(call.saga_type)
         return _MISSING if definition is None or definition.functions is None else definition.functions

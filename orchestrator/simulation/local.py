@@ -24,6 +24,8 @@ class Calls:
     def __init__(self) -> None:
         self.begun: set[Key] = set()
         self.ended: set[tuple[Key, Outcome]] = set()
+        self.beside: list[tuple[Key, Key]] = []
+        """Calls of one step that one process made at the same time."""
 
 
 class ScriptedFunctions:
@@ -58,6 +60,7 @@ class ScriptedRunner:
 
     def start(self, call: LocalCall, functions: Functions) -> None:
         self._calls.begun.add(_key(call))
+        self._calls.beside += [(_key(call), _key(other)) for _, other, _ in self._running if other.unit == call.unit]
         delay_ms = self._random.choice(HANG_MS if scripted(call) in "hg" else RUN_MS)
         self._running.append((self._now_ms() + delay_ms, call, functions))
         self._find_due()
@@ -96,11 +99,16 @@ def scripted(call: LocalCall) -> str:
 
 
 def check_calls(calls: Calls, accepted: Accepted, verdict: Verdict) -> None:
-    """C9: nothing was called that no accepted decision asked for. C3: what is recorded is what a call came to."""
+    """C9: nothing was called that no accepted decision asked for. C3: what is recorded is what a call came to.
+
+    C5, as far as one process goes: a step's calls follow each other.
+    """
     decided = {_key_of(*each) for each in accepted.of_runs(ev.StepScheduled, ev.StepAttempted)}
     decided |= {_key_of(*each, "undo") for each in accepted.of_runs(ev.UndoScheduled, ev.UndoAttempted)}
     for key in sorted(calls.begun - decided):
         verdict.blame("C9", f"{key} was called, and never decided")
+    for one, other in calls.beside:
+        verdict.blame("C5", f"{one} was called beside {other}")
     for kind, direction, outcome in (
         (ev.StepSucceeded, "do", Outcome.SUCCESS),
         (ev.StepRefused, "do", Outcome.FAILURE),

@@ -108,6 +108,9 @@ class WorkerMetrics(Collector):
         )
         took = [([number], tenure.taken_over_ms / 1000) for number, tenure, _ in live if tenure.phase is Phase.OWNING]
         yield gauges("saga_last_takeover_duration_seconds", "How long its take-over took.", ["partition"], took)
+        local = self._engine.local
+        yield gauge("saga_local_steps_running", "Functions of local steps that are being called.", local.running)
+        yield gauge("saga_local_steps_waiting", "Local steps whose call has not begun.", local.waiting)
         yield gauge("saga_inputs_paused", "Partitions whose starts wait for room.", sum(t.paused for t in tenures))
 
 

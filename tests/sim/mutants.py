@@ -19,7 +19,7 @@ from orchestrator.model.rule import Rule
 from orchestrator.model.state import SagaState, StepStatus
 from orchestrator.participant import engine as participant
 from orchestrator.participant import ledger, rules, tenure
-from orchestrator.runtime import journal_writer, partition, takeover
+from orchestrator.runtime import journal_writer, local_steps, partition, takeover
 from orchestrator.simulation import processes
 from orchestrator.wire import commands, journal
 from orchestrator.wire.ledger import Execution, read_record
@@ -144,6 +144,15 @@ def _call_at_once(self: Any, decision: Any, execution: Any) -> None:
     pending.rest.effects[:] = [(at, effect) for at, effect in pending.rest.effects if not isinstance(effect, LocalCall)]
 
 
+def _add_beside(self: Any, owner: Any, call: Any) -> None:
+    """A step's next call does not wait for the one before."""
+    before = self._under_way.pop(call.unit, None)
+    self._waiting.append((owner, call))
+    if before is not None:
+        poll = self._runner.poll
+        self._runner.poll = lambda: [each for each in poll() if each.call.unit in self._under_way]
+
+
 def _owner_with_one_nonce(claim: Any, nonce: Any, genesis: Any) -> takeover.Owner:
     """Every claim of a worker under the same nonce."""
     drawn = nonce()
@@ -245,6 +254,7 @@ MUTANTS = (
     _mutant("store before ack", (partition.Partition, "_submit", _store_at_once)),
     _mutant("effects before ack", (partition.Partition, "_submit", _send_at_once)),
     _mutant("local steps before ack", (partition.Partition, "_submit", _call_at_once)),
+    _mutant("local steps beside each other", (local_steps.LocalSteps, "add", _add_beside)),
     _mutant("local steps forgotten at a take-over", (partition, "local_calls", lambda state: [])),
     _mutant("nonce reused", (processes, "Owner", _owner_with_one_nonce)),
     _mutant("undo in forward order", (SagaState, "to_undo", _forward), (evolve, "_take_out", _take_out_anywhere)),

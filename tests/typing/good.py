@@ -1,5 +1,6 @@
 """Everything as it should be written: no type checker finds anything here."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,10 @@ from orchestrator import (
     HandlerContext,
     Jitter,
     LocalContext,
+    Map,
+    MapChange,
+    MapJob,
+    MapReport,
     Participant,
     Retry,
     RetryLater,
@@ -37,8 +42,10 @@ from orchestrator import (
     signal,
     step,
     takes,
+    transactional,
 )
 from orchestrator.attributes import Bool, Datetime, Double, Int, Keyword, KeywordList, Text
+from orchestrator.connectors.sql import SqlInbox
 from orchestrator.interceptors import Around
 from orchestrator.model.definition import StepRequest
 from orchestrator.sagas.order_fulfilment import (
@@ -366,6 +373,36 @@ async def start_with_baggage(client: Client) -> str:
     await client.move_version("o-1", 2, reason="it is broken", by="ann")
     with provided.override({Database: Database()}):
         return await handle.result()
+
+
+class Prices(Map[Order, int]):
+    concurrency = 20
+    tolerated_failures = None
+
+    async def item(self, order: Order) -> int:
+        return await self.local(price, order.sku)
+
+
+@transactional(SqlInbox(lambda: sqlite3.connect("shop.db")))
+def enter(context: LocalContext, sku: str) -> int:
+    context.connection.execute("INSERT INTO bookings VALUES (?)", (sku,))
+    return len(sku)
+
+
+class Entering(Saga[Order, int]):
+    async def run(self, order: Order) -> int:
+        return await self.local(enter, order.sku, undo=unbook_entry)
+
+
+@transactional(SqlInbox(lambda: sqlite3.connect("shop.db")))
+def unbook_entry(context: LocalContext, entered: int | None, sku: str) -> None:
+    return None
+
+
+async def map_all(client: Client) -> MapReport:
+    handle = await client.start(Prices, MapJob(source="orders.csv"), id="m-1")
+    await handle.signal(Map.change, MapChange(concurrency=50))
+    return await handle.result()
 
 
 # -- tests

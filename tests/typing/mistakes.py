@@ -5,6 +5,8 @@ from orchestrator import (
     HandlerContext,
     Jitter,
     LocalContext,
+    Map,
+    MapJob,
     Participant,
     Retry,
     Saga,
@@ -16,6 +18,7 @@ from orchestrator import (
     signal,
     step,
     takes,
+    transactional,
 )
 from orchestrator.interceptors import Around
 from orchestrator.attributes import Keyword, KeywordList
@@ -39,6 +42,21 @@ def price(sku: str, pieces: int) -> int:
 
 def free(context: LocalContext, cents: int | None, sku: str, pieces: int) -> None:
     return None
+
+
+@transactional("shop.db")  # E: place of a database instead of an inbox
+def enter(context: LocalContext, sku: str) -> None:
+    return None
+
+
+class Prices(Map[Order, int]):
+    async def item(self, order: Order) -> str:  # E: result of another type than the map's
+        return order.sku
+
+
+class Names(Map[Order, str]):
+    async def item(self, sku: str) -> str:  # E: row of another type than the map's
+        return sku
 
 
 ORDER = Order(id="o-1", sku="tea", cents=900)
@@ -225,6 +243,7 @@ async def main(client: Client) -> None:
     await client.move_version("o-1", "2")  # E: version that is text
     await client.start(Mistaken, ORDER, baggage={"tenant": 1})  # E: baggage that is no text
     await client.start(Mistaken, ORDER.id)  # E: wrong start input
+    await client.start(Prices, MapJob(source=ORDER))  # E: wrong source of a map
     await client.start(Mistaken(), ORDER)  # E: saga that is an object, not a class
     await client.start(Mistaken, ORDER, start_at=5.0)  # E: start at a number
     await client.reschedule("o-1", start_delay="1h")  # E: delay that is text

@@ -19,7 +19,7 @@ from orchestrator.model.effects import LocalCall
 from orchestrator.model.events import Recorded, Status, StepKind, StepScheduled
 from orchestrator.model.messages import Outcome
 from orchestrator.model.turn import MAX_BYTES
-from orchestrator.testing import SagaTest
+from orchestrator.testing import SagaTest, prove
 
 
 class Item(BaseModel):
@@ -105,6 +105,11 @@ def test_a_refused_step_undoes_those_before_with_their_results_and_arguments() -
     assert end.status is Status.COMPENSATED
     assert end.error_type == "SoldOut"
     assert CALLS[-1] == ("undo", "booked none", "none")
+
+
+def test_whatever_happens_on_the_way_a_saga_of_local_steps_completes_or_is_undone() -> None:
+    for sku in ("tea", "none"):
+        prove(SagaTest(Order), Item(sku=sku))
 
 
 class Unsure(Saga[str, str]):
