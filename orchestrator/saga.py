@@ -367,7 +367,7 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
         for around in reversed(cls._around):
             run = partial(around.run, saga, go_on=run)
         result = await run(cls._input.validate_json(payload))
-        return cls._output.dump_json(cls._output.validate_python(result))
+        return cls.encode_result(result)
 
     @classmethod
     def _check_input(cls, payload: bytes) -> str | None:
@@ -390,6 +390,11 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     def encode_input(cls, value: I) -> bytes:
         """The start command's value: JSON in UTF-8. Raises `pydantic.ValidationError`."""
         return cls._input.dump_json(cls._input.validate_python(value))
+
+    @classmethod
+    def encode_result(cls, value: O) -> bytes:
+        """A result as bytes. Raises `pydantic.ValidationError`."""
+        return cls._output.dump_json(cls._output.validate_python(value))
 
     @classmethod
     def decode_result(cls, payload: bytes) -> O:

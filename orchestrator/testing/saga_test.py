@@ -15,7 +15,7 @@ from orchestrator.errors import DefinitionError
 from orchestrator.functions import local_function
 from orchestrator.lint import check
 from orchestrator.model import messages as msg
-from orchestrator.model.events import StepKind
+from orchestrator.model.events import Status, StepKind
 from orchestrator.model.messages import Outcome
 from orchestrator.participant import HandlerContext, Participant
 from orchestrator.saga import Saga
@@ -109,6 +109,16 @@ class SagaTest(Generic[I, O]):
         Without it a local step calls the function itself. Assertions in either fail the test.
         """
         self._script.stand_ins[local_function(function).name] = instead
+        return self
+
+    def child(self, saga: type[Saga[Any, R]], result: R) -> Self:
+        """Children of this kind complete with `result`, and can be undone. Raises `pydantic.ValidationError`."""
+        self._script.children[saga.definition.name] = (Status.COMPLETED, saga.encode_result(result), "", "")
+        return self
+
+    def child_fails(self, saga: type[Saga[Any, Any]], error_type: str, message: str = "") -> Self:
+        """Children of this kind fail, and leave nothing behind."""
+        self._script.children[saga.definition.name] = (Status.COMPENSATED, b"", error_type, message)
         return self
 
     def answer(self, command: Command[..., M, R], reply: R, *, takes: Duration = 0) -> Self:

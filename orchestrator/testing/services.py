@@ -20,6 +20,7 @@ from orchestrator.functions import LocalFunctions
 from orchestrator.log.base import Record
 from orchestrator.model.effects import Command as CommandEffect
 from orchestrator.model.effects import LocalCall
+from orchestrator.model.events import Status
 from orchestrator.model.ids import Direction, idempotency_key
 from orchestrator.model.messages import Outcome, Reply
 from orchestrator.participant import rules
@@ -54,6 +55,8 @@ class Script:
     """Commands of the services that this test says anything about."""
     stand_ins: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """What is called in place of a local step's function, by the function's name."""
+    children: dict[str, tuple[Status, bytes, str, str]] = field(default_factory=dict)
+    """How children end, by their saga type: status, result, error type and message."""
 
     @property
     def has_inbox(self) -> bool:
@@ -116,6 +119,7 @@ class Services:
 
     def __init__(self, script: Script) -> None:
         self._script = script
+        self.children = script.children
         self._answers = {name: list(answers) for name, answers in script.answers.items()}
         self._memory: dict[Unit, rules.Entry] = {}
         self._silent: set[tuple[str, int]] = set()

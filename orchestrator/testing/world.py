@@ -15,7 +15,7 @@ from orchestrator.model.decide import InputRejected, decide
 from orchestrator.model.definition import Definition, Request, StepRequest
 from orchestrator.model.divergence import Divergence, name_of
 from orchestrator.model.driver import Driver
-from orchestrator.model.effects import Answer, Effect, Forward, LocalCall, effects_of
+from orchestrator.model.effects import Answer, Effect, Forward, LocalCall, Message, effects_of
 from orchestrator.model.effects import Command as CommandEffect
 from orchestrator.model.events import Decision, Status, WaitScheduled
 from orchestrator.model.ids import Direction, idempotency_key
@@ -259,6 +259,8 @@ class World:
             self.send(effect)
         elif isinstance(effect, LocalCall):
             self.call(effect)
+        elif isinstance(effect, Message):
+            self.tell_family(effect.input)
         elif not isinstance(effect, Answer | Forward):
             raise AssertionError(f"the test kit does not know what to do about {effect!r}")
 
@@ -288,6 +290,39 @@ class World:
         call = (effect.run, effect.sequence, effect.direction, effect.attempt)
         self.post(self.services.call(effect), self.now_ms, SERVICE, repeat=call in self._called)
         self._called.add(call)
+
+    def tell_family(self, given: msg.Input) -> None:
+        """A child is started or to be undone: how that ends is on its way from then on."""
+        if isinstance(given, msg.Start) and given.parent is not None:
+            if given.saga_type not in self.services.children:
+                name = given.saga_type
+                raise AssertionError(f"child {name} was started, and this test has no end for it: add .child(...)")
+            self._child_ends(given.parent, False, *self.services.children[given.saga_type])
+        elif isinstance(given, msg.UndoChild):
+            self._child_ends(given.parent, True, Status.COMPENSATED)
+
+    def _child_ends(
+        self,
+        parent: msg.Parent,
+        undo: bool,
+        status: Status,
+        payload: bytes = b"",
+        error_type: str = "",
+        error_message: str = "",
+    ) -> None:
+        ended = msg.ChildEnded(
+            parent.saga_id,
+            parent.run,
+            parent.sequence,
+            undo,
+            "child",
+            str(status),
+            "all",
+            payload,
+            error_type,
+            error_message,
+        )
+        self.flights.append(Flight(self.now_ms, SERVICE, ended))
 
     def tell(self, happening: Happening) -> None:
         """Tells the watchers."""

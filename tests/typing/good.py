@@ -13,7 +13,9 @@ from orchestrator import (
     Abort,
     Backoff,
     Canceled,
+    ChildCancellation,
     Client,
+    Conflict,
     Done,
     FailedAttempt,
     Failure,
@@ -25,9 +27,11 @@ from orchestrator import (
     MapChange,
     MapJob,
     MapReport,
+    ParentClose,
     Participant,
     Retry,
     RetryLater,
+    Reuse,
     Saga,
     SagaFailed,
     Status,
@@ -183,6 +187,18 @@ class Everything(Saga[Order, Receipt | None], name="everything", execution_timeo
 # -- declarative style
 
 
+class Family(Saga[Order, str]):
+    async def run(self, order: Order) -> str:
+        assert_type(await self.child(OrderFulfilment, order), str)
+        both = await self.gather(self.child(Everything, order, id="e"), self.child(OrderFulfilment, order, undo=False))
+        assert_type(both, tuple[Receipt | None, str])
+        kept = self.child(OrderFulfilment, order, undo=False, cancellation=ChildCancellation.ABANDON)
+        self.start_child(OrderFulfilment, order, parent_close=ParentClose.REQUEST_CANCEL)
+        if self.suggests_continue_as_new:
+            self.continue_as_new(order)
+        return await kept
+
+
 class OrderPlan(Saga[Order, str]):
     order = takes(Order)
     stock = step(Inventory.reserve(order_id=order.id, sku=order.sku), undo=Inventory.release)
@@ -276,6 +292,10 @@ async def main() -> str:
         await client.reschedule("o-9", start_at=datetime.now(UTC))
         other = await client.start(Everything, Order(id="o-2", sku="tea", cents=900))
         assert_type(await other.result(), Receipt | None)
+        again = await client.start(
+            OrderFulfilment, Order(id="o-3", sku="t", cents=9), reuse=Reuse.ALLOW_DUPLICATE, conflict=Conflict.FAIL
+        )
+        assert_type(await again.result(), str)
         expense = await client.start(Expense, 900, id="e-1", signal=(Expense.decided, Receipt(payment_id="p")))
         await expense.signal(Expense.decided, Receipt(payment_id="p-1"))
         await expense.signal(Expense.nudged)

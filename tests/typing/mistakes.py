@@ -90,6 +90,12 @@ class Mistaken(Saga[Order, str]):
         await self.step(charge, undo=lambda r: order)  # E: undo function that gives no call
         await self.step(ship, undo=Shipping.ship, pivot=True)  # E: pivot with undo
 
+        await self.child(Mistaken, order.id)  # E: wrong input of a child
+        answer: int = await self.child(Mistaken, order)  # E: wrong result of a child
+        await self.child(Mistaken, order, parent_close="TERMINATE")  # E: word instead of a policy
+        self.start_child(Inventory, order)  # E: service instead of a child
+        self.continue_as_new(order.id)  # E: wrong input of the next run
+
         await self.local(price, order.sku, "3")  # E: wrong argument of a local step
         await self.local(price, order.sku)  # E: missing argument of a local step
         await self.local(price, order.sku, 3, 4)  # E: unknown argument of a local step

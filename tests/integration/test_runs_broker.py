@@ -1,0 +1,95 @@
+"""Children, continue as new and starting an id again, on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from threading import Lock
+
+import pytest
+
+from orchestrator.client import Client
+from orchestrator.errors import SagaAlreadyExists, SagaFailed
+from orchestrator.model.events import Status
+from orchestrator.model.messages import Conflict, Outcome, Reuse
+from orchestrator.saga import Saga
+from orchestrator.wire.commands import CommandMessage, ReplyMessage
+from tests.shop_cluster import shop
+from tests.shop_world import Inventory, Payments, succeed
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+
+
+class Part(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        await self.step(Inventory.reserve(order_id=what), undo=Inventory.release)
+        return await self.step(Payments.charge(order_id=what, cents=1), undo=Payments.refund)
+
+
+class Whole(Saga[str, list[str]]):
+    async def run(self, last: str) -> list[str]:
+        parts = await self.gather(*(self.child(Part, name) for name in ("one", "two", "three")))
+        return [*parts, await self.child(Part, last)]
+
+
+class Countdown(Saga[int, str]):
+    async def run(self, left: int) -> str:
+        await self.step(Inventory.reserve(order_id=str(left)))
+        if left:
+            self.continue_as_new(left - 1)
+        return "lift off"
+
+
+class Services:
+    """A charge of what is "bad" is refused."""
+
+    def __init__(self) -> None:
+        self.done: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def __call__(self, message: CommandMessage) -> ReplyMessage | None:
+        if message.command_type == "charge" and b'"bad"' in message.payload:
+            return ReplyMessage(Outcome.FAILURE, b"", "Declined", "the card was declined")
+        with self._lock:
+            self.done[message.command_type] += 1
+        return succeed(message)
+
+
+def test_children_are_started_heard_and_undone_over_partitions(broker: str, prefix: str) -> None:
+    services = Services()
+
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            whole = await client.start(Whole, "four", id="whole")
+            assert await whole.result(timeout=60) == ["receipt"] * 4
+            broken = await client.start(Whole, "bad", id="broken")
+            with pytest.raises(SagaFailed) as caught:
+                await broken.result(timeout=60)
+            assert (caught.value.status, caught.value.error_type) == (Status.COMPENSATED, "Declined")
+
+    with shop(broker, prefix, services, (Whole, Part)):
+        asyncio.run(main())
+    assert services.done == {"reserve": 8, "charge": 7, "refund": 3, "release": 4}
+
+
+def test_runs_follow_one_another_and_an_id_is_used_again_as_the_start_says(broker: str, prefix: str) -> None:
+    services = Services()
+
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            handle = await client.start(Countdown, 3, id="rocket")
+            assert await handle.result(timeout=60) == "lift off"
+            assert services.done["reserve"] == 4
+            await (await client.start(Countdown, 3, id="rocket")).result(timeout=60)
+            assert services.done["reserve"] == 4, "by default whoever starts it again is told how it ended"
+            again = await client.start(Countdown, 1, id="rocket", reuse=Reuse.ALLOW_DUPLICATE)
+            await again.result(timeout=60)
+            assert services.done["reserve"] == 6
+            refused = await client.start(Countdown, 1, id="rocket", reuse=Reuse.REJECT_DUPLICATE)
+            with pytest.raises(SagaAlreadyExists):
+                await refused.result(timeout=60)
+            fresh = await client.start(Countdown, 0, id="other", conflict=Conflict.FAIL)
+            assert await fresh.result(timeout=60) == "lift off"
+
+    with shop(broker, prefix, services, (Countdown,)):
+        asyncio.run(main())
