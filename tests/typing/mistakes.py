@@ -94,7 +94,6 @@ class Mistaken(Saga[Order, str]):
         answer: int = await self.child(Mistaken, order)  # E: wrong result of a child
         await self.child(Mistaken, order, parent_close="TERMINATE")  # E: word instead of a policy
         self.start_child(Inventory, order)  # E: service instead of a child
-        self.continue_as_new(order.id)  # E: wrong input of the next run
 
         await self.local(price, order.sku, "3")  # E: wrong argument of a local step
         await self.local(price, order.sku)  # E: missing argument of a local step
@@ -154,6 +153,11 @@ class OtherInput(Saga[Order, str]):
 class OtherResult(Saga[Order, str]):
     async def run(self, order: Order) -> int:  # E: run gives another result than its saga
         return order.cents
+
+
+class MistakenAgain(Saga[Order, str]):
+    async def run(self, order: Order) -> str:
+        self.continue_as_new(order.id)  # E: wrong input of the next run
 
 
 class MistakenPlan(Saga[Order, str]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -140,9 +141,9 @@ def test_an_unknown_format_and_a_missing_library_fail_with_the_way_out(
 
 
 def test_parquet_is_read_row_by_row(tmp_path: Path) -> None:
-    arrow = pytest.importorskip("pyarrow")
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     source = tmp_path / "in.parquet"
-    arrow.parquet.write_table(arrow.Table.from_pylist(customers(10)), source, row_group_size=4)
+    parquet.write_table(arrow.Table.from_pylist(customers(10)), source, row_group_size=4)
     first = read_rows(str(source), 0, 6)
     assert first.next == 6
     assert read_rows(str(source), 6, 6).rows == [Row(value=value) for value in customers(10)[6:]]
