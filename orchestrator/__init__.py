@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Canceled,
         Failure,
         Pending,
+        QueryFailed,
         ResultTimeout,
         RetryLater,
         SagaAlreadyExists,
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
         SagaFailed,
         SagaNotFound,
         StepFailed,
+        UpdateFailed,
+        UpdateRejected,
     )
     from orchestrator.functions import LocalContext, transactional
     from orchestrator.groups import Done
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from orchestrator.model.retries import FailedAttempt, Jitter
     from orchestrator.participant import HandlerContext, Participant, inject, per_call
     from orchestrator.plan import each, local, outcome, parallel, step, takes
+    from orchestrator.promises import Promise, Promised, promise
+    from orchestrator.questions import Query, Update, query, update
     from orchestrator.retry import Backoff, Retry
     from orchestrator.saga import Saga
     from orchestrator.service import Service, command
@@ -58,6 +63,10 @@ __all__ = [
     "ParentClose",
     "Participant",
     "Pending",
+    "Promise",
+    "Promised",
+    "Query",
+    "QueryFailed",
     "ResultTimeout",
     "Retry",
     "RetryLater",
@@ -72,6 +81,9 @@ __all__ = [
     "Status",
     "StepFailed",
     "Undone",
+    "Update",
+    "UpdateFailed",
+    "UpdateRejected",
     "command",
     "each",
     "inject",
@@ -79,10 +91,13 @@ __all__ = [
     "outcome",
     "parallel",
     "per_call",
+    "promise",
+    "query",
     "signal",
     "step",
     "takes",
     "transactional",
+    "update",
 ]
 
 _HOMES = {
@@ -92,6 +107,7 @@ _HOMES = {
         "Canceled",
         "Failure",
         "Pending",
+        "QueryFailed",
         "ResultTimeout",
         "RetryLater",
         "SagaAlreadyExists",
@@ -99,6 +115,8 @@ _HOMES = {
         "SagaFailed",
         "SagaNotFound",
         "StepFailed",
+        "UpdateFailed",
+        "UpdateRejected",
     ),
     "functions": ("LocalContext", "transactional"),
     "groups": ("Done",),
@@ -109,6 +127,8 @@ _HOMES = {
     "participant": ("HandlerContext", "Participant", "inject", "per_call"),
     "plan": ("each", "local", "outcome", "parallel", "step", "takes"),
     "retry": ("Backoff", "Retry"),
+    "promises": ("Promise", "Promised", "promise"),
+    "questions": ("Query", "Update", "query", "update"),
     "saga": ("Saga",),
     "service": ("Service", "command"),
     "signals": ("Signal", "signal"),

@@ -18,6 +18,9 @@ SagaError
 ├── SagaAlreadyExists       its start was refused: the id is taken, and the start says that this must not be
 ├── NotApplied              what a person asked for changed nothing
 ├── NotHeard                no worker said in time what came of what a person asked for
+├── QueryFailed             a saga that exists cannot answer a query
+├── UpdateRejected          a saga does not take an update: nothing has happened
+├── UpdateFailed            a saga took an update and could not carry it out
 ├── SagaFailed              the saga a client waits for ended without a result
 ├── ResultTimeout           the saga a client waits for has not ended in time
 └── VisibilityStopped       a journal cannot be followed into the visibility database
@@ -194,6 +197,40 @@ class NotHeard(SagaError, TimeoutError):
             "`saga show` tells"
         )
         self.saga_id = saga_id
+
+
+class QueryFailed(SagaError):
+    """A saga that exists cannot answer a query: its code raised, is not there, or has no such query."""
+
+    code = "query-failed"
+
+    def __init__(self, saga_id: str, reason: str) -> None:
+        super().__init__(f"saga {saga_id!r}: {reason}")
+        self.saga_id = saga_id
+        self.reason = reason
+
+
+class UpdateRejected(SagaError):
+    """A saga does not take an update, for this reason; nothing has happened."""
+
+    code = "update-rejected"
+
+    def __init__(self, saga_id: str, reason: str) -> None:
+        super().__init__(f"saga {saga_id!r}: {reason}")
+        self.saga_id = saga_id
+        self.reason = reason
+
+
+class UpdateFailed(SagaError):
+    """A saga took an update and could not carry it out, or ended meanwhile."""
+
+    code = "update-failed"
+
+    def __init__(self, saga_id: str, error_type: str, message: str) -> None:
+        super().__init__(f"saga {saga_id!r}: {error_type}: {message}" if message else f"saga {saga_id!r}: {error_type}")
+        self.saga_id = saga_id
+        self.error_type = error_type
+        self.message = message
 
 
 class SagaFailed(SagaError):

@@ -27,9 +27,11 @@ from orchestrator.model.definition import ChildRequest, Context, Definition, Ste
 from orchestrator.model.driver import Asked
 from orchestrator.model.events import StepKind
 from orchestrator.model.messages import ChildCancellation, ParentClose, Reuse
+from orchestrator.promises import Promise, Promised
+from orchestrator.questions import Query, Update, ask, carry_out, refuse
 from orchestrator.retry import Retry as Retry
 from orchestrator.service import Call, Command, Named
-from orchestrator.signals import Signal, first_problem, signals_of
+from orchestrator.signals import Signal, declared_by, first_problem
 from orchestrator.waits import Receive, Sleep, WaitUntil
 
 I = TypeVar("I")  # noqa: E741 - input, beside O for output
@@ -79,6 +81,9 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     _signals: ClassVar[dict[str, Signal[Any]]]
     _around: ClassVar[tuple[Around, ...]] = ()
     _attributes: ClassVar[dict[str, Attribute[Any]]]
+    _promises: ClassVar[dict[str, Promise[Any]]]
+    _queries: ClassVar[dict[str, Query[..., Any]]]
+    _updates: ClassVar[dict[str, Update[..., Any]]]
 
     def __init_subclass__(
         cls,
@@ -91,10 +96,13 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     ) -> None:
         takes, gives = _types_of(cls)
         cls._input, cls._output = TypeAdapter(takes), TypeAdapter(gives)
-        cls._signals = signals_of(cls)
         if around is not None:
             cls._around = tuple(around)
         cls._attributes = attributes_of(cls)
+        cls._signals = declared_by(cls, Signal)
+        cls._promises = declared_by(cls, Promise)
+        cls._queries = declared_by(cls, Query)
+        cls._updates = declared_by(cls, Update)
         from orchestrator.plan import compile_plan  # declarative style builds on this module
 
         plan = compile_plan(cls)
@@ -111,6 +119,10 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
             FUNCTIONS,
             version,
             pinned,
+            check_promise=cls._check_promise,
+            query=partial(ask, cls._queries),
+            check_update=partial(refuse, cls._updates),
+            update=partial(carry_out, cls._updates),
         )
         if plan is not None:
             cls.run = plan.run  # type: ignore[method-assign]
@@ -301,13 +313,22 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
         """A durable pause until a point of time, which has a zone; none if it is over already."""
         return Sleep(None, instant(when))
 
+    def promise(self, promise: Promise[S], key: str = "") -> Promised[S]:
+        """A promise of this run, to be passed on by its token and awaited; with a `key` one of several."""
+        if self._promises.get(promise.name) is not promise:
+            raise DefinitionError(f"{promise!r} is no promise of {type(self).__name__}: declare it in the class")
+        return Promised(promise, promise.named(key), self._context)
+
     @overload
-    def receive(self, signal: Signal[S]) -> Receive[S]: ...
+    def receive(self, signal: Signal[S] | Promised[S]) -> Receive[S]: ...
     @overload
-    def receive(self, signal: Signal[S], timeout: Duration) -> Receive[S | None]: ...
-    def receive(self, signal: Signal[Any], timeout: Duration | None = None) -> Receive[Any]:
-        """The next signal of this kind, the oldest first; what came before is kept. None if `timeout` is over first."""
-        if self._signals.get(signal.name) is not signal:
+    def receive(self, signal: Signal[S] | Promised[S], timeout: Duration) -> Receive[S | None]: ...
+    def receive(self, signal: Signal[Any] | Promised[Any], timeout: Duration | None = None) -> Receive[Any]:
+        """The next signal of this kind, the oldest first; what came before is kept. None if `timeout` is over first.
+
+        Likewise the result of a promise, which raises `StepFailed` where it was failed.
+        """
+        if isinstance(signal, Signal) and self._signals.get(signal.name) is not signal:
             raise DefinitionError(f"{signal!r} is no signal of {type(self).__name__}: declare it in the class")
         return Receive(signal, None if timeout is None else milliseconds(timeout))
 
@@ -363,6 +384,7 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     async def _body(cls, context: Context, payload: bytes) -> bytes:
         saga = cls()
         saga._context = context
+        context.subject = saga
         run: Callable[[Any], Awaitable[Any]] = saga.run
         for around in reversed(cls._around):
             run = partial(around.run, saga, go_on=run)
@@ -385,6 +407,15 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
             return f"{cls.definition.name} has no signal {name[:40]!r}; its signals: {known}"
         problem = declared.problem(payload)
         return None if problem is None else f"the signal {name} does not fit: {problem}"
+
+    @classmethod
+    def _check_promise(cls, name: str, payload: bytes | None) -> str | None:
+        declared = cls._promises.get(name.partition("/")[0])
+        if declared is None:
+            known = ", ".join(cls._promises) or "none"
+            return f"{cls.definition.name} has no promise {name[:40]!r}; its promises: {known}"
+        problem = None if payload is None else declared.problem(payload)
+        return None if problem is None else f"the result of the promise {name} does not fit: {problem}"
 
     @classmethod
     def encode_input(cls, value: I) -> bytes:

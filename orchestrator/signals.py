@@ -18,8 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 S = TypeVar("S")
 
 
-class Signal(Generic[S]):
-    """One thing a saga can be told, with the type of what comes along."""
+class Declared(Generic[S]):
+    """Something by whose name saga and sender mean the same, with the type of what comes along."""
 
     def __init__(self, model: type[S] | None) -> None:
         self.name = ""
@@ -47,7 +47,11 @@ class Signal(Generic[S]):
         return None
 
     def __repr__(self) -> str:
-        return f"signal {self.name}"
+        return f"{type(self).__name__.lower()} {self.name}"
+
+
+class Signal(Declared[S]):
+    """One thing a saga can be told."""
 
 
 @overload
@@ -66,8 +70,11 @@ def first_problem(error: ValidationError) -> str:
     return f"{where}: {first['msg']}" if where else first["msg"]
 
 
-def signals_of(cls: type) -> dict[str, Signal[Any]]:
-    """The signals that a saga class declares, its bases' too, by name."""
+D = TypeVar("D")
+
+
+def declared_by(cls: type, kind: type[D]) -> dict[str, D]:
+    """What a saga class declares of a kind, its bases' too, by name."""
     return {
-        name: value for base in reversed(cls.__mro__) for name, value in vars(base).items() if isinstance(value, Signal)
+        name: value for base in reversed(cls.__mro__) for name, value in vars(base).items() if isinstance(value, kind)
     }

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 from orchestrator.model.definition import WaitRequest
 from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import StepKind
+from orchestrator.promises import Promised
 from orchestrator.signals import Signal
 
 S = TypeVar("S")
@@ -26,17 +27,20 @@ class Sleep:
 
 
 class Receive(Generic[S]):
-    """The next signal of a name; awaiting gives what came along, None where the time was up first."""
+    """The next signal of a name, or a promise's result; None where the time was up first."""
 
-    __slots__ = ("_request", "_signal")
+    __slots__ = ("_decode", "_request")
 
-    def __init__(self, signal: Signal[Any], timeout_ms: int | None) -> None:
-        self._signal = signal
-        self._request = WaitRequest(StepKind.SIGNAL, signal.name, timeout_ms)
+    def __init__(self, awaited: Signal[Any] | Promised[Any], timeout_ms: int | None) -> None:
+        self._decode = awaited.decode
+        if isinstance(awaited, Promised):
+            self._request = awaited.request(timeout_ms)
+        else:
+            self._request = WaitRequest(StepKind.SIGNAL, awaited.name, timeout_ms)
 
     def __await__(self) -> Generator[Any, Any, S]:
         payload = yield from Asked(self._request).__await__()
-        value: S = None if payload is None else self._signal.decode(payload)  # type: ignore[assignment]
+        value: S = None if payload is None else self._decode(payload)  # type: ignore[assignment]
         return value
 
 

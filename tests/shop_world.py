@@ -26,7 +26,7 @@ from orchestrator.wire import headers as h
 from orchestrator.wire.commands import CommandMessage, ReplyMessage, read_command, reply_headers
 from orchestrator.wire.journal import Claim, Genesis
 from orchestrator.wire.tokens import TokenKeys
-from tests.expense import Expense
+from tests.expense import Approval, Expense
 
 PARTITIONS = 4
 SERVICES = ("inventory", "payments", "shipping")
@@ -88,7 +88,7 @@ class Greeting(Saga[str, str]):
         return f"hello {name}"
 
 
-SAGAS: tuple[type[Saga[Any, Any]], ...] = (OrderFulfilment, Greeting, Expense)
+SAGAS: tuple[type[Saga[Any, Any]], ...] = (OrderFulfilment, Greeting, Expense, Approval)
 
 REPLIES = {"reserve": b'{"warehouse":"A"}', "charge": b'"receipt"', "ship": b'"shipped"'}
 

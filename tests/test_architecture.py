@@ -24,8 +24,8 @@ LAYERS: list[tuple[str, set[str]]] = [
     (
         "authoring and wire",
         {
-            *("attributes", "durations", "retry", "service", "signals", "waits", "children", "functions", "groups"),
-            *("mapping", "interceptors", "saga", "plan", "lint", "config", "wire"),
+            *("attributes", "durations", "retry", "service", "promises", "questions", "signals", "waits", "children"),
+            *("functions", "groups", "mapping", "interceptors", "saga", "plan", "lint", "config", "wire"),
         },
     ),
     ("edges", {"log", "store"}),
@@ -37,24 +37,17 @@ LAYERS: list[tuple[str, set[str]]] = [
 """Imports go down only: to a lower layer, or inside a package."""
 
 BESIDE = {
-    "waits": {"signals"},
+    "promises": {"signals"},
+    "questions": {"signals"},
+    "waits": {"promises", "signals"},
     "children": {"saga"},
     "retry": {"durations"},
     "attributes": {"wire"},
     "functions": {"durations", "retry", "wire"},
     "interceptors": {"saga"},
     "saga": {
-        "attributes",
-        "children",
-        "durations",
-        "functions",
-        "groups",
-        "interceptors",
-        "retry",
-        "service",
-        "signals",
-        "waits",
-        "plan",
+        *("attributes", "children", "durations", "functions", "groups", "interceptors", "retry", "service"),
+        *("promises", "questions", "signals", "waits", "plan"),
     },
     "plan": {"durations", "functions", "retry", "service", "saga"},
     "lint": {"saga"},
@@ -83,6 +76,7 @@ RIM = {
     "signals",
     "functions",
     "mapping",
+    "questions",
     "saga",
     "plan",
     "config",

@@ -105,7 +105,7 @@ _ABOUT_STEPS = {kind for kind in get_args(ev.Event) if any(field.name == "sequen
 }
 _TIMED = {ev.SagaBegun, ev.WaitExpired, ev.StepAttempted, ev.UndoAttempted}
 """What waits for a time."""
-_WAITS_OVER = (ev.WaitExpired, ev.SignalTaken, ev.CancelRaised)
+_WAITS_OVER = (ev.WaitExpired, ev.SignalTaken, ev.PromiseKept, ev.PromiseBroken, ev.UpdateAccepted, ev.CancelRaised)
 """Outcomes that are no step's."""
 
 
@@ -182,7 +182,7 @@ def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
             check_undone(history, verdict)
 
 
-_NOT_TO_UNDO = {StepStatus.REFUSED, StepStatus.RECORDED, *WAITS}
+_NOT_TO_UNDO = {StepStatus.REFUSED, StepStatus.RECORDED, StepStatus.UPDATING, StepStatus.UPDATED, *WAITS}
 
 
 def check_undone(history: History, verdict: Verdict) -> None:

@@ -1,9 +1,10 @@
-"""What a person says to a saga: `saga cancel`, `signal`, `terminate`, `pause`, `resume`, `park`."""
+"""What a person says to a saga: `saga cancel`, `signal`, `promise`, `query`, `terminate`, `pause`, `resume`, `park`."""
 
 from __future__ import annotations
 
 import asyncio
 import getpass
+import json
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,97 @@ def reschedule_command(
         ),
     )
     _done(as_json, saga_id, "another start", 0)
+
+
+@click.command("query")
+@click.argument("saga_id")
+@click.argument("name")
+@click.argument("arguments", default="{}")
+@connection_options
+@json_option
+def query_command(saga_id: str, name: str, arguments: str, as_json: bool, **options: Any) -> None:
+    """Asks a saga, live or ended: the query's NAME, and its ARGUMENTS by name as a JSON object."""
+    told: list[bytes] = []
+
+    async def act(client: Client) -> None:
+        told.append(await client.query_raw(saga_id, name, arguments.encode()))
+
+    _send(options, act)
+    if as_json:
+        give({"saga_id": saga_id, "query": name, "answer": json.loads(told[0])})
+    else:
+        click.echo(told[0].decode())
+
+
+@click.group("promise")
+def promise_command() -> None:
+    """Settles what a saga waits for from outside: by the saga's id and the promise's name, or by its token."""
+
+
+@promise_command.command("complete")
+@click.argument("words", nargs=-1, metavar="SAGA_ID NAME [RESULT]")
+@click.option("--token", help="The promise's token; then without SAGA_ID and NAME.")
+@connection_options
+@json_option
+def promise_complete_command(words: tuple[str, ...], token: str | None, as_json: bool, **options: Any) -> None:
+    """Keeps a promise with its RESULT as JSON."""
+    saga_id, name, rest = _promise(words, token, 1)
+    result = rest[0] if rest else "null"
+
+    async def act(client: Client) -> None:
+        if token is None:
+            await client.settle_raw(saga_id, name, result.encode())
+        else:
+            await client.complete(token, _json(result))
+
+    _send(options, act)
+    _done(as_json, saga_id, f"promise {name} kept", 0)
+
+
+@promise_command.command("fail")
+@click.argument("words", nargs=-1, metavar="SAGA_ID NAME ERROR_TYPE [MESSAGE]")
+@click.option("--token", help="The promise's token; then without SAGA_ID and NAME.")
+@connection_options
+@json_option
+def promise_fail_command(words: tuple[str, ...], token: str | None, as_json: bool, **options: Any) -> None:
+    """Fails a promise: the saga hears of ERROR_TYPE, such as Denied."""
+    saga_id, name, rest = _promise(words, token, 2)
+    if not rest:
+        raise click.UsageError("say why: an ERROR_TYPE such as Denied is missing")
+    error = (rest[0], rest[1] if len(rest) > 1 else "")
+
+    async def act(client: Client) -> None:
+        if token is None:
+            await client.settle_raw(saga_id, name, b"", error)
+        else:
+            await client.fail(token, *error)
+
+    _send(options, act)
+    _done(as_json, saga_id, f"promise {name} failed", 0)
+
+
+def _promise(words: tuple[str, ...], token: str | None, most: int) -> tuple[str, str, tuple[str, ...]]:
+    """The saga, the promise and the words that follow, which are `most` at most."""
+    from orchestrator.wire.promises import read_token
+
+    if token is not None:
+        try:
+            address = read_token(token)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        words = (address.saga_id, address.name, *words)
+    if len(words) < 2:
+        raise click.UsageError("name the promise: SAGA_ID NAME, or --token TOKEN")
+    if len(words) > 2 + most:
+        raise click.UsageError(f"too many words: {' '.join(words[2 + most :])!r}; quote what has spaces")
+    return words[0], words[1], words[2:]
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"the result is no JSON: {error}") from None
 
 
 @click.command("terminate")

@@ -10,25 +10,28 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from pydantic import TypeAdapter
 
 from orchestrator.attributes import Assignment
+from orchestrator.client.asking import UpdateHandle, answered
 from orchestrator.client.connection import Answer, Connection, Expected, came
 from orchestrator.client.handle import Handle
 from orchestrator.client.operations import Operations
+from orchestrator.client.partitions import partitions_of
 from orchestrator.client.requests import Request, Requests, begin_of
 from orchestrator.durations import Duration
 from orchestrator.errors import (
-    ConfigurationError,
     Disconnected,
     InvalidRequest,
     ResultTimeout,
 )
-from orchestrator.log.base import AdminFailed, Failure, Log
+from orchestrator.log.base import Log
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Conflict, Outcome, ReplyAddress, Reuse
+from orchestrator.promises import Promise
+from orchestrator.questions import Query, Update
 from orchestrator.saga import Saga
 from orchestrator.signals import Signal
 from orchestrator.topics import TopicNames
@@ -38,6 +41,8 @@ _RESULT: TypeAdapter[Any] = TypeAdapter(Any)
 I = TypeVar("I")  # noqa: E741 - input, as in `Saga`
 O = TypeVar("O")  # noqa: E741
 S = TypeVar("S")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,9 @@ class Client(Operations):
         named = {} if client_id is None else {"client.id": client_id}
         log = KafkaLog(bootstrap_servers, common={**named, **(common or {})}, producer=producer, consumer=consumer)
         topics = TopicNames(prefix, topic_overrides or {})
-        partitions, answer_partitions = await asyncio.to_thread(_partitions, log, bootstrap_servers, topics, timeout_s)
+        partitions, answer_partitions = await asyncio.to_thread(
+            partitions_of, log, bootstrap_servers, topics, timeout_s
+        )
         async with cls(
             log,
             topics,
@@ -261,32 +268,125 @@ class Client(Operations):
         await self._send(request, id)
 
     async def complete(self, token: str, result: Any = None) -> None:
-        """Completes the command whose handler raised `Pending`: `token` is its context's, `result` what it replies.
+        """Keeps a promise, or completes the command whose handler raised `Pending`: `token` is whose it is.
 
-        This and `fail` return when Kafka has it; the service's participant records it and answers the saga. The first
-        one counts. Behind the step's undo it is only recorded. Raise as `cancel` does.
+        This and `fail` return when Kafka has it. The first one counts. Of a command the service's participant records
+        it and answers the saga; behind the step's undo it is only recorded. Raise as `cancel` does.
         """
         try:
             payload = _RESULT.dump_json(result)
         except ValueError as error:
             raise InvalidRequest(f"the result cannot be written as JSON: {error}") from None
-        await self._complete(self._requests.complete(token, Outcome.SUCCESS, payload))
+        request = self._requests.settle_by_token(token, self._message_id(), payload, None, self.client_id)
+        await self._complete(request or self._requests.complete(token, Outcome.SUCCESS, payload))
 
     async def fail(self, token: str, error_type: str, message: str = "") -> None:
-        """Ends such a command as refused: it had no effect, and the saga undoes what it did before."""
-        await self._complete(self._requests.complete(token, Outcome.FAILURE, b"", error_type or "Failure", message))
+        """Fails a promise, or ends such a command as refused: it had no effect. The saga hears `StepFailed`."""
+        error = (error_type or "Failure", message)
+        request = self._requests.settle_by_token(token, self._message_id(), b"", error, self.client_id)
+        await self._complete(request or self._requests.complete(token, Outcome.FAILURE, b"", *error))
+
+    @overload
+    async def complete_promise(
+        self, id: str, promise: Promise[None], /, *, key: str = "", run: str | None = None
+    ) -> None: ...
+    @overload
+    async def complete_promise(
+        self, id: str, promise: Promise[S], result: S, /, *, key: str = "", run: str | None = None
+    ) -> None: ...
+    async def complete_promise(
+        self, id: str, promise: Promise[Any], result: Any = None, /, *, key: str = "", run: str | None = None
+    ) -> None:
+        """Keeps a saga's promise with its result. The first time counts; returns when Kafka has it.
+
+        What the saga cannot take is in its history or among the dead letters. Raises as `signal` does.
+        """
+        await self.settle_raw(id, promise.named(key), promise.encode(result), run=run)
+
+    async def fail_promise(
+        self,
+        id: str,
+        promise: Promise[Any],
+        error_type: str,
+        message: str = "",
+        /,
+        *,
+        key: str = "",
+        run: str | None = None,
+    ) -> None:
+        """Fails a saga's promise: awaiting it raises `StepFailed` with this error."""
+        await self.settle_raw(id, promise.named(key), b"", (error_type, message), run=run)
+
+    async def settle_raw(
+        self, id: str, name: str, payload: bytes, error: tuple[str, str] | None = None, *, run: str | None = None
+    ) -> None:
+        """Both by the promise's name, with its result as JSON, or an error's type and message."""
+        request = self._requests.settle(id, self._message_id(), name, payload, error, run, self.client_id)
+        await self._send(request, id)
 
     async def _complete(self, request: Request) -> None:
         await self._send(request, request.key.decode())
 
+    async def query(self, id: str, query: Query[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """What a saga says about itself, live or ended, as of no earlier than this call; within 30 seconds.
+
+        It knows of all that Kafka had in the inbox before. Raises `SagaNotFound`, `QueryFailed` (which says what its
+        code raised), `ResultTimeout`, `pydantic.ValidationError`, and what `cancel` raises.
+        """
+        return query.decode_result(await self.query_raw(id, query.name, query.encode(*args, **kwargs)))
+
+    async def query_raw(self, id: str, name: str, payload: bytes = b"{}", *, timeout: float = 30.0) -> bytes:
+        """The same by the query's name, with its arguments by name as JSON; the answer is JSON."""
+        reply = self._reply_address()
+        request = self._requests.query(None, id, reply.correlation_id, name, payload, reply)
+        await self._connection.listen(self._timeout_s)
+        expected = self._connection.expect(reply.correlation_id)
+        await self._send(request, id)
+        return answered(id, await self._await(lambda: request, id, expected, timeout))
+
+    async def update(self, id: str, update: Update[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Has a saga do something, and gives what came of it, within 30 seconds.
+
+        Raises `UpdateRejected`, `UpdateFailed`, `SagaNotFound`, `ResultTimeout`, `pydantic.ValidationError`, and what
+        `cancel` raises.
+        """
+        return await (await self.start_update(id, update, *args, **kwargs)).result()
+
+    async def start_update(
+        self, id: str, update: Update[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> UpdateHandle[R]:
+        """The same, but returns when Kafka has it; the handle tells when it was accepted, and its result."""
+        return await self.start_update_as(self._message_id(), id, update, *args, **kwargs)
+
+    async def start_update_as(
+        self, update_id: str, id: str, update: Update[P, R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> UpdateHandle[R]:
+        """The same under an update id of one's own: the same id for the same saga is the same update, done once."""
+        reply = self._reply_address()
+        payload = update.encode(*args, **kwargs)
+        request = self._requests.update(id, reply.correlation_id, update_id, update.name, payload, reply)
+        await self._connection.listen(self._timeout_s)
+        accepted = self._connection.expect(f"{reply.correlation_id}/accepted")
+        completed = self._connection.expect(reply.correlation_id)
+        await self._send(request, id)
+
+        async def wait(expected: Expected, timeout: float | None) -> Answer:
+            return await self._await(lambda: request, id, expected, timeout)
+
+        return UpdateHandle(id, update_id, accepted, completed, wait, update.decode_result)
+
     async def answer(
         self, saga_type: str, id: str, correlation_id: str, expected: Expected, timeout: float | None
     ) -> Answer:
-        """Waits for an answer and asks for it again from time to time: it may have been lost, or gone to another.
-
-        Raises `ResultTimeout`, `Disconnected`.
-        """
+        """Waits for a saga's outcome, and asks for it again at times. Raises `ResultTimeout`, `Disconnected`."""
         reply = ReplyAddress(self._answers, self._answer_partition, correlation_id)
+        attach = lambda: self._requests.attach(saga_type, id, self._message_id(), reply)  # noqa: E731
+        return await self._await(attach, id, expected, timeout)
+
+    async def _await(
+        self, request: Callable[[], Request], id: str, expected: Expected, timeout: float | None
+    ) -> Answer:
+        """Waits for an answer; it may have been lost, or gone to another, so it is asked for again."""
         pause = self._attach_first_s
         try:
             async with asyncio.timeout(timeout):
@@ -295,7 +395,7 @@ class Client(Operations):
                         raise Disconnected("the client is closed: use it inside `async with`")
                     if not await came(expected, pause * random.uniform(0.8, 1.2)):
                         await self._connection.listen(None)
-                        self._connection.post(self._requests.attach(saga_type, id, self._message_id(), reply))
+                        self._connection.post(request())
                         pause = min(2 * pause, ATTACH_MAX_S)
         except TimeoutError:
             raise ResultTimeout(id, timeout or 0.0) from None
@@ -334,29 +434,3 @@ class Client(Operations):
 
     async def _send(self, request: Request, saga_id: str) -> None:
         await self._connection.send(request, saga_id, self._timeout_s)
-
-
-def _partitions(log: Log, servers: str, topics: TopicNames, timeout_s: float) -> tuple[int, int]:
-    """How many partitions the inbox and the answers have."""
-    names = (topics.inbox, topics.answers)
-    admin = log.admin()
-    try:
-        found = admin.describe(names, timeout_s)
-    except AdminFailed as error:
-        if error.failure is Failure.UNKNOWN_OUTCOME:
-            raise ConfigurationError(
-                f"nobody answers at {servers} ({error.detail}): is Kafka running, and reachable from here? "
-                "`saga doctor` checks"
-            ) from error
-        what = "grant Describe and DescribeConfigs on them" if error.failure is Failure.UNAUTHORIZED else "check both"
-        raise ConfigurationError(
-            f"the bootstrap servers did not describe {' and '.join(names)} ({error}): {what}"
-        ) from error
-    finally:
-        admin.close()
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise ConfigurationError(
-            f"there is no topic {' and no topic '.join(missing)}: run `saga topics apply`, or give the prefix in use"
-        )
-    return found[names[0]].partitions, found[names[1]].partitions

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from orchestrator.errors import OtherSagaType, SagaAlreadyExists, SagaFailed, SagaNotFound, StartRejected
 from orchestrator.model.effects import REFUSED
 from orchestrator.model.events import Refusal, Status
 
 if TYPE_CHECKING:
+    from orchestrator.client.asking import UpdateHandle
     from orchestrator.client.client import Client
     from orchestrator.client.connection import Answer, Expected
+    from orchestrator.promises import Promise
+    from orchestrator.questions import Query, Update
     from orchestrator.saga import Saga
     from orchestrator.signals import Signal
 
 O = TypeVar("O")  # noqa: E741 - output, as in `Saga`
 S = TypeVar("S")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _REFUSALS: dict[str, type[SagaNotFound | SagaAlreadyExists]] = {
     Refusal.OTHER_TYPE: OtherSagaType,
@@ -67,6 +72,32 @@ class Handle(Generic[O]):
     async def signal(self, signal: Signal[Any], value: Any = None, /) -> None:
         """Tells the saga something, see `Client.signal`."""
         await self._client.signal(self.id, signal, value)
+
+    @overload
+    async def complete_promise(self, promise: Promise[None], /, *, key: str = "") -> None: ...
+    @overload
+    async def complete_promise(self, promise: Promise[S], result: S, /, *, key: str = "") -> None: ...
+    async def complete_promise(self, promise: Promise[Any], result: Any = None, /, *, key: str = "") -> None:
+        """Keeps a promise of the saga, see `Client.complete_promise`."""
+        await self._client.complete_promise(self.id, promise, result, key=key)
+
+    async def fail_promise(
+        self, promise: Promise[Any], error_type: str, message: str = "", /, *, key: str = ""
+    ) -> None:
+        """Fails a promise of the saga, see `Client.fail_promise`."""
+        await self._client.fail_promise(self.id, promise, error_type, message, key=key)
+
+    async def query(self, query: Query[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """What the saga says about itself, live or ended, see `Client.query`."""
+        return await self._client.query(self.id, query, *args, **kwargs)
+
+    async def update(self, update: Update[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Has the saga do something, and gives what came of it, see `Client.update`."""
+        return await self._client.update(self.id, update, *args, **kwargs)
+
+    async def start_update(self, update: Update[P, R], /, *args: P.args, **kwargs: P.kwargs) -> UpdateHandle[R]:
+        """The same, but returns when Kafka has it, see `Client.start_update`."""
+        return await self._client.start_update(self.id, update, *args, **kwargs)
 
     def _open(self, answer: Answer) -> O:
         if answer.status == Status.COMPLETED:

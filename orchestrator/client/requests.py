@@ -22,6 +22,7 @@ from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
 from orchestrator.wire import inputs as wi
 from orchestrator.wire.completions import completion_headers, read_token
+from orchestrator.wire.promises import read_token as read_promise_token
 
 _JSON = "application/json"
 _MAX_BY_BYTES = 256
@@ -166,6 +167,74 @@ class Requests:
         _check_size(payload, f"the signal for saga {saga_id!r}")
         headers = _act("signal", message_id, run, "", by) | {h.SIGNAL: name, h.CONTENT_TYPE: _JSON}
         return self._request(self._inbox, saga_id, headers, payload)
+
+    def query(
+        self, saga_type: str | None, saga_id: str, message_id: str, name: str, payload: bytes, reply: ReplyAddress
+    ) -> Request:
+        """`payload` holds the arguments by name as JSON, at most 256 KiB."""
+        _check_size(payload, f"the query for saga {saga_id!r}")
+        headers: HeaderValues = {
+            h.INPUT_TYPE: "query",
+            h.QUERY: name,
+            h.SAGA_TYPE: saga_type,
+            h.MESSAGE_ID: message_id,
+            h.REPLY_TO: reply.topic,
+            h.REPLY_PARTITION: reply.partition,
+            h.CORRELATION_ID: reply.correlation_id,
+            h.CONTENT_TYPE: _JSON,
+        }
+        return self._request(self._inbox, saga_id, headers, payload)
+
+    def update(
+        self, saga_id: str, message_id: str, update_id: str, name: str, payload: bytes, reply: ReplyAddress
+    ) -> Request:
+        """`payload` holds the arguments by name as JSON, at most 256 KiB."""
+        _check_size(payload, f"the update for saga {saga_id!r}")
+        headers: HeaderValues = {
+            h.INPUT_TYPE: "update",
+            h.UPDATE: name,
+            h.UPDATE_ID: update_id,
+            h.MESSAGE_ID: message_id,
+            h.REPLY_TO: reply.topic,
+            h.REPLY_PARTITION: reply.partition,
+            h.CORRELATION_ID: reply.correlation_id,
+            h.CONTENT_TYPE: _JSON,
+        }
+        return self._request(self._inbox, saga_id, headers, payload)
+
+    def settle(
+        self,
+        saga_id: str,
+        message_id: str,
+        promise: str,
+        payload: bytes,
+        error: tuple[str, str] | None = None,
+        run: str | None = None,
+        by: str = "",
+    ) -> Request:
+        """Keeps a promise with its result as JSON, at most 256 KiB; or with an error's type and message fails it."""
+        return self._settle(saga_id, {**_act("promise", message_id, run, "", by), h.PROMISE: promise}, payload, error)
+
+    def settle_by_token(
+        self, token: str, message_id: str, payload: bytes, error: tuple[str, str] | None, by: str
+    ) -> Request | None:
+        """The same by the promise's token; None for what is none."""
+        try:
+            saga_id = read_promise_token(token).saga_id
+        except ValueError:
+            return None
+        return self._settle(
+            saga_id, {**_act("promise", message_id, None, "", by), h.PROMISE_TOKEN: token}, payload, error
+        )
+
+    def _settle(
+        self, saga_id: str, headers: dict[str, str | int | None], payload: bytes, error: tuple[str, str] | None
+    ) -> Request:
+        _check_size(payload, f"the promise's result for saga {saga_id!r}")
+        if error is None:
+            return self._request(self._inbox, saga_id, headers | {h.CONTENT_TYPE: _JSON}, payload)
+        failure = {h.OUTCOME: Outcome.FAILURE.value, h.ERROR_TYPE: h.shorten(error[0], 256) or "Failure"}
+        return self._request(self._inbox, saga_id, headers | failure | {h.ERROR_MESSAGE: h.shorten(error[1]) or None})
 
     def unpark(
         self,

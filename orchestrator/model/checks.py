@@ -39,6 +39,23 @@ def check_step(input: msg.Reply | msg.SendFailed | msg.Unpark, state: SagaState)
         raise InputRejected(reason, getattr(input, "reply_to", None))
 
 
+def check_settle(input: msg.Settle, state: SagaState, definition: Definition | None) -> None:
+    """Raises `InputRejected` for a promise that the saga's code could never have made."""
+    result = None if input.error_type else input.payload
+    if definition is not None and (problem := definition.check_promise(input.name, result)) is not None:
+        raise InputRejected(problem)
+    size = len(input.payload)
+    if size > MAX_BYTES:
+        raise InputRejected(f"the result has {size} bytes, at most {MAX_BYTES}; pass a reference")
+    settled = state.promises
+    if input.name not in settled and (
+        len(settled) >= MAX_SIGNALS or sum(len(kept) for kept, _, _ in settled.values()) + size > MAX_BYTES
+    ):
+        raise InputRejected(
+            f"{len(settled)} promises of the saga are settled already; at most {MAX_SIGNALS} and {MAX_BYTES} bytes are"
+        )
+
+
 def check_signal_along(input: msg.Start, state: SagaState, definition: Definition | None) -> None:
     if input.signal is not None:
         try:

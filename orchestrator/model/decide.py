@@ -15,6 +15,7 @@ from orchestrator.model.ids import run_id
 from orchestrator.model.messages import Conflict, Outcome, Reuse
 from orchestrator.model.state import SagaState
 from orchestrator.model.turn import Execution, Moment, Turn
+from orchestrator.model.updates import UpdateRejected, update
 from orchestrator.model.versions import of_run, of_start
 
 MAX_WAITERS = 100
@@ -59,6 +60,8 @@ def _decide(
         checks.check_step(input, state)
     elif isinstance(input, msg.Signal):
         checks.check_signal(input.name, input.payload, state, definition)
+    elif isinstance(input, msg.Settle):
+        checks.check_settle(input, state, definition)
     elif isinstance(input, msg.Start) and input.saga_type == state.saga_type:
         if _may_start_anew(input, state):
             checks.check_start(input, state, of_start(newest, state.saga_id))
@@ -101,6 +104,8 @@ def _decide_unknown(
         if not known:
             return None, (refusal,), ""
         turn.emit(refusal)
+    elif isinstance(input, msg.Update):
+        raise UpdateRejected(input, ev.Refusal.NOT_FOUND, "there is no such saga")
     elif isinstance(input, msg.Signal) and input.run is None:
         checks.check_signal(input.name, input.payload, state, None)
         until_ms = moment.now_ms + moment.signal_ttl_ms
@@ -220,10 +225,10 @@ def _needs_code(input: msg.Input, state: SagaState) -> bool:
         return state.sequence > 0
     if isinstance(input, msg.Reply) and input.outcome is Outcome.HEARTBEAT:
         return False
-    return isinstance(input, msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark | msg.Signal)
+    return isinstance(input, msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark | msg.Signal | msg.Settle)
 
 
-_JOINING = (msg.Start, msg.Attach, msg.UndoChild, msg.ParentLeft)
+_JOINING = (msg.Start, msg.Attach, msg.UndoChild, msg.ParentLeft, msg.Update)
 """Inputs that a run which has ended may answer."""
 _CHECKED = (msg.Reply, msg.SendFailed, msg.Unpark)
 
@@ -360,6 +365,17 @@ def _reschedule(turn: Turn, input: msg.Reschedule) -> None:
         turn.emit(ev.BeginMoved(begin_ms, input.by))
 
 
+def _settle(turn: Turn, input: msg.Settle) -> None:
+    if turn.state.phase is Status.COMPENSATING:
+        turn.absorb(input, "the saga is stopping already")
+        return
+    if input.name in turn.state.promises:
+        turn.absorb(input, f"the promise {input.name} is settled already")
+        return
+    turn.emit(ev.PromiseSettled(input.name, input.payload, input.error_type, input.error_message, input.by))
+    turn.advance()
+
+
 def _timer(turn: Turn, input: msg.TimerDue) -> None:
     """A timer that was moved or cleared since says nothing."""
     state = turn.state
@@ -456,4 +472,6 @@ _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
     msg.ChildEnded: children.child_ended,
     msg.UndoChild: children.undo_child,
     msg.ParentLeft: children.parent_left,
+    msg.Settle: _settle,
+    msg.Update: update,
 }

@@ -40,6 +40,12 @@ class Context(Protocol):
     def begin(self, request: ChildRequest) -> None:
         """Starts another saga; no pause, and its end is waited for by nobody. Only for the saga's own code."""
 
+    subject: Any
+    """The object that answers queries, put here by the body."""
+
+    def sign(self, promise: str) -> str:
+        """The token by which anybody who has it settles this run's promise of that name."""
+
     def record(self, kind: StepKind, name: str, make: Callable[[], bytes]) -> bytes:
         """What `make` gives now, or gave when the history was made; no pause. Only for the saga's own code."""
 
@@ -48,6 +54,15 @@ class Context(Protocol):
 
     def deprecate_patch(self, name: str) -> None:
         """The old way of a patch is gone from the code."""
+
+
+Sign = Callable[[str, str, str], str]
+"""The token of a promise, from saga id, run and name."""
+
+
+def unsigned(saga_id: str, run: str, promise: str) -> str:
+    """A token that proves nothing: for tests."""
+    return f"{saga_id}/{run}/{promise}"
 
 
 UndoPayload = Callable[[bytes | None], bytes]
@@ -129,15 +144,33 @@ class Functions(Protocol):
 Body = Callable[[Context, bytes], Coroutine[Any, Any, bytes]]
 
 
+def _no_update(subject: Any, name: str, payload: bytes) -> str | None:
+    return f"the saga has no update {name[:40]!r}"
+
+
+async def _no_handler(subject: Any, name: str, payload: bytes) -> bytes:
+    raise ValueError(f"the saga has no update {name[:40]!r}")
+
+
+def _no_query(subject: Any, name: str, payload: bytes) -> bytes:
+    raise ValueError(f"the saga answers no query {name[:40]!r}")
+
+
 @frozen
 class Definition:
     """One saga type. `body` is started with a context and the start's payload; its return value is the result.
 
     `check_input` says what is wrong with a start's payload, None if nothing is; it is asked once, before the start.
 
-    `check_signal` says the same of a signal's name and payload when it comes in.
+    `check_signal` says the same of a signal's name and payload when it comes in, `check_promise` of a promise's name
+    and its result (None where it is broken).
+
+    `query` gives the answer of a query's name and arguments, from the object that the body put into its context.
 
     `functions` are those of its local steps; None where it has no such steps.
+
+    `check_update` says of an update's name and arguments why that object does not take it, None if it does; `update`
+    carries it out.
 
     `commands` names every (service, command) of the static graph where there is one: for pictures, not for running.
 
@@ -157,3 +190,7 @@ class Definition:
     pinned: bool = False
     older: tuple[Definition, ...] = ()
     share: float = 100.0
+    check_promise: Callable[[str, bytes | None], str | None] = lambda name, payload: None
+    query: Callable[[Any, str, bytes], bytes] = _no_query
+    check_update: Callable[[Any, str, bytes], str | None] = _no_update
+    update: Callable[[Any, str, bytes], Coroutine[Any, Any, bytes]] = _no_handler

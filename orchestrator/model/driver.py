@@ -9,15 +9,25 @@ ask the same requests, and a replay is nothing but a delivery from the first out
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from orchestrator.errors import Abort, Canceled, StepFailed
-from orchestrator.model.definition import ChildRequest, Definition, RecordRequest, Request, StepRequest, WaitRequest
+from orchestrator.model.asked import Asked as Asked
+from orchestrator.model.asked import Until as Until
+from orchestrator.model.definition import (
+    ChildRequest,
+    Definition,
+    RecordRequest,
+    Request,
+    Sign,
+    StepRequest,
+    WaitRequest,
+    unsigned,
+)
 from orchestrator.model.divergence import NOTHING, Divergence, name_in_history, name_of, side_by_side
 from orchestrator.model.events import StepKind
 from orchestrator.model.foreign import ForeignAwait, refusal, refused_by_itself
-from orchestrator.model.frozen import frozen
 from orchestrator.model.groups import Branch, Join, Together
 from orchestrator.model.messages import ChildCancellation
 from orchestrator.model.state import SagaState, Step, StepStatus
@@ -32,39 +42,18 @@ class _Detached(BaseException):
     """The live code is let go of."""
 
 
-@frozen
-class Asked:
-    """What code awaits to ask for a step or a wait; gives what came, None where the time was up first."""
-
-    request: StepRequest | WaitRequest | ChildRequest
-
-    def __await__(self) -> Generator[Asked, bytes | None, bytes | None]:
-        return (yield self)
-
-
-@frozen
-class Until:
-    """What code awaits until `condition()` holds, which it asks after everything that happens; gives whether it does.
-
-    `condition` looks at the saga's own data only, and changes nothing.
-    """
-
-    condition: Callable[[], bool]
-    timeout_ms: int | None = None
-
-    def __await__(self) -> Generator[Until, bool, bool]:
-        return self.condition() or (yield self) is True
+_FAILED = frozenset({StepStatus.REFUSED, StepStatus.WAIT_FAILED})
 
 
 class Driver:
     """The live code of one run. Implements `definition.Context`.
 
     `requests` are those asked since the state's last sequence number, `released` the sequence numbers of requests the
-    code let go of, `abandoned` those of branches that it does not count on any more; all are emptied by whoever turns
-    them into events.
+    code let go of, `abandoned` those of branches that it does not count on any more, `answers` what updates came to (of
+    replayed ones again); all are emptied by whoever turns them into events.
     """
 
-    def __init__(self, definition: Definition, state: SagaState) -> None:
+    def __init__(self, definition: Definition, state: SagaState, sign: Sign = unsigned) -> None:
         self.saga_id = state.saga_id
         self.run = state.run
         self.baggage = state.baggage
@@ -73,10 +62,15 @@ class Driver:
         self.requests: list[tuple[int, int, Request]] = []
         self.released: list[tuple[int, int]] = []
         self.abandoned: list[int] = []
+        self.subject: Any = None
+        self.answers: list[tuple[int, bytes, BaseException | None]] = []
+        self._definition = definition
+        self._handlers: list[Branch] = []
         self.finished = False
         self.result = b""
         self.error: BaseException | None = None
         self._state = state
+        self._sign = sign
         self.delivered = 0
         self._sequence = 0
         self._waiting: dict[int, Branch] = {}
@@ -105,6 +99,10 @@ class Driver:
             raise ForeignAwait(f"child {request.saga_type} was asked for outside of the saga's run")
         self._sequence = self._upcoming()
         self.requests.append((self._sequence, self.delivered, request))
+
+    def sign(self, promise: str) -> str:
+        """Implements `definition.Context.sign`."""
+        return self._sign(self.saga_id, self.run, promise)
 
     def record(self, kind: StepKind, name: str, make: Callable[[], bytes]) -> bytes:
         """Implements `definition.Context.record`."""
@@ -160,11 +158,14 @@ class Driver:
         missing = state.steps.get(self._upcoming())
         if missing is not None:
             raise self.difference(missing.sequence, name_in_history(missing), NOTHING)
+        if self.finished:
+            for sequence in list(self._waiting):
+                self._release(sequence)
         self.replaying = False
 
     def detach(self) -> None:
         """Ends the coroutines without any consequence: what their `finally` blocks ask for is asked of nobody."""
-        branches = [self._root]
+        branches = [self._root, *self._handlers]
         while branches:
             branch = branches.pop()
             if isinstance(branch.waiting, Join):
@@ -182,7 +183,22 @@ class Driver:
         asked = {number: name_of(request) for number, _, request in self.requests}
         return Divergence(sequence, known, wanted, side_by_side(sequence, self._state, asked, self.delivered))
 
+    def _handle(self, step: Step) -> None:
+        """Begins an update's handler, beside the code that waits."""
+        if self._sequence != step.sequence - 1:
+            missing = self._state.steps[self._sequence + 1]
+            raise self.difference(missing.sequence, name_in_history(missing), NOTHING)
+        self._sequence = step.sequence
+        self.now_ms = step.resolved_at_ms
+        handler = Branch(self._definition.update(self.subject, step.command, step.payload))
+        handler.update = step.sequence
+        self._handlers.append(handler)
+        self._ready.append((handler, None, None))
+
     def _deliver(self, step: Step) -> None:
+        if step.kind is StepKind.UPDATE:
+            self._handle(step)
+            return
         branch = self._waiting.pop(step.sequence, None)
         self._asked.pop(step.sequence, None)
         self.now_ms = step.resolved_at_ms
@@ -193,7 +209,7 @@ class Driver:
         if step.status is StepStatus.EXPIRED:
             self._ready.append((branch, None, None))
             return
-        if step.resolved and step.status is StepStatus.REFUSED:
+        if step.resolved and step.status in _FAILED:
             error: BaseException | None = _failure(step, unknown=False)
         elif step.cause is not None:
             error = _failure(step, unknown=True)
@@ -295,6 +311,10 @@ class Driver:
     def _end(self, branch: Branch, value: Any, error: BaseException | None) -> None:
         branch.done = True
         join = branch.join
+        if branch.update:
+            self._handlers.remove(branch)
+            self.answers.append((branch.update, value if error is None else b"", error))
+            return
         if join is None:
             self.finished, self.error = True, error
             self.result = value if error is None else b""

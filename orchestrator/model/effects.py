@@ -13,6 +13,7 @@ from orchestrator.model.messages import Input, Outcome, Reply, ReplyAddress
 from orchestrator.model.state import SagaState, Step, StepStatus
 
 REFUSED, APPLIED, ABSORBED = "REFUSED", "APPLIED", "ABSORBED"
+ANSWERED, UPDATE_FAILED = "ANSWERED", "UPDATE_FAILED"
 """What an answer says where it does not say how a saga ended."""
 
 
@@ -248,6 +249,40 @@ def _heartbeat_ms(step: Step) -> int | None:
     return 0 if step.heartbeat_ms is None and step.schedule_to_start_ms is not None else step.heartbeat_ms
 
 
+def _accepted(event: ev.UpdateAccepted, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
+    if event.reply_to is None or state is None:
+        return ()
+    return (Answer(saga_id, state.run, accepted_address(event.reply_to), ANSWERED, b""),)
+
+
+def _asked_again(event: ev.UpdateAsked, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
+    if state is None:
+        return ()
+    step = state.steps[event.sequence]
+    accepted = Answer(saga_id, state.run, accepted_address(event.reply_to), ANSWERED, b"")
+    if event.sequence in state.asked:
+        return (accepted,)
+    status = UPDATE_FAILED if step.error_type else ANSWERED
+    return (
+        accepted,
+        Answer(saga_id, state.run, event.reply_to, status, step.result, step.error_type, step.error_message),
+    )
+
+
+def _update_ended(event: ev.UpdateEnded, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
+    run = "" if state is None else state.run
+    status = UPDATE_FAILED if event.error_type else ANSWERED
+    return tuple(
+        Answer(saga_id, run, waiter, status, event.payload, event.error_type, event.error_message)
+        for waiter in event.waiters
+    )
+
+
+def accepted_address(waiter: ReplyAddress) -> ReplyAddress:
+    """Where the same client hears that its update was accepted."""
+    return ReplyAddress(waiter.topic, waiter.partition, f"{waiter.correlation_id}/accepted")
+
+
 def _answer(state: SagaState, waiter: ReplyAddress) -> Answer:
     return Answer(
         state.saga_id,
@@ -273,4 +308,7 @@ _EFFECTS: dict[type, Callable[[Any, str, SagaState | None], tuple[Effect, ...]]]
     ev.InputAnswered: _answered,
     ev.InputForwarded: _forward,
     ev.InputSent: _message,
+    ev.UpdateAccepted: _accepted,
+    ev.UpdateAsked: _asked_again,
+    ev.UpdateEnded: _update_ended,
 }

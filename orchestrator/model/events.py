@@ -22,6 +22,12 @@ from orchestrator.model.partition_events import InputAnswered as InputAnswered
 from orchestrator.model.partition_events import InputForwarded as InputForwarded
 from orchestrator.model.partition_events import PauseRuleSet as PauseRuleSet
 from orchestrator.model.retries import RetryPolicy
+from orchestrator.model.said import PromiseBroken as PromiseBroken
+from orchestrator.model.said import PromiseKept as PromiseKept
+from orchestrator.model.said import PromiseSettled as PromiseSettled
+from orchestrator.model.said import UpdateAccepted as UpdateAccepted
+from orchestrator.model.said import UpdateAsked as UpdateAsked
+from orchestrator.model.said import UpdateEnded as UpdateEnded
 from orchestrator.model.wait_events import Recorded as Recorded
 from orchestrator.model.wait_events import SignalBuffered as SignalBuffered
 from orchestrator.model.wait_events import SignalDropped as SignalDropped
@@ -398,6 +404,12 @@ Event = (
     | SignalBuffered
     | SignalDropped
     | SignalTaken
+    | PromiseSettled
+    | PromiseKept
+    | PromiseBroken
+    | UpdateAccepted
+    | UpdateAsked
+    | UpdateEnded
     | Recorded
     | CancelRequested
     | CancelRaised

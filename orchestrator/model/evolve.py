@@ -22,16 +22,9 @@ from orchestrator.model.upkeep import transition_of as transition_of
 
 AFTER_THE_END = frozenset(
     {
-        ev.WaiterAdded,
-        ev.AttachRefused,
-        ev.InputAbsorbed,
-        ev.InputAnswered,
-        ev.RunFollows,
-        ev.CircuitOpened,
-        ev.CircuitClosed,
-        ev.InputSent,
-        ev.UndoAsked,
-        ev.CompensationStarted,
+        *(ev.WaiterAdded, ev.UpdateAsked, ev.AttachRefused, ev.InputAbsorbed, ev.InputAnswered),
+        *(ev.RunFollows, ev.CircuitOpened, ev.CircuitClosed),
+        *(ev.InputSent, ev.UndoAsked, ev.CompensationStarted),
     }
 )
 """What may still happen to a run that has ended."""
@@ -260,6 +253,46 @@ def _signal_taken(state: SagaState, event: ev.SignalTaken, at_ms: int) -> None:
     raise BrokenHistory(f"{state.saga_id}: SignalTaken by step {step.sequence}, but there is no {step.command!r}")
 
 
+def _promise_settled(state: SagaState, event: ev.PromiseSettled, at_ms: int) -> None:
+    state.promises.setdefault(event.name, (event.payload, event.error_type, event.error_message))
+
+
+def _promise_told(state: SagaState, event: ev.PromiseKept | ev.PromiseBroken, at_ms: int) -> None:
+    step = move(state, event)
+    settled = state.promises.get(step.command)
+    if settled is None:
+        raise BrokenHistory(f"{state.saga_id}: step {step.sequence} waits for {step.command!r}, which is not settled")
+    step.result, step.error_type, step.error_message = settled
+    resolve(state, step, at_ms)
+
+
+def _update_accepted(state: SagaState, event: ev.UpdateAccepted, at_ms: int) -> None:
+    step = Step(
+        event.sequence,
+        STEP_TRANSITIONS[None, "UpdateAccepted"],
+        len(state.outcomes),
+        kind=ev.StepKind.UPDATE,
+        service=event.update_id,
+        command=event.name,
+        payload=event.payload,
+    )
+    _add(state, step, event)
+    resolve(state, step, at_ms)
+    state.updates[event.update_id] = event.sequence
+    state.asked[event.sequence] = [] if event.reply_to is None else [event.reply_to]
+
+
+def _update_asked(state: SagaState, event: ev.UpdateAsked, at_ms: int) -> None:
+    if event.sequence in state.asked and not state.ended:
+        state.asked[event.sequence].append(event.reply_to)
+
+
+def _update_ended(state: SagaState, event: ev.UpdateEnded, at_ms: int) -> None:
+    step = move(state, event)
+    step.result, step.error_type, step.error_message = event.payload, event.error_type, event.error_message
+    del state.asked[event.sequence]
+
+
 def _recorded(state: SagaState, event: ev.Recorded, at_ms: int) -> None:
     step = Step(event.sequence, STEP_TRANSITIONS[None, "Recorded"], event.after, kind=event.kind, command=event.name)
     step.result = event.payload
@@ -292,6 +325,7 @@ def _compensation_started(state: SagaState, event: ev.CompensationStarted, at_ms
     state.error_type, state.error_message = event.error_type, event.error_message
     state.parked.pop(0, None)
     state.signals.clear()
+    state.promises.clear()
     state.begin_ms = None
     set_due(state, 0, None)
 
@@ -367,6 +401,7 @@ def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
     if event.status is not ev.Status.CONTINUED_AS_NEW:
         state.signals.clear()
     state.local.clear()
+    state.promises.clear()
     set_due(state, 0, None)
     state.continue_due = False
     state.begin_ms = None
@@ -413,6 +448,12 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.SignalBuffered: _signal_buffered,
     ev.SignalDropped: _signal_dropped,
     ev.SignalTaken: _signal_taken,
+    ev.PromiseSettled: _promise_settled,
+    ev.PromiseKept: _promise_told,
+    ev.PromiseBroken: _promise_told,
+    ev.UpdateAccepted: _update_accepted,
+    ev.UpdateAsked: _update_asked,
+    ev.UpdateEnded: _update_ended,
     ev.Recorded: _recorded,
     ev.CancelRequested: _cancel_requested,
     ev.CancelRaised: _cancel_raised,

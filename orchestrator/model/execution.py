@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import field
 
+from orchestrator.model.definition import Sign, unsigned
 from orchestrator.model.driver import Driver
 from orchestrator.model.frozen import frozen
 from orchestrator.model.state import SagaState
@@ -19,7 +20,7 @@ class Moment:
 
     `sent` says by target partition how many internal messages went there so far. `signal_ttl_ms`: how long a signal is
     kept for an id that nobody has started. `open_circuits`: services to which nothing is sent now. `paused`: the rules
-    that stand.
+    that stand. `sign` makes tokens of promises.
     """
 
     now_ms: int
@@ -30,6 +31,7 @@ class Moment:
     open_circuits: AbstractSet[str] = frozenset()
     paused: Collection[str] = ()
     sent: Mapping[str, int] = field(default_factory=dict)
+    sign: Sign = unsigned
 
     def due_ms(self, at_ms: int | None, after_ms: int | None) -> int | None:
         """A point of time, or so long after now; never before now. None where neither is said."""

@@ -92,7 +92,7 @@ class Branch:
     `steps` are the sequence numbers of what it asked for, branches of its own groups included; of the root none.
     """
 
-    __slots__ = ("body", "cancel", "canceled", "condition", "done", "index", "join", "steps", "waiting")
+    __slots__ = ("body", "cancel", "canceled", "condition", "done", "index", "join", "steps", "update", "waiting")
 
     def __init__(self, body: Any, join: Join | None = None, index: int = 0) -> None:
         self.body = body if hasattr(body, "send") else _alone(body)
@@ -104,6 +104,8 @@ class Branch:
         self.canceled = False
         self.done = False
         self.steps: list[int] = []
+        self.update = 0
+        """The update that it handles."""
 
 
 async def _alone(body: Awaitable[Any]) -> Any:

@@ -140,6 +140,18 @@ class Attach:
 
 
 @frozen
+class Query:
+    """A question to the saga's code. It is answered and not journaled, so it is no `Input`."""
+
+    saga_id: str
+    message_id: str
+    reply_to: ReplyAddress
+    name: str
+    payload: bytes = b""
+    saga_type: str | None = None
+
+
+@frozen
 class Cancel:
     """Stop going forward and undo. The code may clean up first."""
 
@@ -211,6 +223,32 @@ class Signal:
     message_id: str
     name: str
     payload: bytes = b""
+    run: str | None = None
+    by: str = ""
+
+
+@frozen
+class Update:
+    """Have the saga's code do something and tell what came of it. The same `update_id` is the same update."""
+
+    saga_id: str
+    message_id: str
+    update_id: str
+    name: str
+    payload: bytes = b""
+    reply_to: ReplyAddress | None = None
+
+
+@frozen
+class Settle:
+    """A promise of the saga is kept, with its result; or broken, where there is an error type."""
+
+    saga_id: str
+    message_id: str
+    name: str
+    payload: bytes = b""
+    error_type: str = ""
+    error_message: str = ""
     run: str | None = None
     by: str = ""
 
@@ -381,8 +419,10 @@ Input = (
     | ChildEnded
     | UndoChild
     | ParentLeft
+    | Settle
+    | Update
 )
 OPERATIONS = (Cancel, Terminate, Unpark, Pause, Resume, Compensate)
 """What a person asks for: who gave an address hears what came of it."""
-EXTERNAL = (Start, Signal, Reschedule, MoveVersion, SetPauseRule, *OPERATIONS)
+EXTERNAL = (Start, Signal, Reschedule, MoveVersion, SetPauseRule, Settle, *OPERATIONS)
 """Inputs that come from outside and are remembered by their `message_id`. To attach twice is to attach."""

@@ -32,8 +32,11 @@ class StepStatus(StrEnum):
     WAITING = "WAITING"
     WAITED = "WAITED"
     EXPIRED = "EXPIRED"
+    WAIT_FAILED = "WAIT_FAILED"
     WAIT_CANCELED = "WAIT_CANCELED"
     RECORDED = "RECORDED"
+    UPDATING = "UPDATING"
+    UPDATED = "UPDATED"
 
 
 _S = StepStatus
@@ -74,9 +77,13 @@ STEP_TRANSITIONS: dict[tuple[StepStatus | None, str], StepStatus] = {
     (_S.UNDO_BACKING_OFF, "UndoSkipped"): _S.UNDO_SKIPPED,
     (None, "WaitScheduled"): _S.WAITING,
     (_S.WAITING, "SignalTaken"): _S.WAITED,
+    (_S.WAITING, "PromiseKept"): _S.WAITED,
+    (_S.WAITING, "PromiseBroken"): _S.WAIT_FAILED,
     (_S.WAITING, "WaitExpired"): _S.EXPIRED,
     (_S.WAITING, "WaitCanceled"): _S.WAIT_CANCELED,
     (None, "Recorded"): _S.RECORDED,
+    (None, "UpdateAccepted"): _S.UPDATING,
+    (_S.UPDATING, "UpdateEnded"): _S.UPDATED,
 }
 """What is legal for one step. Whatever is not listed is a broken history."""
 
@@ -114,7 +121,7 @@ FINAL = frozenset(
 UNSTARTED = frozenset({None, Status.NOT_STARTED})
 OPEN = frozenset({_S.RUNNING, _S.BACKING_OFF, _S.PARKED, _S.WAITING})
 """No outcome yet."""
-WAITS = frozenset({_S.WAITING, _S.WAITED, _S.EXPIRED, _S.WAIT_CANCELED})
+WAITS = frozenset({_S.WAITING, _S.WAITED, _S.EXPIRED, _S.WAIT_FAILED, _S.WAIT_CANCELED})
 UNDO_OPEN = frozenset({_S.UNDOING, _S.UNDO_BACKING_OFF, _S.UNDO_PARKED})
 UNDO_NOW = frozenset({_S.UNKNOWN, _S.ABANDONED})
 """What is undone also where the saga goes on, if the step has an undo."""
@@ -255,9 +262,15 @@ class SagaState:
     """One run. `phase` is its status but for parking and pausing.
 
     `parked` maps a step's sequence (0: the saga) to the reason.
+
+    `signals` are names and payloads of those that the code has not asked for yet, the oldest first; `promises` the
+    settled ones by name, with the result or an error's type and message. `updates` has the sequence of each by its id,
+    `asked` who waits for those under way, `follows` the id's next run, which is due at once, `version` is of its code,
+    0 as long as it has had none.
     """
 
     __slots__ = (
+        "asked",
         "baggage",
         "begin_ms",
         "cancel",
@@ -288,6 +301,7 @@ class SagaState:
         "pinned",
         "pivot_done",
         "previous_run",
+        "promises",
         "result",
         "run",
         "run_timeout_ms",
@@ -310,6 +324,7 @@ class SagaState:
         "undone",
         "undos_done",
         "undos_skipped",
+        "updates",
         "version",
         "waiters",
     )
@@ -331,7 +346,6 @@ class SagaState:
         self.traceparent: str | None = None
         self.baggage: str | None = None
         self.version = 0
-        """Of its code; 0 as long as it has had none."""
         self.pinned = False
         self.due_ms: int | None = None
         self.waiters: list[ReplyAddress] = []
@@ -352,7 +366,9 @@ class SagaState:
         self.paused: Pause | None = None
         self.mailbox: list[Input] = []
         self.signals: list[tuple[str, bytes]] = []
-        """Names and payloads of those that the code has not asked for yet, the oldest first."""
+        self.promises: dict[str, tuple[bytes, str, str]] = {}
+        self.updates: dict[str, int] = {}
+        self.asked: dict[int, list[ReplyAddress]] = {}
         self.continue_due = False
         self.pivot_done = False
         self.forced = False
@@ -372,7 +388,6 @@ class SagaState:
         self.new_due: list[int] = []
         """Sequences whose timer was set, for whoever keeps the timers to take out."""
         self.follows: RunFollows | None = None
-        """The id's next run, which is due at once."""
         self.previous_run = ""
         self.parent: Parent | None = None
         self.undo_asked = False  # by the parent

@@ -10,7 +10,7 @@ import traceback
 from collections import Counter
 
 from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
-from orchestrator.model import children, pauses
+from orchestrator.model import children, handlers, pauses
 from orchestrator.model import events as ev
 from orchestrator.model.definition import ChildRequest, Definition, RecordRequest, StepRequest, WaitRequest
 from orchestrator.model.divergence import Divergence, name_of
@@ -41,6 +41,9 @@ _WITH_PAYLOAD = (
     ev.SagaEnded,
     ev.SignalReceived,
     ev.SignalBuffered,
+    ev.PromiseSettled,
+    ev.UpdateAccepted,
+    ev.UpdateEnded,
     ev.Recorded,
 )
 _TEXT_CHARACTERS = 4_000
@@ -81,6 +84,7 @@ class Turn:
     def end(self, event: ev.SagaEnded) -> None:
         """The run is over."""
         self.execution.detach()
+        self.end_updates(f"the saga is {event.status}")
         children.leave_all(self)
         self.emit(event)
         children.ended(self)
@@ -166,7 +170,7 @@ class Turn:
         if self.execution.driver is None:
             if self.definition.version != state.version:
                 self.emit(ev.VersionChanged(self.definition.version, self.definition.pinned))
-            self.execution.driver = Driver(self.definition, state)
+            self.execution.driver = Driver(self.definition, state, self.moment.sign)
             try:
                 self.execution.driver.catch_up()
             except Divergence as difference:
@@ -189,6 +193,7 @@ class Turn:
     def compensate(self, cause: ev.Cause, error_type: str, error_message: str, forced_by: str = "") -> None:
         """Turns to undoing; the code has had its last word."""
         self.execution.detach()
+        self.end_updates("the saga is stopping")
         error_type = _recordable(error_type[:_TYPE_CHARACTERS])
         message = _recordable(error_message[:_TEXT_CHARACTERS])
         self.emit(ev.CompensationStarted(cause, error_type, message, forced_by))
@@ -220,9 +225,9 @@ class Turn:
             if driver.finished and isinstance(error, Exception) and not isinstance(error, StepFailed | Abort):
                 self.park_for_bug(error)
                 return
-            if not self._take_requests(driver) or not self._let_go(driver):
+            if not self._take_requests(driver) or not handlers.take_answers(self, driver) or not self._let_go(driver):
                 return
-            if driver.finished or not state.signals or not self._hand_out_signals():
+            if driver.finished or not (state.signals or state.promises) or not self._hand_out():
                 break
         if driver.finished:
             self._finish(driver)
@@ -308,17 +313,27 @@ class Turn:
         driver.abandoned.clear()
         return True
 
-    def _hand_out_signals(self) -> bool:
-        """Gives kept signals to the waits that are open for their names. Whether there were any."""
+    def end_updates(self, reason: str) -> None:
+        """Nobody handles updates any more: who waits for one is told."""
+        handlers.end_all(self, reason)
+
+    def _hand_out(self) -> bool:
+        """Gives kept signals and settled promises to the waits for their names. Whether there were any."""
         state, given = self.state, False
         kept = {name for name, _ in state.signals}
         for sequence in sorted(state.open):
             step = state.steps[sequence]
             if step.kind is ev.StepKind.SIGNAL and step.command in kept:
-                if not self.fits():
-                    return False
-                self.emit(ev.SignalTaken(sequence))
-                kept, given = {name for name, _ in state.signals}, True
+                event: ev.Event = ev.SignalTaken(sequence)
+            elif step.kind is ev.StepKind.PROMISE and step.command in state.promises:
+                _, error_type, _ = state.promises[step.command]
+                event = ev.PromiseBroken(sequence) if error_type else ev.PromiseKept(sequence)
+            else:
+                continue
+            if not self.fits():
+                return False
+            self.emit(event)
+            kept, given = {name for name, _ in state.signals}, True
         return given
 
     def _scheduled(self, sequence: int, after: int, request: StepRequest | ChildRequest) -> ev.StepScheduled:

@@ -36,7 +36,7 @@ class Taken:
 
     role: str
     record: Record
-    input: msg.Input | msg.SetPauseRule | None
+    input: msg.Input | msg.SetPauseRule | msg.Query | None
     saga_id: str
     passage: Passage | None = None
     target: int | None = None
@@ -181,7 +181,7 @@ class Intake:
             return Taken(role, record, given, "")
         target = partition_of(given.saga_id, self._config.partitions)
         if target == self._number:
-            return Taken(role, record, given, given.saga_id, passage, None, headers.get(h.REPLY_TOKEN, ""))
+            return Taken(role, record, given, given.saga_id, passage, None, _token(headers))
         if role == INTERNAL:
             reason = f"it belongs to partition {target} and was forwarded before"
             self._reject(DeadLetter(role, record, reason, "Misrouted", passage))
@@ -242,7 +242,11 @@ class Intake:
             self._unsent.popleft()
 
 
-def _check_address(given: msg.Input | msg.SetPauseRule, answers: str) -> None:
+def _token(headers: Mapping[str, str]) -> str:
+    return headers.get(h.REPLY_TOKEN) or headers.get(h.PROMISE_TOKEN, "")
+
+
+def _check_address(given: msg.Input | msg.SetPauseRule | msg.Query, answers: str) -> None:
     """Raises `MalformedMessage`: an owner may write where its clients may not, and answers into no journal for them."""
     address: msg.ReplyAddress | None = getattr(given, "reply_to", None)
     if address is not None and address.topic != answers:

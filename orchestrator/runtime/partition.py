@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from orchestrator.log.base import Appender, Delivery, Record
@@ -20,9 +21,11 @@ from orchestrator.model.effects import Command, Effect, LocalCall, effects, effe
 from orchestrator.model.events import Status
 from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import epoch_number
-from orchestrator.model.turn import Execution, Moment, Turn
+from orchestrator.model.turn import Execution, Moment
+from orchestrator.model.updates import UpdateRejected
 from orchestrator.runtime.circuits import Circuits
 from orchestrator.runtime.effect_sender import EffectSender, Outgoing
+from orchestrator.runtime.forgery import forgery
 from orchestrator.runtime.intake import DeadLetter, Intake, Taken, decision_of
 from orchestrator.runtime.journal_writer import EpochLost, JournalWriter, Pending
 from orchestrator.runtime.lifecycle import Feed
@@ -31,6 +34,8 @@ from orchestrator.runtime.materialize import Materializer
 from orchestrator.runtime.notices import tell_parked
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.pauses import Pauses
+from orchestrator.runtime.poison import set_aside
+from orchestrator.runtime.questions import Questions
 from orchestrator.runtime.replica import Replica
 from orchestrator.runtime.runs import Runs
 from orchestrator.runtime.tally import UNKNOWN_TYPE, Tally
@@ -39,6 +44,7 @@ from orchestrator.store import keys
 from orchestrator.store.base import StoreBroken
 from orchestrator.wire.inputs import INTERNAL
 from orchestrator.wire.journal import write_decision
+from orchestrator.wire.promises import write_token
 
 BATCH = 100
 """Inputs decided in one step and sent together: enough to share a request, and what follows waits some 10 ms."""
@@ -94,6 +100,7 @@ class Partition:
         self.tally = tally or Tally()
         self._changes = Materializer(self.store, self.progress)
         self.runs = Runs(self.store, replica.executions, config.warm, self._changes.holds)
+        self.questions = Questions(self.runs, config.definitions)
         self.writer = JournalWriter(
             journal, config.topics.journal, number, nonce, at.offset, self.progress.rule.chain, self
         )
@@ -182,6 +189,8 @@ class Partition:
         for saga_id in self._pauses.released(BATCH):
             if (execution := self.runs.find(saga_id)) is not None:
                 self._attempt(msg.Released(saga_id, execution.state.run))
+        if self.questions.answers:
+            self._mark(_Rest(None, self.questions.take(), None))
         if mono_ms - self._last_input_mono >= MARK_AFTER_MS:
             self.mark()
         elif mono_ms - self._cut_mono >= STORE_EVERY_MS or self._changes.gathered >= STORE_ENTRIES:
@@ -203,7 +212,7 @@ class Partition:
         if self._changes.behind:
             at = min(at, self._cut_mono + STORE_EVERY_MS)
         sent, _ = self.sender.mark(self.progress.at.offset)
-        if self.intake.positions != self._journaled[0] or self._mark_moved(sent):
+        if self.intake.positions != self._journaled[0] or sent > self._journaled[1]:
             at = min(at, self._last_input_mono + MARK_AFTER_MS)
         return at
 
@@ -233,16 +242,17 @@ class Partition:
     def mark(self) -> None:
         """Journals positions and marks if no decision carried them."""
         self._settle()
-        positions = dict(self.intake.positions)
-        sent, is_open = self.sender.mark(self.progress.at.offset)
-        if self.writer.pending == 0 and (positions != self._journaled[0] or self._mark_moved(sent)):
-            self._journaled = (positions, self.progress.at.offset + 1)
-            self.writer.submit(b"", positions, sent, is_open, _Rest(None, [], None))
+        sent, _ = self.sender.mark(self.progress.at.offset)
+        if self.writer.pending == 0 and (self.intake.positions != self._journaled[0] or sent > self._journaled[1]):
+            self._mark(_Rest(None, [], None))
+            self._journaled = (self._journaled[0], self.progress.at.offset + 1)
         self._changes.cut(self.writer.next_offset - 1)
 
-    def _mark_moved(self, sent: int) -> bool:
-        """A mark record has no effects itself: the one that only says so needs no record of its own."""
-        return sent > self._journaled[1]
+    def _mark(self, rest: _Rest) -> None:
+        positions = dict(self.intake.positions)
+        sent, is_open = self.sender.mark(self.progress.at.offset)
+        self._journaled = (positions, sent)
+        self.writer.submit(b"", positions, sent, is_open, rest)
 
     def close(self) -> None:
         """Lets go of live code; nothing pending is kept, reports that still come are ignored."""
@@ -258,7 +268,11 @@ class Partition:
             return
         given = taken.input
         assert given is not None
-        if isinstance(given, msg.EXTERNAL) and self._is_repeat(given.saga_id, given.message_id):
+        if isinstance(given, msg.Query):
+            self.questions.ask(given)
+            self._pass(taken)
+            return
+        if isinstance(given, msg.EXTERNAL) and self._changes.knows(given.saga_id, given.message_id):
             self.counters["duplicates"] += 1
             self._pass(taken)
             return
@@ -267,13 +281,18 @@ class Partition:
             events = self._pauses.set(given, self._now_ms)
             self._submit(decision_of(self._now_ms, "", "", events, given.message_id, taken), None)
             return
-        if isinstance(given, msg.Reply) and not self._is_genuine(given, taken.token):
-            self.intake.reject(taken, "the reply token is missing or forged", "ForgedReply")
+        if (forged := forgery(given, taken.token, self.config.keys, self.runs)) is not None:
+            self.intake.reject(taken, *forged)
             return
         try:
             self._attempt(given, taken)
         except InputRejected as rejected:
             self.intake.reject(taken, str(rejected), "InputRejected", rejected.refusal)
+        except UpdateRejected as rejected:
+            if self.questions.refuse(rejected):
+                self._pass(taken)
+            else:
+                self.intake.reject(taken, rejected.reason, "UpdateRejected")
 
     def _pass(self, taken: Taken) -> None:
         """An input that causes nothing: its position goes along with the next record."""
@@ -294,26 +313,14 @@ class Partition:
         saga_id = taken.saga_id
         self._submit(ev.Decision(saga_id, "", self._now_ms, (event,), "", taken.role, record.offset), None)
 
-    def _is_repeat(self, saga_id: str, message_id: str) -> bool:
-        return self._changes.knows(saga_id, message_id)
-
-    def _is_genuine(self, reply: msg.Reply, token: str) -> bool:
-        execution = self.runs.find(reply.saga_id)
-        step = execution.state.steps.get(reply.sequence) if execution is not None else None
-        if step is None or not step.is_command:
-            return True  # decide says what is wrong with it
-        direction = "undo" if reply.undo else "do"
-        return self.config.keys.verify(token, reply.saga_id, reply.run, reply.sequence, direction, step.service)  # type: ignore[arg-type]
-
     # -- deciding
 
     def _moment(self) -> Moment:
         at = self.progress.at
         offset, config, standing = self.writer.next_offset, self.config, self._pauses.standing
-        ttl_ms, circuits = config.signal_ttl_ms, self.circuits.open
-        return Moment(
-            self._now_ms, at.incarnation, offset, config.partitions, ttl_ms, circuits, standing, self._internal_sent
-        )
+        ttl_ms, circuits, sign = config.signal_ttl_ms, self.circuits.open, partial(write_token, config.keys)
+        sent, count = self._internal_sent, config.partitions
+        return Moment(self._now_ms, at.incarnation, offset, count, ttl_ms, circuits, standing, sent, sign)
 
     def _attempt(self, given: msg.Input, taken: Taken | None = None) -> None:
         """Decides an input of a topic, or one of the engine's own, and what it leaves to be continued."""
@@ -322,7 +329,7 @@ class Partition:
             return
         try:
             self._decide(given, taken)
-        except (InputRejected, EpochLost, StoreBroken):
+        except (InputRejected, UpdateRejected, EpochLost, StoreBroken):
             raise
         except Exception as error:
             self._poison[given] += 1
@@ -363,18 +370,11 @@ class Partition:
     def _park_poison(self, given: msg.Input, taken: Taken | None) -> None:
         """An input at which the engine failed again and again: its saga is set aside."""
         execution = self.runs.find(given.saga_id)
-        if execution is None or execution.state.ended or execution.state.phase is Status.NOT_STARTED:
-            if taken is not None:
-                raise InputRejected(f"deciding it failed {MAX_FAILURES} times; the worker's log says why")
+        events = set_aside(given, execution, self._moment(), MAX_FAILURES, external=taken is not None)
+        if execution is None or not events:
             return
-        turn = Turn(execution, None, self._moment())
-        if 0 in execution.state.parked:
-            turn.absorb(given, "deciding it failed before")
-        else:
-            turn.park(f"deciding an input failed {MAX_FAILURES} times", type(given).__name__)
         if taken is not None:
             self.intake.done(taken)
-        events = tuple(turn.events)
         self._submit(decision_of(self._now_ms, given.saga_id, execution.state.run, events, "", taken), execution)
 
     def _submit(self, decision: ev.Decision, execution: Execution | None) -> None:

@@ -30,6 +30,9 @@ EFFECTFUL = (
     ev.InputAnswered,
     ev.InputForwarded,
     ev.InputSent,
+    ev.UpdateAccepted,
+    ev.UpdateAsked,
+    ev.UpdateEnded,
 )
 """Events that may have an effect."""
 

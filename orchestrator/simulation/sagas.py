@@ -1,8 +1,8 @@
 """Random sagas: a plan drawn from the seed travels as the start's payload, one body carries out any plan.
 
 A plan is a tree of ("seq", plans), ("try", plans), ("par", plans, successes, tolerated, concurrency), ("step", ...),
-("sleep", ms), ("receive", ms), ("hold", ms, ms), ("note", name), ("patch", plans, name), ("child", ...),
-("abort",). A step carries the script its service will act by: what each attempt of its `do` and `undo`
+("sleep", ms), ("receive", ms), ("promise", name, ms), ("hold", ms, ms), ("note", name), ("patch", plans, name),
+("child", ...), ("abort",). A step carries the script its service will act by: what each attempt of its `do` and `undo`
 comes to.
 """
 
@@ -30,6 +30,7 @@ TYPES = ("Plain", "Timed")
 LOCAL = ""
 """In place of a service's name: the worker itself acts."""
 SIGNAL = "told"
+PROMISES = ("asked", "asked again")
 Plan = list[Any]
 FUNCTIONS = ScriptedFunctions()
 
@@ -71,6 +72,8 @@ def _with_requests(plan: Plan) -> Plan:
         return [kind, WaitRequest(StepKind.SIGNAL, SIGNAL, plan[1])]
     if kind == "child":
         return [kind, _child_request(plan[1]), plan[1]["waited for"]]
+    if kind == "promise":
+        return [kind, WaitRequest(StepKind.PROMISE, plan[1], plan[2])]
     if kind in ("hold", "note"):
         return plan
     if kind == "abort":
@@ -91,7 +94,7 @@ class _Branch:
 
 def _walk(context: Context, plan: Plan) -> Awaitable[Any]:
     kind = plan[0]
-    if kind in ("step", "sleep", "receive") or (kind == "child" and plan[2]):
+    if kind in ("step", "sleep", "receive", "promise") or (kind == "child" and plan[2]):
         return Asked(plan[1])
     if kind == "hold":
         until_ms = context.now_ms + plan[1]
@@ -178,11 +181,25 @@ def _carry_out_before(context: Context, payload: bytes) -> Coroutine[Any, Any, b
     return carry_out(cast(Context, _Before(context)), payload)
 
 
+async def _handle(subject: Any, name: str, payload: bytes) -> bytes:
+    """An update does one step, and fails as it does."""
+    await Asked(_request(json.loads(payload)))
+    return b'"done"'
+
+
+UPDATES: dict[str, Any] = {"check_update": lambda subject, name, payload: None, "update": _handle}
+
+
+def draw_update(random: Random) -> bytes:
+    """An update's arguments."""
+    return json.dumps(_step(random)).encode()
+
+
 def definitions(*, newest: bool = True) -> dict[str, Definition]:
     """Both saga types; the second one has a time limit, and its runs keep their version. The newest knows patches."""
     found = []
     for version, body in ((1, _carry_out_before), (2, carry_out))[: 2 if newest else 1]:
-        plain = Definition("Plain", body, functions=FUNCTIONS, version=version)
+        plain = Definition("Plain", body, functions=FUNCTIONS, version=version, **UPDATES)
         timed = replace(plain, name="Timed", execution_timeout_ms=12_000, run_timeout_ms=11_000, pinned=True)
         found += [plain, timed]
     return by_type(found)
@@ -215,6 +232,8 @@ def _part(random: Random, depth: int) -> Plan:
         return ["seq", [_part(random, depth - 1) for _ in range(random.randint(2, 3))]]
     if kind < 0.36:
         return ["sleep", random.choice((0, 1, 50, 3_000, 10_000))]
+    if kind < 0.37:
+        return ["promise", random.choice(PROMISES), random.choice((1, 500, 3_000, 10_000))]
     if kind < 0.42:
         return ["receive", random.choice((1, 500, 3_000, 10_000))]
     if kind < 0.44:

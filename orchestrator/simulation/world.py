@@ -15,6 +15,7 @@ from typing import Any
 from orchestrator.checker.evidence import Evidence, Raw, ServiceEffect, Told
 from orchestrator.log.base import Record, TopicSpec
 from orchestrator.log.memory import MemoryLog
+from orchestrator.model.effects import ANSWERED, UPDATE_FAILED
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Conflict, Reuse
 from orchestrator.model.state import SagaState
@@ -149,15 +150,23 @@ class World:
         self.send(TOPICS.inbox, f"saga-{number}", self.payloads[number], headers, astray=random.random() < 0.1)
 
     def tell_saga(self, number: int) -> None:
-        """Somebody sends a signal, sometimes twice; the saga may not have started, and may not ask for it."""
+        """A signal, a promise settled, or an update, sometimes twice; the saga may not have started, or not ask."""
         random = self.random
         headers: dict[str, str | int | None] = {
             h.INPUT_TYPE: "signal",
             h.SIGNAL: sagas.SIGNAL,
             h.MESSAGE_ID: f"told-{number}-{random.randrange(3)}",
         }
+        if random.random() < 0.4:
+            headers |= {h.INPUT_TYPE: "promise", h.PROMISE: random.choice(sagas.PROMISES)}
+            if random.random() < 0.2:
+                headers |= {h.OUTCOME: "failure", h.ERROR_TYPE: "Denied"}
+        value = b'"now"'
+        if random.random() < 0.2:
+            headers |= {h.INPUT_TYPE: "update", h.UPDATE: "act", h.REPLY_TO: TOPICS.answers, h.REPLY_PARTITION: 0}
+            value = sagas.draw_update(random)
         for _ in range(random.choice((1, 1, 1, 2))):
-            self.send(TOPICS.inbox, f"saga-{number}", b'"now"', headers, astray=random.random() < 0.1)
+            self.send(TOPICS.inbox, f"saga-{number}", value, headers, astray=random.random() < 0.1)
 
     def move_saga(self, number: int) -> None:
         """Somebody wants a saga to begin at another time; most have begun."""
@@ -253,6 +262,8 @@ class World:
             for record in self.log.records(TOPICS.answers, partition):
                 found = read_headers(record.headers)
                 saga_id, status = found.get(h.SAGA_ID, ""), found.get("saga-status")
+                if status in (ANSWERED, UPDATE_FAILED):
+                    continue  # about an update
                 if saga_id in self.told and status is not None and status != "REFUSED":
                     self.told[saga_id] = Told(saga_id, self.told[saga_id].accepted, status)
         return Evidence(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar, overload
 
 from pydantic import BaseModel
@@ -14,6 +15,7 @@ from orchestrator.model.divergence import name_in_history
 from orchestrator.model.events import Event, Status, StepKind
 from orchestrator.model.messages import Outcome, Override
 from orchestrator.model.state import SagaState
+from orchestrator.promises import Promise
 from orchestrator.saga import Saga
 from orchestrator.service import Command
 from orchestrator.signals import Signal
@@ -30,6 +32,21 @@ S = TypeVar("S")
 
 BY = "test"
 """Who cancels, ends and decides in a test."""
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A promise by its name."""
+
+    name: str
+
+    def __repr__(self) -> str:
+        return f"promise {self.name}"
+
+
+def waits_for(kind: StepKind, name: str, awaited: Signal[Any] | Awaited) -> bool:
+    """Whether a wait of this kind and name is one for a signal or a promise."""
+    return name == awaited.name and kind is (StepKind.SIGNAL if isinstance(awaited, Signal) else StepKind.PROMISE)
 
 
 class Running(Generic[O]):
@@ -89,11 +106,16 @@ class Running(Generic[O]):
         world.now_ms = max(world.now_ms, target_ms)
         return self
 
-    def until(self, awaited: Command[..., Any, Any] | Signal[Any], attempt: int = 1) -> Self:
-        """Goes on until a command was sent and before its answer arrives, or until the saga waits for a signal.
+    def until(
+        self, awaited: Command[..., Any, Any] | Signal[Any] | Promise[Any], attempt: int = 1, *, key: str = ""
+    ) -> Self:
+        """Goes on until a command was sent and before its answer arrives, or until a signal or promise is waited for.
 
         Raises `AssertionError` if that never is.
         """
+        if isinstance(awaited, Promise):
+            promise = Awaited(awaited.named(key))
+            return self._until(lambda: self._waits_for(promise), f"{promise!r} was never waited for")
         if isinstance(awaited, Signal):
             return self._until(lambda: self._waits_for(awaited), f"{awaited!r} was never waited for")
         return self._until(lambda: self._under_way(awaited, attempt), f"{awaited!r} (attempt {attempt}) was never sent")
@@ -136,10 +158,10 @@ class Running(Generic[O]):
             sent.command is command and sent.attempt == attempt and sent.answered is None for sent in self._world.sent
         )
 
-    def _waits_for(self, signal: Signal[Any]) -> bool:
+    def _waits_for(self, awaited: Signal[Any] | Awaited) -> bool:
         steps = self._world.state.steps
         waits = [steps[sequence] for sequence in self._world.state.open]
-        return any(step.kind is StepKind.SIGNAL and step.command == signal.name for step in waits)
+        return any(waits_for(step.kind, step.command, awaited) for step in waits)
 
     # -- talking
 
@@ -151,6 +173,20 @@ class Running(Generic[O]):
         """A client tells the saga something; it is kept until the saga asks for it."""
         payload = signal.encode(value)
         return self._take(msg.Signal(self._world.saga_id, self._message_id(), signal.name, payload, None, BY))
+
+    @overload
+    def complete_promise(self, promise: Promise[None], /, *, key: str = "") -> Self: ...
+    @overload
+    def complete_promise(self, promise: Promise[S], result: S, /, *, key: str = "") -> Self: ...
+    def complete_promise(self, promise: Promise[Any], result: Any = None, /, *, key: str = "") -> Self:
+        """Somebody keeps a promise of the saga; it may do so before the saga waits for it."""
+        name, payload = promise.named(key), promise.encode(result)
+        return self._take(msg.Settle(self._world.saga_id, self._message_id(), name, payload, by=BY))
+
+    def fail_promise(self, promise: Promise[Any], error_type: str, message: str = "", /, *, key: str = "") -> Self:
+        """Likewise, but it is failed: the saga hears `StepFailed`."""
+        name, message_id = promise.named(key), self._message_id()
+        return self._take(msg.Settle(self._world.saga_id, message_id, name, b"", error_type, message, by=BY))
 
     def answer(self, command: Command[..., Any, R], reply: R) -> Self:
         """The service answers a command that nobody has answered yet. Raises `AssertionError` if there is none."""

@@ -15,14 +15,15 @@ from orchestrator.errors import DefinitionError
 from orchestrator.functions import local_function
 from orchestrator.lint import check
 from orchestrator.model import messages as msg
-from orchestrator.model.events import Status, StepKind
+from orchestrator.model.events import Status
 from orchestrator.model.messages import Outcome
 from orchestrator.participant import HandlerContext, Participant
+from orchestrator.promises import Promise
 from orchestrator.saga import Saga
 from orchestrator.service import Command
 from orchestrator.signals import Signal
 from orchestrator.testing.end import End
-from orchestrator.testing.running import BY, Running
+from orchestrator.testing.running import BY, Awaited, Running, waits_for
 from orchestrator.testing.services import Script, Scripted, Services
 from orchestrator.testing.world import Happening, Sent, World
 from orchestrator.wire.commands import ReplyMessage
@@ -48,7 +49,7 @@ class Planned:
     make: Make
     words: str
     after_ms: int = 0
-    awaited: Command[..., Any, Any] | Signal[Any] | None = None
+    awaited: Command[..., Any, Any] | Signal[Any] | Awaited | None = None
     attempt: int = 1
     once: bool = False
     """Of several for the same one only the first, the others for the next."""
@@ -56,8 +57,7 @@ class Planned:
     def matches(self, happening: Happening) -> bool:
         if isinstance(happening, Sent):
             return happening.command is self.awaited and happening.attempt == self.attempt
-        waits_for = happening.name if happening.kind is StepKind.SIGNAL else None
-        return isinstance(self.awaited, Signal) and self.awaited.name == waits_for
+        return isinstance(self.awaited, Signal | Awaited) and waits_for(happening.kind, happening.name, self.awaited)
 
 
 @dataclass(slots=True)
@@ -163,6 +163,37 @@ class SagaTest(Generic[I, O]):
         self._planned.append(Planned(make, f"signal({signal.name})", milliseconds(after), signal, once=True))
         return self
 
+    @overload
+    def complete_promise(self, promise: Promise[None], /, *, key: str = "", after: Duration = 0) -> Self: ...
+    @overload
+    def complete_promise(self, promise: Promise[S], result: S, /, *, key: str = "", after: Duration = 0) -> Self: ...
+    def complete_promise(
+        self, promise: Promise[Any], result: Any = None, /, *, key: str = "", after: Duration = 0
+    ) -> Self:
+        """Somebody keeps the saga's promise, `after` the saga has begun to wait for it."""
+        name, payload = promise.named(key), promise.encode(result)
+        return self._settle(name, after, lambda saga_id, message_id: msg.Settle(saga_id, message_id, name, payload))
+
+    def fail_promise(
+        self,
+        promise: Promise[Any],
+        error_type: str,
+        message: str = "",
+        /,
+        *,
+        key: str = "",
+        after: Duration = 0,
+    ) -> Self:
+        """Likewise, but it is failed: the saga hears `StepFailed`."""
+        name = promise.named(key)
+        make = lambda saga_id, message_id: msg.Settle(saga_id, message_id, name, b"", error_type, message)  # noqa: E731
+        return self._settle(name, after, make)
+
+    def _settle(self, name: str, after: Duration, make: Make) -> Self:
+        words, awaited = f"promise({name})", Awaited(name)
+        self._planned.append(Planned(make, words, milliseconds(after), awaited, once=True))
+        return self
+
     def _add(self, command: Command[..., Any, Any], reply: ReplyMessage, takes: Duration) -> Self:
         if not isinstance(command, Command):
             raise DefinitionError(f"{command!r} is no command: name one of a service, such as Payments.charge")
@@ -198,7 +229,7 @@ class SagaTest(Generic[I, O]):
         running, planned = self._begin(input, id, now)
         end = running.finish()
         for missed in planned:
-            what = "waited for" if isinstance(missed.awaited, Signal) else "sent"
+            what = "sent" if isinstance(missed.awaited, Command) else "waited for"
             raise AssertionError(f".{missed.words} had no occasion: {missed.awaited!r} was never {what}. {end!r}")
         return end
 

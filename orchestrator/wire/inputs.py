@@ -20,6 +20,7 @@ from orchestrator.wire import headers as h
 from orchestrator.wire.avro import Codec, UnreadableRecord
 from orchestrator.wire.headers import MalformedMessage
 from orchestrator.wire.notes import read_note
+from orchestrator.wire.promises import read_token
 
 INBOX = "inbox"
 REPLIES = "replies"
@@ -79,7 +80,7 @@ def read_passage(headers: dict[str, str]) -> Passage:
     return Passage(h.whole_number(headers, h.SOURCE_PARTITION), h.whole_number(headers, COUNTER))
 
 
-def read_input(role: str, record: Incoming, headers: dict[str, str]) -> msg.Input | msg.SetPauseRule:
+def read_input(role: str, record: Incoming, headers: dict[str, str]) -> msg.Input | msg.SetPauseRule | msg.Query:
     """The input in a record of the topic with this role. Raises `MalformedMessage`."""
     if role == INTERNAL:
         role = h.need(headers, FORWARDED_FROM)
@@ -87,6 +88,8 @@ def read_input(role: str, record: Incoming, headers: dict[str, str]) -> msg.Inpu
             return _read_message(record)
     elif role == OPERATIONS and RULE in headers:
         return _pause_rule(record, headers)
+    if h.PROMISE_TOKEN in headers and role == INBOX:
+        headers = _named_by_token(headers)
     saga_id = _saga_id(record, headers)
     if role == REPLIES:
         return _reply(saga_id, record, headers)
@@ -111,6 +114,15 @@ def _read_message(record: Incoming) -> msg.Input:
     except UnreadableRecord as error:
         raise MalformedMessage(f"no message of a saga: {error}") from None
     return given
+
+
+def _named_by_token(headers: dict[str, str]) -> dict[str, str]:
+    """With the saga, the run and the promise that the token names."""
+    try:
+        address = read_token(headers[h.PROMISE_TOKEN])
+    except ValueError as error:
+        raise MalformedMessage(f"header {h.PROMISE_TOKEN!r}: {error}") from None
+    return {**headers, h.SAGA_ID: address.saga_id, h.SAGA_RUN: address.run, h.PROMISE: address.name}
 
 
 def _saga_id(record: Incoming, headers: dict[str, str]) -> str:
@@ -146,7 +158,10 @@ def _reply_to(headers: dict[str, str]) -> ReplyAddress | None:
     return ReplyAddress(topic, partition, headers.get(h.CORRELATION_ID, ""))
 
 
-def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input:
+_KINDS = ("start", "attach", "cancel", "signal", "reschedule", "promise", "query", "update")
+
+
+def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input | msg.Query:
     kind = headers.get(h.INPUT_TYPE, "start")
     message_id = _message_id(record, headers)
     if kind == "start":
@@ -185,9 +200,31 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
     if kind == "signal":
         name, run = h.need(headers, h.SIGNAL), headers.get(h.SAGA_RUN) or None
         return msg.Signal(saga_id, message_id, name, record.value or b"", run, headers.get(BY, ""))
-    raise MalformedMessage(
-        f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is none of start, attach, cancel, signal, reschedule"
-    )
+    if kind == "query":
+        reply_to, name = _reply_to(headers), h.need(headers, h.QUERY)
+        if reply_to is None:
+            raise MalformedMessage(f"a query needs the header {h.REPLY_TO!r}")
+        return msg.Query(saga_id, message_id, reply_to, name, record.value or b"", headers.get(h.SAGA_TYPE) or None)
+    if kind == "update":
+        update_id = headers.get(h.UPDATE_ID) or message_id
+        return msg.Update(
+            saga_id, message_id, update_id, h.need(headers, h.UPDATE), record.value or b"", _reply_to(headers)
+        )
+    if kind == "promise":
+        return _settle(saga_id, message_id, record, headers)
+    raise MalformedMessage(f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is none of {', '.join(_KINDS)}")
+
+
+def _settle(saga_id: str, message_id: str, record: Incoming, headers: dict[str, str]) -> msg.Settle:
+    name, run, by = h.need(headers, h.PROMISE), headers.get(h.SAGA_RUN) or None, headers.get(BY, "")
+    outcome = headers.get(h.OUTCOME, Outcome.SUCCESS)
+    if outcome == Outcome.SUCCESS:
+        return msg.Settle(saga_id, message_id, name, record.value or b"null", run=run, by=by)
+    if outcome != Outcome.FAILURE:
+        raise MalformedMessage(f"header {h.OUTCOME!r} must be success or failure, not {outcome[:40]!r}")
+    error_type = h.shorten(headers.get(h.ERROR_TYPE) or "Failure", 256)
+    error_message = h.shorten(headers.get(h.ERROR_MESSAGE, ""))
+    return msg.Settle(saga_id, message_id, name, b"", error_type, error_message, run, by)
 
 
 def _begin(headers: dict[str, str]) -> tuple[int | None, int | None]:

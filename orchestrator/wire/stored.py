@@ -145,22 +145,27 @@ def write_run(state: SagaState) -> bytes:
             *_run_plain(state),
             state.payload.decode("latin-1"),
             state.result.decode("latin-1"),
-            [(waiter.topic, waiter.partition, waiter.correlation_id) for waiter in state.waiters],
+            [_address(waiter) for waiter in state.waiters],
             sorted(state.parked.items()),
             [_HELD.encode(InputHeld(held)).decode("latin-1") for held in state.mailbox],
             [(name, payload.decode("latin-1")) for name, payload in state.signals],
             None if state.follows is None else _FOLLOWS.encode(state.follows).decode("latin-1"),
             None if state.paused is None else tuple(state.paused),
             None if state.parent is None else _parent(state.parent),
+            [(name, result.decode("latin-1"), *error) for name, (result, *error) in state.promises.items()],
+            [(sequence, [_address(waiter) for waiter in waiters]) for sequence, waiters in state.asked.items()],
         )
     )
 
 
+def _address(waiter: ReplyAddress) -> tuple[str, int, str]:
+    return waiter.topic, waiter.partition, waiter.correlation_id
+
+
 def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     """A run with its steps, in the order of their sequences. Raises `UnreadableRecord`."""
-    *plain, payload, result, waiters, parked, mailbox, signals, follows, paused, parent = _load(
-        data, len(_RUN_PLAIN) + 9
-    )
+    loaded = _load(data, len(_RUN_PLAIN) + 11)
+    *plain, payload, result, waiters, parked, mailbox, signals, follows, paused, parent, promises, asked = loaded
     state = SagaState(saga_id, plain[0])
     for name, value in zip(_RUN_PLAIN, plain, strict=True):
         setattr(state, name, value)
@@ -179,6 +184,8 @@ def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     if parent is not None:
         parent_id, parent_run, sequence, close, cancellation = parent
         state.parent = Parent(parent_id, parent_run, sequence, ParentClose(close), ChildCancellation(cancellation))
+    state.promises = {name: (kept.encode("latin-1"), *error) for name, kept, *error in promises}
+    state.asked = {sequence: [ReplyAddress(*waiter) for waiter in waiters] for sequence, waiters in asked}
     _derive(state, steps)
     return state
 
@@ -196,6 +203,8 @@ def _derive(state: SagaState, steps: list[Step]) -> None:
             state.undo_open.add(step.sequence)
         elif step.status in UNDO_NOW and step.undo_command is not None:
             state.undo_now.append(step.sequence)
+        if step.kind is StepKind.UPDATE:
+            state.updates[step.service] = step.sequence
         if step.is_called and not state.ended:
             state.local.add(step.sequence)
     outcomes.sort()

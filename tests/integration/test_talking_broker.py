@@ -1,15 +1,20 @@
 """Talking to a saga over a real broker, with a worker: what a client and a bare producer can say, and hear."""
 
 import asyncio
+import json
+from queue import Queue
 from threading import Event
 
 import pytest
 
 from orchestrator.client import Client
+from orchestrator.errors import UpdateRejected
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.ids import partition_of
+from orchestrator.model.messages import Outcome
 from orchestrator.topics import TopicNames
-from tests.expense import Decision, Expense
+from orchestrator.wire.commands import CommandMessage, ReplyMessage
+from tests.expense import Approval, Decision, Expense
 from tests.shop_cluster import shop
 from tests.shop_world import PARTITIONS
 
@@ -40,3 +45,57 @@ def test_signals_before_with_and_after_the_start(broker: str, prefix: str) -> No
 
     with shop(broker, prefix) as (log, topics):
         asyncio.run(main(log, topics))
+
+
+def test_promises_by_token_and_by_name(broker: str, prefix: str) -> None:
+    async def main(log: KafkaLog, topics: TopicNames, tokens: Queue[str]) -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            handle = await client.start(Approval, 900, id="a-1")
+            await handle.complete_promise(Approval.approved, Decision(by="bob"), key="auditor")
+            token = await asyncio.to_thread(tokens.get, timeout=60)
+            bare(log, topics, "anybody", b'{"by": "ann"}', input_type="promise", promise_token=token)
+            assert await handle.result(timeout=60) == "900 approved by ann and bob"
+            denied = await client.start(Approval, 900, id="a-2")
+            await client.fail(await asyncio.to_thread(tokens.get, timeout=60), "Denied", "too dear")
+            assert await denied.result(timeout=60) == "Denied: too dear"
+
+    tokens: Queue[str] = Queue()
+
+    def pass_on(message: CommandMessage) -> ReplyMessage:
+        tokens.put(json.loads(message.payload)["token"])
+        return ReplyMessage(Outcome.SUCCESS, b"null")
+
+    with shop(broker, prefix, pass_on) as (log, topics):
+        asyncio.run(main(log, topics, tokens))
+
+
+def test_queries_of_running_and_ended_sagas(broker: str, prefix: str) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            handle = await client.start(Expense, 900, id="e-1")
+            assert await handle.query(Expense.who, "nobody") == "nobody"
+            await handle.signal(Expense.decided, Decision(by="ann"))
+            assert await handle.query(Expense.who, "nobody") == "ann"
+            assert await handle.result(timeout=60) == "900 approved by ann"
+            assert await client.query("e-1", Expense.who, "nobody") == "ann"
+
+    with shop(broker, prefix):
+        asyncio.run(main())
+
+
+def test_updates_with_a_validator_and_their_stages(broker: str, prefix: str) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            handle = await client.start(Expense, 900, id="e-1")
+            assert await handle.update(Expense.raise_to, 1000) == 900
+            with pytest.raises(UpdateRejected, match="more than nothing"):
+                await handle.update(Expense.raise_to, -1)
+            waiting = await handle.start_update(Expense.wait_for, "dear")
+            await waiting.accepted()
+            await handle.signal(Expense.noted, "dear")
+            assert await waiting.result() == "dear"
+            await handle.signal(Expense.decided, Decision(by="ann"))
+            assert await handle.result(timeout=60) == "1000 approved by ann"
+
+    with shop(broker, prefix):
+        asyncio.run(main())

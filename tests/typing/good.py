@@ -29,6 +29,7 @@ from orchestrator import (
     MapReport,
     ParentClose,
     Participant,
+    Promised,
     Retry,
     RetryLater,
     Reuse,
@@ -43,10 +44,13 @@ from orchestrator import (
     outcome,
     parallel,
     per_call,
+    promise,
+    query,
     signal,
     step,
     takes,
     transactional,
+    update,
 )
 from orchestrator.attributes import Bool, Datetime, Double, Int, Keyword, KeywordList, Text
 from orchestrator.connectors.sql import SqlInbox
@@ -111,6 +115,20 @@ class OrderFulfilment(Saga[Order, str]):
 class Expense(Saga[int, str]):
     decided = signal(Receipt)
     nudged = signal()
+    paid = promise(Receipt)
+    seen = promise()
+
+    @query
+    def more_than(self, cents: int) -> bool:
+        return cents > 0
+
+    @update
+    async def raise_to(self, cents: int) -> int:
+        return cents
+
+    @raise_to.validator
+    def _check(self, cents: int) -> None:
+        return None
 
     async def run(self, cents: int) -> str:
         assert_type(await self.receive(Expense.decided), Receipt)
@@ -118,6 +136,14 @@ class Expense(Saga[int, str]):
         assert_type(late, Receipt | None)
         assert_type(await self.receive(Expense.nudged), None)
         assert_type(await self.wait_until(lambda: late is None, timeout=60), bool)
+        assert_type(self.more_than(10), bool)
+        assert_type(await self.raise_to(10), int)
+        paid = self.promise(Expense.paid, key="boss")
+        assert_type(paid, Promised[Receipt])
+        assert_type(paid.token, str)
+        assert_type(await paid, Receipt)
+        assert_type(await self.receive(paid, timeout=60), Receipt | None)
+        assert_type(await self.gather(paid, self.promise(Expense.seen)), tuple[Receipt, None])
         return "paid"
 
 
@@ -299,6 +325,15 @@ async def main() -> str:
         expense = await client.start(Expense, 900, id="e-1", signal=(Expense.decided, Receipt(payment_id="p")))
         await expense.signal(Expense.decided, Receipt(payment_id="p-1"))
         await expense.signal(Expense.nudged)
+        await expense.complete_promise(Expense.paid, Receipt(payment_id="p-1"), key="boss")
+        await expense.fail_promise(Expense.paid, "Denied", "too dear")
+        await client.complete_promise("e-1", Expense.seen)
+        assert_type(await expense.query(Expense.more_than, 10), bool)
+        assert_type(await expense.update(Expense.raise_to, 10), int)
+        raising = await client.start_update_as("u-1", "e-1", Expense.raise_to, cents=10)
+        await raising.accepted(timeout=None)
+        assert_type(await raising.result(), int)
+        assert_type(await client.query("e-1", Expense.more_than, cents=10), bool)
         await client.signal("e-1", Expense.decided, Receipt(payment_id="p-1"), message_id="m-1")
         planned = await client.start(OrderPlan, Order(id="o-3", sku="tea", cents=900))
         assert_type(await planned.result(timeout=None), str)

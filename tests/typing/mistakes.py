@@ -15,10 +15,13 @@ from orchestrator import (
     local,
     outcome,
     parallel,
+    promise,
+    query,
     signal,
     step,
     takes,
     transactional,
+    update,
 )
 from orchestrator.interceptors import Around
 from orchestrator.attributes import Keyword, KeywordList
@@ -65,11 +68,33 @@ ORDER = Order(id="o-1", sku="tea", cents=900)
 class Expense(Saga[int, str]):
     decided = signal(Receipt)
     nudged = signal()
+    paid = promise(Receipt)
+
+    @query
+    def more_than(self, cents: int) -> bool:
+        return cents > 0
+
+    @update
+    async def raise_to(self, cents: int) -> int:
+        return cents
+
+    @raise_to.validator  # E: validator of other arguments
+    def _check(self, euros: str) -> None:
+        return None
+
+    @update  # E: update that is no async method
+    def lower_to(self, cents: int) -> int:
+        return cents
 
     async def run(self, cents: int) -> str:
         receipt: Order = await self.receive(Expense.decided)  # E: wrong type of a signal that was received
         late = await self.receive(Expense.decided, timeout=60)
         print(late.payment_id)  # E: signal that may not have come
+        paid = self.promise(Expense.paid)
+        when_paid: Order = await paid  # E: wrong type of a promise's result
+        print((await self.receive(paid, timeout=60)).payment_id, when_paid)  # E: promise that may not be kept in time
+        self.promise(Expense.decided)  # E: signal where a promise is asked for
+        await self.receive(Expense.paid)  # E: promise that was not made
         return receipt.id
 
 
@@ -264,6 +289,21 @@ async def main(client: Client) -> None:
     await started.signal(Expense.decided)  # E: signal without its payload
     await started.signal(Expense.nudged, number)  # E: payload of a signal that has none
     await client.signal("e-1", Expense.decided, "yes")  # E: wrong payload of a signal by id
+    await started.complete_promise(Expense.paid, "yes")  # E: wrong result of a promise
+    await started.complete_promise(Expense.paid)  # E: promise without its result
+    await started.complete_promise(Expense.decided, Receipt(payment_id="p"))  # E: signal instead of a promise
+    await client.complete_promise("e-1", Expense.paid, number)  # E: wrong result of a promise by id
+    await client.fail_promise("e-1", "paid", "Denied")  # E: promise by its name
+    await started.query(Expense.more_than)  # E: query without its argument
+    await started.query(Expense.more_than, "many")  # E: wrong argument of a query
+    word: str = await started.query(Expense.more_than, 1)  # E: wrong type of a query's answer
+    await client.query("e-1", Expense.more_than, most=word)  # E: unknown argument of a query
+    await started.query("more_than")  # E: query by its name
+    await started.update(Expense.raise_to)  # E: update without its argument
+    await started.update(Expense.raise_to, "much")  # E: wrong argument of an update
+    text: str = await started.update(Expense.raise_to, 1)  # E: wrong type of an update's result
+    await client.start_update("e-1", Expense.raise_to, euros=text)  # E: unknown argument of an update
+    await started.query(Expense.raise_to, 1)  # E: update where a query is asked for
     await client.start(Mistaken, ORDER, signal=(Expense.decided, "yes"))  # E: wrong payload of a signal with a start
     await client.start(Searched, ORDER, attributes=[Searched.customer(3)])  # E: attribute's value at the start
 

@@ -188,6 +188,12 @@ class Play:
         self.rules.remove(rule)
         return self.take(msg.Released(SAGA_ID, self.state.run))
 
+    def keep(self, name: str, value: Any = None, run: str | None = None) -> list[ev.Event]:
+        return self.take(msg.Settle(SAGA_ID, self.message_id(), name, orjson.dumps(value), run=run, by="ann"))
+
+    def fail(self, name: str, error_type: str, message: str = "") -> list[ev.Event]:
+        return self.take(msg.Settle(SAGA_ID, self.message_id(), name, b"", error_type, message, by="ann"))
+
     def terminate(self) -> list[ev.Event]:
         return self.take(msg.Terminate(SAGA_ID, self.message_id(), None, "enough", "ann"))
 

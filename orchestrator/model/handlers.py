@@ -1,0 +1,56 @@
+"""What handlers of updates came to: recorded, and told to who waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import Abort, StepFailed
+from orchestrator.model import events as ev
+from orchestrator.model.state import StepStatus
+
+if TYPE_CHECKING:
+    from orchestrator.model.driver import Driver
+    from orchestrator.model.turn import Turn
+
+
+def take_answers(turn: Turn, driver: Driver) -> bool:
+    """Records what updates came to. False: something stopped it."""
+    from orchestrator.model.turn import MAX_BYTES
+
+    for taken, (sequence, payload, error) in enumerate(driver.answers):
+        step = turn.state.steps[sequence]
+        if step.status is not StepStatus.UPDATING:
+            continue
+        if isinstance(error, Exception) and not isinstance(error, StepFailed | Abort):
+            turn.park_for_bug(error, f"the update {step.command}")
+            return False
+        if len(payload) > MAX_BYTES:
+            turn.park("an update's result is too large", f"{step.command}: {len(payload)} bytes; pass a reference")
+            return False
+        if not turn.fits(size=len(payload)):
+            del driver.answers[:taken]
+            return False
+        turn.emit(_ended(turn, sequence, payload, error))
+    driver.answers.clear()
+    return True
+
+
+def end_all(turn: Turn, reason: str) -> None:
+    """Nobody handles updates any more: who waits for one is told."""
+    for sequence in list(turn.state.asked):
+        waiters = tuple(turn.state.asked[sequence])
+        turn.emit(ev.UpdateEnded(sequence, b"", "SagaEnded", reason, waiters))
+
+
+def _ended(turn: Turn, sequence: int, payload: bytes, error: BaseException | None) -> ev.UpdateEnded:
+    waiters = tuple(turn.state.asked[sequence])
+    if error is None:
+        return ev.UpdateEnded(sequence, payload, waiters=waiters)
+    if not isinstance(error, StepFailed | Abort):
+        return ev.UpdateEnded(sequence, b"", "Canceled", "", waiters)
+    error_type = _recordable(str(error.error_type)[:256]) or "Failure"
+    return ev.UpdateEnded(sequence, b"", error_type, _recordable(str(error.message)[:4_000]), waiters)
+
+
+def _recordable(text: str) -> str:
+    return text.encode(errors="replace").decode()

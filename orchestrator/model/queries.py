@@ -1,0 +1,43 @@
+"""Questions to a saga, answered by its code: in an execution of its own, replayed, so that nothing is changed."""
+
+from __future__ import annotations
+
+from orchestrator.model.definition import Definition
+from orchestrator.model.divergence import Divergence
+from orchestrator.model.driver import Driver
+from orchestrator.model.effects import ANSWERED, REFUSED, Answer
+from orchestrator.model.events import Refusal
+from orchestrator.model.messages import Query
+from orchestrator.model.state import UNSTARTED, SagaState
+from orchestrator.model.turn import MAX_BYTES
+
+_MESSAGE_CHARACTERS = 4_000
+
+
+def answer(definition: Definition | None, state: SagaState | None, query: Query) -> Answer:
+    """What the code of a run says, live or ended; or why it says nothing. Whatever the code raises goes to who asks."""
+    if state is None or state.phase in UNSTARTED:
+        return _refused(query, "", Refusal.NOT_FOUND, "there is no such saga")
+    if query.saga_type not in (None, state.saga_type):
+        reason = f"the id belongs to a saga of type {state.saga_type}"
+        return _refused(query, state.run, Refusal.OTHER_TYPE, reason)
+    if definition is None:
+        reason = f"the worker that owns it has no code of {state.saga_type}"
+        return _refused(query, state.run, Refusal.NO_CODE, reason)
+    driver = Driver(definition, state)
+    try:
+        driver.catch_up()
+        payload = definition.query(driver.subject, query.name, query.payload)
+    except Divergence as difference:
+        return _refused(query, state.run, Refusal.QUERY_FAILED, f"the code diverges from the history: {difference}")
+    except Exception as error:
+        return _refused(query, state.run, Refusal.QUERY_FAILED, f"{type(error).__name__}: {error}")
+    finally:
+        driver.detach()
+    if len(payload) > MAX_BYTES:
+        return _refused(query, state.run, Refusal.QUERY_FAILED, f"{len(payload)} bytes, at most {MAX_BYTES}")
+    return Answer(query.saga_id, state.run, query.reply_to, ANSWERED, payload)
+
+
+def _refused(query: Query, run: str, kind: Refusal, reason: str) -> Answer:
+    return Answer(query.saga_id, run, query.reply_to, REFUSED, b"", kind, reason[:_MESSAGE_CHARACTERS])

@@ -1,0 +1,63 @@
+"""Updates: whether the saga takes one, and who hears what came of it."""
+
+from __future__ import annotations
+
+from orchestrator.model import events as ev
+from orchestrator.model import messages as msg
+from orchestrator.model.effects import REFUSED, Answer, accepted_address
+from orchestrator.model.turn import MAX_BYTES, Turn
+
+MAX_OPEN = 100
+"""Updates of one run under way."""
+
+
+class UpdateRejected(Exception):
+    """An update that the saga does not take: nothing of it is journaled, its sender is told."""
+
+    def __init__(self, update: msg.Update, kind: ev.Refusal, reason: str) -> None:
+        super().__init__(reason)
+        self.update = update
+        self.kind = kind
+        self.reason = reason[:4_000]
+
+    def answers(self) -> tuple[Answer, ...]:
+        """To who waits for the update to be accepted, and who waits for its result; none where nobody does."""
+        to = self.update.reply_to
+        if to is None:
+            return ()
+        saga_id, kind, reason = self.update.saga_id, self.kind, self.reason
+        return tuple(Answer(saga_id, "", address, REFUSED, b"", kind, reason) for address in (accepted_address(to), to))
+
+
+def update(turn: Turn, input: msg.Update) -> None:
+    """Accepts an update. Raises `UpdateRejected`, having changed nothing."""
+    state = turn.state
+    known = state.updates.get(input.update_id)
+    if known is not None:
+        if input.reply_to is not None and input.reply_to not in state.asked.get(known, ()):
+            turn.emit(ev.UpdateAsked(known, input.reply_to))
+        return
+    if state.ended or state.phase is ev.Status.COMPENSATING:
+        raise UpdateRejected(input, ev.Refusal.REJECTED, f"the saga is {state.status}")
+    if turn.definition is None or state.phase is not ev.Status.RUNNING:
+        raise UpdateRejected(input, ev.Refusal.NO_CODE, f"the worker that owns it has no code of {state.saga_type}")
+    if state.parked or state.paused or state.begin_ms is not None:
+        words = "has not begun" if state.begin_ms is not None else f"is {state.status}"
+        raise UpdateRejected(input, ev.Refusal.NOT_NOW, f"the saga {words}")
+    if len(state.asked) >= MAX_OPEN:
+        raise UpdateRejected(input, ev.Refusal.NOT_NOW, f"{MAX_OPEN} updates of the saga are under way")
+    if len(input.payload) > MAX_BYTES:
+        raise UpdateRejected(input, ev.Refusal.REJECTED, f"the arguments have more than {MAX_BYTES} bytes")
+    driver = turn.warm()
+    if driver is None:
+        return  # it has just been parked: who asks again is told
+    problem = turn.definition.check_update(driver.subject, input.name, input.payload)
+    if problem is not None and not turn.events:
+        raise UpdateRejected(input, ev.Refusal.REJECTED, problem)
+    if problem is not None:
+        # The code was brought back, and that was noted: so the refusal is journaled with it.
+        if input.reply_to is not None:
+            turn.emit(ev.AttachRefused(input.reply_to, ev.Refusal.REJECTED, problem))
+        return
+    turn.emit(ev.UpdateAccepted(state.sequence + 1, input.update_id, input.name, input.payload, input.reply_to))
+    turn.advance()

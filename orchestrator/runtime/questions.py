@@ -1,0 +1,41 @@
+"""Queries, and updates that are refused: asked of what is decided, told once a record behind shows who the owner is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestrator.model.definition import Definition
+from orchestrator.model.effects import Answer, Effect
+from orchestrator.model.messages import Query
+from orchestrator.model.queries import answer
+from orchestrator.model.updates import UpdateRejected
+from orchestrator.model.versions import of_run
+from orchestrator.runtime.runs import Runs
+
+
+class Questions:
+    """The answers of one step, which share a mark. A next owner does not send them again: who asks, asks again."""
+
+    def __init__(self, runs: Runs, definitions: Mapping[str, Definition]) -> None:
+        self._runs = runs
+        self._definitions = definitions
+        self.answers: list[Answer] = []
+
+    def ask(self, query: Query) -> None:
+        """Asks a run, live or ended. Raises `StoreBroken`, `UnreadableRecord`."""
+        execution = self._runs.find(query.saga_id)
+        state = None if execution is None else execution.state
+        definition = None if state is None else of_run(self._definitions.get(state.saga_type), state)
+        self.answers.append(answer(definition, state, query))
+
+    def refuse(self, rejected: UpdateRejected) -> bool:
+        """Tells who asked for an update that it is not taken. False: nobody is to be told."""
+        answers = rejected.answers()
+        self.answers += answers
+        return bool(answers)
+
+    def take(self) -> list[tuple[int, Effect]]:
+        """The answers as the effects of one record."""
+        taken: list[tuple[int, Effect]] = list(enumerate(self.answers))
+        self.answers = []
+        return taken
