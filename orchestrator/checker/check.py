@@ -7,6 +7,7 @@ from collections import Counter
 from orchestrator.checker.evidence import Evidence, Verdict
 from orchestrator.checker.journal import Accepted, History, check_histories, read_journal
 from orchestrator.model import events as ev
+from orchestrator.model.messages import ChildEnded
 from orchestrator.model.state import StepStatus
 from orchestrator.wire import headers as h
 
@@ -148,7 +149,8 @@ def _check_children(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
             verdict.blame("C1", f"{history.saga_id} is the child of {parent.saga_id}, which is not in the journal")
             continue
         status = whose.state.steps[parent.sequence].status
-        told = status not in (StepStatus.RUNNING, StepStatus.UNDOING) or whose.state.ended
+        held = any(isinstance(given, ChildEnded) and given.sequence == parent.sequence for given in whose.state.mailbox)
+        told = status not in (StepStatus.RUNNING, StepStatus.UNDOING) or whose.state.ended or held
         if evidence.settled and state.ended and state.follows is None and not told:
             verdict.blame("C8", f"{history.saga_id} ended {state.phase}, and {parent.saga_id} was not told")
         if status is StepStatus.UNDONE and (not state.ended or state.phase is ev.Status.COMPLETED):

@@ -225,7 +225,8 @@ def _needs_code(input: msg.Input, state: SagaState) -> bool:
         return state.sequence > 0
     if isinstance(input, msg.Reply) and input.outcome is Outcome.HEARTBEAT:
         return False
-    return isinstance(input, msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark | msg.Signal | msg.Settle)
+    told = msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark | msg.Signal | msg.Settle | msg.ChildEnded
+    return isinstance(input, told)
 
 
 _JOINING = (msg.Start, msg.Attach, msg.UndoChild, msg.ParentLeft, msg.Update)

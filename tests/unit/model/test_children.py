@@ -10,7 +10,7 @@ from model.family import Family
 from model.shop import Shop
 from orchestrator.errors import DefinitionError, StepFailed
 from orchestrator.model import events as ev
-from orchestrator.model.messages import ChildCancellation, Override, ParentClose, Reuse, Unpark
+from orchestrator.model.messages import ChildCancellation, CodeArrived, Override, ParentClose, Reuse, Unpark
 from orchestrator.saga import Saga
 
 
@@ -57,6 +57,17 @@ def test_a_parent_goes_on_with_its_childs_result(family: Family) -> None:
     family.reply("child", 1, "x")
     family.reply("parent", 2)
     assert family.status("parent") == "COMPLETED"
+    assert family.state("parent").result == b'"tea done"'
+
+
+def test_a_child_that_ends_while_its_parents_code_is_missing_is_told_when_it_is_there(family: Family) -> None:
+    started(family)
+    code = family.definitions.pop("Parent")
+    family.reply("child", 1, "x")
+    assert names(family, "parent")[-2:] == ["CodeMissing", "InputHeld"]
+    family.definitions["Parent"] = code
+    family.take(CodeArrived("parent", family.state("parent").run))
+    family.reply("parent", 2)
     assert family.state("parent").result == b'"tea done"'
 
 
