@@ -167,7 +167,7 @@ def test_a_new_project_has_a_test_that_passes_and_a_saga_that_runs(terminal: Ter
         text=True,
     )
     assert tested.returncode == 0, tested.stdout + tested.stderr
-    assert "2 passed" in tested.stdout
+    assert "4 passed" in tested.stdout
     os.chdir(terminal.folder)  # `terminal` goes back
     terminal.saga("topics", "apply", module)
     with terminal.running("worker", "worker", module), terminal.running("shop", "participant", f"{module}:shop"):
