@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from orchestrator.model.pauses import PARTITION
+from orchestrator.model.state import SagaState, StepStatus
 from orchestrator.simulation.network import FAULTS, NetworkLink
 from orchestrator.simulation.processes import TOPICS, Worker
 from orchestrator.simulation.sagas import SERVICES, TYPES
@@ -174,15 +175,21 @@ def move_version(world: World) -> None:
 
 
 def operate_saga(world: World) -> None:
-    """A person decides about what is parked, and about a saga that may not be."""
+    """A person decides about what is parked or cannot be undone yet, and about a saga that may not be either."""
     random = world.random
-    chosen = [state.saga_id for state in world.unfinished() if state.parked and random.random() < 0.7]
+    unfinished = world.unfinished()
+    chosen = [state.saga_id for state in unfinished if state.parked and random.random() < 0.7]
+    chosen += [state.saga_id for state in unfinished if _backs_off(state)]
     for saga_id in (*chosen, _saga(world)):
         headers: dict[str, str | int | None] = {
             h.INPUT_TYPE: random.choice(("retry", "skip", "set-result")),
             h.MESSAGE_ID: f"person-{random.random()}",
         }
         world.send(TOPICS.operations, saga_id, b'"by hand"', headers)
+
+
+def _backs_off(state: SagaState) -> bool:
+    return any(state.steps[sequence].status is StepStatus.UNDO_BACKING_OFF for sequence in state.undo_open)
 
 
 def compensate_saga(world: World) -> None:
