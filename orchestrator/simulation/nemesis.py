@@ -178,18 +178,24 @@ def operate_saga(world: World) -> None:
     """A person decides about what is parked or cannot be undone yet, and about a saga that may not be either."""
     random = world.random
     unfinished = world.unfinished()
-    chosen = [state.saga_id for state in unfinished if state.parked and random.random() < 0.7]
-    chosen += [state.saga_id for state in unfinished if _backs_off(state)]
-    for saga_id in (*chosen, _saga(world)):
+    chosen: list[tuple[str, int | None]] = [
+        (state.saga_id, None) for state in unfinished if state.parked and random.random() < 0.7
+    ]
+    chosen += [(state.saga_id, sequence) for state in unfinished for sequence in _backing_off(state)]
+    for saga_id, sequence in (*chosen, (_saga(world), None)):
         headers: dict[str, str | int | None] = {
-            h.INPUT_TYPE: random.choice(("retry", "skip", "set-result")),
+            h.INPUT_TYPE: random.choice(
+                ("retry", "skip", "set-result") if sequence is None else ("retry", "skip", "skip")
+            ),
             h.MESSAGE_ID: f"person-{random.random()}",
+            h.STEP: sequence,
         }
         world.send(TOPICS.operations, saga_id, b'"by hand"', headers)
 
 
-def _backs_off(state: SagaState) -> bool:
-    return any(state.steps[sequence].status is StepStatus.UNDO_BACKING_OFF for sequence in state.undo_open)
+def _backing_off(state: SagaState) -> list[int]:
+    """Steps whose undo is between two attempts."""
+    return [s for s in sorted(state.undo_open) if state.steps[s].status is StepStatus.UNDO_BACKING_OFF]
 
 
 def compensate_saga(world: World) -> None:

@@ -155,7 +155,9 @@ def _request(step: dict[str, Any]) -> StepRequest:
             asks=step["asks"],
             rules=(RetryRule("Unsure", 50, 1.0, 50, 5, Jitter.NONE),) if step["rule"] else (),
         ),
-        undo_retry=RetryPolicy(initial_interval_ms=100, maximum_interval_ms=1_000, maximum_attempts=4, park=True),
+        undo_retry=RetryPolicy(
+            initial_interval_ms=step["interval"], maximum_interval_ms=3_000, maximum_attempts=4, park=True
+        ),
         spread=step["spread"],
         schedule_to_start_ms=step["start"] if step["service"] else None,
         heartbeat_ms=step["heartbeat"] if step["service"] else None,
@@ -232,7 +234,7 @@ def _part(random: Random, depth: int) -> Plan:
         return ["seq", [_part(random, depth - 1) for _ in range(random.randint(2, 3))]]
     if kind < 0.36:
         return ["sleep", random.choice((0, 1, 50, 3_000, 10_000))]
-    if kind < 0.37:
+    if kind < 0.385:
         return ["promise", random.choice(PROMISES), random.choice((1, 500, 3_000, 10_000))]
     if kind < 0.42:
         return ["receive", random.choice((1, 500, 3_000, 10_000))]

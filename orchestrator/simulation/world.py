@@ -159,7 +159,7 @@ class World:
         }
         if random.random() < 0.4:
             headers |= {h.INPUT_TYPE: "promise", h.PROMISE: random.choice(sagas.PROMISES)}
-            if random.random() < 0.2:
+            if random.random() < 0.5:
                 headers |= {h.OUTCOME: "failure", h.ERROR_TYPE: "Denied"}
         value = b'"now"'
         if random.random() < 0.2:
