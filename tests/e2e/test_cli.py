@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from orchestrator.broker.state import find_running
 from orchestrator.demo.processes import Process
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 
 SHOP = "orchestrator.sagas.order_fulfilment"
 WITHIN_S = 90.0

@@ -11,7 +11,7 @@ from orchestrator.checker.check import check
 from orchestrator.sagas import books
 from tests.e2e.use_cases import MODULES, Scenario, Town, town
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture

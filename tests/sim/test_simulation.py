@@ -11,7 +11,7 @@ GATE_SEEDS = 200
 CAUGHT_WITHIN = 500
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_no_seed_violates_an_invariant_and_all_is_reached() -> None:
     report = simulate(0, GATE_SEEDS, jobs=2)
     assert report.seeds == GATE_SEEDS
@@ -27,7 +27,7 @@ def test_a_seed_gives_the_same_result_again() -> None:
     assert first[0] != first[1]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_broken_rule_is_caught(mutant: Mutant) -> None:
     with mutant.applied():

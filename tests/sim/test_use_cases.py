@@ -15,7 +15,7 @@ from orchestrator.sagas import subscription_billing as club
 from orchestrator.sagas import travel_booking as travel
 from orchestrator.testing import SagaTest, prove
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(autouse=True)
