@@ -177,8 +177,8 @@ def test_an_order_completes_and_is_seen_by_the_operator(shop: Cluster) -> None:
     assert listed["o-1"] == "COMPLETED"
     assert shop.told("operator", "topics", "check", SHOP)["findings"] == []
     assert shop.told("operator", "doctor", SHOP)["wrong"] == 0
-    shop.told("operator", "terminate", "o-1")
-    shop.told("client", "cancel", "o-1")
+    assert "the saga has ended" in shop.refusal("operator", "terminate", "o-1")
+    assert "the saga has ended" in shop.refusal("client", "cancel", "o-1")
 
 
 def test_what_happened_is_published_and_the_position_committed(shop: Cluster) -> None:

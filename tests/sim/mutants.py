@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.checker import check  # noqa: F401 - loaded before anything is replaced
-from orchestrator.model import attempts, evolve
+from orchestrator.model import attempts, upkeep
 from orchestrator.model import events as ev
 from orchestrator.model.effects import LocalCall
 from orchestrator.model.messages import Outcome
@@ -19,7 +19,7 @@ from orchestrator.model.rule import Rule
 from orchestrator.model.state import SagaState, StepStatus
 from orchestrator.participant import engine as participant
 from orchestrator.participant import ledger, rules, tenure
-from orchestrator.runtime import journal_writer, local_steps, partition, takeover
+from orchestrator.runtime import journal_writer, local_steps, materialize, partition, takeover
 from orchestrator.simulation import processes
 from orchestrator.wire import commands, journal
 from orchestrator.wire.ledger import Execution, read_record
@@ -257,11 +257,11 @@ MUTANTS = (
     _mutant("local steps beside each other", (local_steps.LocalSteps, "add", _add_beside)),
     _mutant("local steps forgotten at a take-over", (partition, "local_calls", lambda state: [])),
     _mutant("nonce reused", (processes, "Owner", _owner_with_one_nonce)),
-    _mutant("undo in forward order", (SagaState, "to_undo", _forward), (evolve, "_take_out", _take_out_anywhere)),
-    _mutant("an abandoned step stays", (evolve, "UNDO_NOW", frozenset({StepStatus.UNKNOWN}))),
+    _mutant("undo in forward order", (SagaState, "to_undo", _forward), (upkeep, "take_out", _take_out_anywhere)),
+    _mutant("an abandoned step stays", (upkeep, "UNDO_NOW", frozenset({StepStatus.UNKNOWN}))),
     _mutant("unknown outcome not undone", (SagaState, "must_undo", _must_undo_done_only)),
     _mutant("key without the run", (commands, "idempotency_key", _key_without_run)),
-    _mutant("input dedupe off", (partition.Partition, "_is_repeat", _BROKEN)),
+    _mutant("input dedupe off", (materialize.Materializer, "knows", _BROKEN)),
     _mutant("ledger after the reply", (participant.Engine, "_finish", _reply_before_ledger)),
     _mutant(
         "ledger without a claim",
