@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from orchestrator.errors import DefinitionError
+from orchestrator.model.definition import Context
+from orchestrator.model.events import StepKind
 from orchestrator.wire.notes import Note, write_note
 
 V = TypeVar("V")
@@ -109,3 +111,37 @@ def note_of(
         return write_note(Note(attributes, dict(memo or {}), summary))
     except ValueError as error:
         raise DefinitionError(str(error)) from None
+
+
+class NoteMethods:
+    """What a saga tells those who look for it. Base of `Saga`."""
+
+    _context: Context
+    _attributes: ClassVar[dict[str, Attribute[Any]]]
+
+    def upsert(self, *assignments: Assignment) -> None:
+        """Sets search attributes, `self.upsert(Order.customer("ann"))`: the saga is found by them from now on."""
+        self._note(self.note_of(*assignments))
+
+    def memo(self, **values: Any) -> None:
+        """Adds to what lists tell of this saga: any JSON. It is not searched by; None takes a name away."""
+        self._note(self.note_of(memo=values))
+
+    def summarize(self, summary: str) -> None:
+        """Sets the line that lists show."""
+        self._note(self.note_of(summary=summary))
+
+    def _note(self, note: bytes) -> None:
+        self._context.record(StepKind.NOTE, "", lambda: note)
+
+    @classmethod
+    def note_of(
+        cls, *assignments: Assignment, memo: Mapping[str, Any] | None = None, summary: str | None = None
+    ) -> bytes:
+        """Attributes, memo and summary as they go into the history; nothing where none is given.
+
+        Raises `DefinitionError` for an attribute of another saga, or a value that does not fit.
+        """
+        if not assignments and not memo and summary is None:
+            return b""
+        return note_of(cls._attributes, assignments, memo, summary)

@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import DefinitionError
+from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.definition import Context, StepRequest
 from orchestrator.model.driver import Asked
 from orchestrator.model.effects import LocalCall, reply_of
@@ -29,7 +30,6 @@ from orchestrator.model.events import StepKind
 from orchestrator.model.ids import Direction, idempotency_key
 from orchestrator.model.messages import Outcome, Reply
 from orchestrator.model.retries import FailedAttempt
-from orchestrator.model.turn import MAX_BYTES
 from orchestrator.retry import Retry
 from orchestrator.wire.commands import CommandMessage, Ending, Postponed, ReplyMessage
 from orchestrator.wire.endings import clean, reply_to

@@ -6,33 +6,29 @@ one `model.definition.Definition`.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import partial
 from typing import Any, ClassVar, Generic, Literal, NoReturn, TypeVar, overload
-from uuid import UUID
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from orchestrator.attributes import Assignment, Attribute, attributes_of, note_of
-from orchestrator.baggage import read_baggage
+from orchestrator.attributes import NoteMethods, attributes_of
 from orchestrator.children import ChildAwaitable
-from orchestrator.durations import Duration, instant, milliseconds
+from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import ContinueAsNew, DefinitionError
 from orchestrator.functions import FUNCTIONS, LocalMethods
 from orchestrator.groups import Groups
 from orchestrator.interceptors import Around
 from orchestrator.model.definition import ChildRequest, Context, Definition, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked
-from orchestrator.model.events import StepKind
 from orchestrator.model.messages import ChildCancellation, ParentClose, Reuse
-from orchestrator.promises import Promise, Promised
+from orchestrator.promises import Promise
 from orchestrator.questions import Query, Update, ask, carry_out, refuse
+from orchestrator.repeatable import RepeatableMethods
 from orchestrator.retry import Retry as Retry
 from orchestrator.service import Call, Command, Named
 from orchestrator.signals import Signal, declared_by, first_problem
-from orchestrator.waits import Receive, Sleep, WaitUntil
+from orchestrator.waits import WaitMethods
 
 I = TypeVar("I")  # noqa: E741 - input, beside O for output
 O = TypeVar("O")  # noqa: E741
@@ -64,7 +60,7 @@ class StepAwaitable(Generic[R]):
         return self._command.decode(payload or b"")
 
 
-class Saga(Groups, LocalMethods, Generic[I, O]):
+class Saga(Groups, RepeatableMethods, WaitMethods, NoteMethods, LocalMethods, Generic[I, O]):
     """Base of sagas: `class OrderFulfilment(Saga[Order, str])`, an input type and a result type.
 
     Class arguments: `name` (the saga type on the wire, default the class's name), `execution_timeout` (seconds or
@@ -78,10 +74,7 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
 
     _input: ClassVar[TypeAdapter[Any]]
     _output: ClassVar[TypeAdapter[Any]]
-    _signals: ClassVar[dict[str, Signal[Any]]]
     _around: ClassVar[tuple[Around, ...]] = ()
-    _attributes: ClassVar[dict[str, Attribute[Any]]]
-    _promises: ClassVar[dict[str, Promise[Any]]]
     _queries: ClassVar[dict[str, Query[..., Any]]]
     _updates: ClassVar[dict[str, Update[..., Any]]]
 
@@ -207,22 +200,6 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
             request = around.step(self, request)
         return StepAwaitable(command, request)
 
-    def _apart(self, function: Callable[[A], B]) -> Callable[[A], B]:
-        """The function, leaving `random` as it was: it is called when a reply comes, but by no replay."""
-
-        def call(argument: A) -> B:
-            used: random.Random | None = self.__dict__.get("_random")
-            state = used.getstate() if used is not None else None
-            try:
-                return function(argument)
-            finally:
-                if used is None:
-                    self.__dict__.pop("_random", None)
-                elif state is not None:
-                    used.setstate(state)
-
-        return call
-
     def child(
         self,
         saga: type[Saga[A, B]],
@@ -277,108 +254,6 @@ class Saga(Groups, LocalMethods, Generic[I, O]):
     def suggests_continue_as_new(self) -> bool:
         """Whether the history has grown so long that a new run would be better, from 4,000 outcomes on."""
         return self._context.outcomes >= SUGGEST_AFTER_OUTCOMES
-
-    def upsert(self, *assignments: Assignment) -> None:
-        """Sets search attributes, `self.upsert(Order.customer("ann"))`: the saga is found by them from now on."""
-        self._note(self.note_of(*assignments))
-
-    def memo(self, **values: Any) -> None:
-        """Adds to what lists tell of this saga: any JSON. It is not searched by; None takes a name away."""
-        self._note(self.note_of(memo=values))
-
-    def summarize(self, summary: str) -> None:
-        """Sets the line that lists show."""
-        self._note(self.note_of(summary=summary))
-
-    def _note(self, note: bytes) -> None:
-        self._context.record(StepKind.NOTE, "", lambda: note)
-
-    @classmethod
-    def note_of(
-        cls, *assignments: Assignment, memo: Mapping[str, Any] | None = None, summary: str | None = None
-    ) -> bytes:
-        """Attributes, memo and summary as they go into the history; nothing where none is given.
-
-        Raises `DefinitionError` for an attribute of another saga, or a value that does not fit.
-        """
-        if not assignments and not memo and summary is None:
-            return b""
-        return note_of(cls._attributes, assignments, memo, summary)
-
-    def sleep(self, duration: Duration) -> Sleep:
-        """A durable pause: it outlives crashes and redeployments. Seconds or timedelta."""
-        return Sleep(milliseconds(duration))
-
-    def sleep_until(self, when: datetime) -> Sleep:
-        """A durable pause until a point of time, which has a zone; none if it is over already."""
-        return Sleep(None, instant(when))
-
-    def promise(self, promise: Promise[S], key: str = "") -> Promised[S]:
-        """A promise of this run, to be passed on by its token and awaited; with a `key` one of several."""
-        if self._promises.get(promise.name) is not promise:
-            raise DefinitionError(f"{promise!r} is no promise of {type(self).__name__}: declare it in the class")
-        return Promised(promise, promise.named(key), self._context)
-
-    @overload
-    def receive(self, signal: Signal[S] | Promised[S]) -> Receive[S]: ...
-    @overload
-    def receive(self, signal: Signal[S] | Promised[S], timeout: Duration) -> Receive[S | None]: ...
-    def receive(self, signal: Signal[Any] | Promised[Any], timeout: Duration | None = None) -> Receive[Any]:
-        """The next signal of this kind, the oldest first; what came before is kept. None if `timeout` is over first.
-
-        Likewise the result of a promise, which raises `StepFailed` where it was failed.
-        """
-        if isinstance(signal, Signal) and self._signals.get(signal.name) is not signal:
-            raise DefinitionError(f"{signal!r} is no signal of {type(self).__name__}: declare it in the class")
-        return Receive(signal, None if timeout is None else milliseconds(timeout))
-
-    def wait_until(self, condition: Callable[[], bool], timeout: Duration | None = None) -> WaitUntil:
-        """Waits until a condition on the saga's own data holds; False if `timeout` is over first.
-
-        `condition` is asked after everything that happens to the saga. It only looks: it changes nothing.
-        """
-        return WaitUntil(condition, None if timeout is None else milliseconds(timeout))
-
-    @property
-    def id(self) -> str:
-        """The saga id."""
-        return self._context.saga_id
-
-    @property
-    def baggage(self) -> Mapping[str, str]:
-        """What the saga was started with beside its input, such as a tenant; every handler gets it too."""
-        return read_baggage(self._context.baggage)
-
-    def now(self) -> datetime:
-        """The time at which the saga was woken last, in UTC. The same on every replay."""
-        return datetime.fromtimestamp(self._context.now_ms / 1000, UTC)
-
-    def patched(self, name: str) -> bool:
-        """Whether this run goes the changed way: `if self.patched("fraud-check"): await self.step(...)`.
-
-        True where the run comes here for the first time with this code, and from then on; False where it came here
-        before, under older code. The first answer for a name holds for the whole run.
-        """
-        return self._context.patched(name)
-
-    def deprecate_patch(self, name: str) -> None:
-        """Instead of `patched`, once no run is left that goes the old way: the code has only the changed one.
-
-        When no run is left that was patched, the call may go too.
-        """
-        self._context.deprecate_patch(name)
-
-    @property
-    def random(self) -> random.Random:
-        """Randomness seeded by the run: the same on every replay."""
-        cached: random.Random | None = self.__dict__.get("_random")
-        if cached is None:
-            cached = self.__dict__["_random"] = random.Random(f"{self._context.saga_id}/{self._context.run}")
-        return cached
-
-    def uuid(self) -> UUID:
-        """A UUID (version 4) that is the same on every replay."""
-        return UUID(int=self.random.getrandbits(128), version=4)
 
     @classmethod
     async def _body(cls, context: Context, payload: bytes) -> bytes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, Generic, TypeVar
+from datetime import datetime
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
-from orchestrator.model.definition import WaitRequest
+from orchestrator.durations import Duration, instant, milliseconds
+from orchestrator.errors import DefinitionError
+from orchestrator.model.definition import Context, WaitRequest
 from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import StepKind
-from orchestrator.promises import Promised
+from orchestrator.promises import Promise, Promised
 from orchestrator.signals import Signal
 
 S = TypeVar("S")
@@ -54,3 +57,47 @@ class WaitUntil:
 
     def __await__(self) -> Generator[Any, Any, bool]:
         return (yield from self._until.__await__())
+
+
+class WaitMethods:
+    """What a saga's code waits for besides its steps. Base of `Saga`."""
+
+    _context: Context
+    _signals: ClassVar[dict[str, Signal[Any]]]
+    _promises: ClassVar[dict[str, Promise[Any]]]
+
+    def sleep(self, duration: Duration) -> Sleep:
+        """A durable pause: it outlives crashes and redeployments. Seconds or timedelta."""
+        return Sleep(milliseconds(duration))
+
+    def sleep_until(self, when: datetime) -> Sleep:
+        """A durable pause until a point of time, which has a zone; none if it is over already."""
+        return Sleep(None, instant(when))
+
+    def promise(self, promise: Promise[S], key: str = "") -> Promised[S]:
+        """A promise of this run, to be passed on by its token and awaited; with a `key` one of several."""
+        if self._promises.get(promise.name) is not promise:
+            raise DefinitionError(f"{promise!r} is no promise of {type(self).__name__}: declare it in the class")
+        return Promised(promise, promise.named(key), self._context)
+
+    @overload
+    def receive(self, signal: Signal[S] | Promised[S]) -> Receive[S]: ...
+
+    @overload
+    def receive(self, signal: Signal[S] | Promised[S], timeout: Duration) -> Receive[S | None]: ...
+
+    def receive(self, signal: Signal[Any] | Promised[Any], timeout: Duration | None = None) -> Receive[Any]:
+        """The next signal of this kind, the oldest first; what came before is kept. None if `timeout` is over first.
+
+        Likewise the result of a promise, which raises `StepFailed` where it was failed.
+        """
+        if isinstance(signal, Signal) and self._signals.get(signal.name) is not signal:
+            raise DefinitionError(f"{signal!r} is no signal of {type(self).__name__}: declare it in the class")
+        return Receive(signal, None if timeout is None else milliseconds(timeout))
+
+    def wait_until(self, condition: Callable[[], bool], timeout: Duration | None = None) -> WaitUntil:
+        """Waits until a condition on the saga's own data holds; False if `timeout` is over first.
+
+        `condition` is asked after everything that happens to the saga. It only looks: it changes nothing.
+        """
+        return WaitUntil(condition, None if timeout is None else milliseconds(timeout))

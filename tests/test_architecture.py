@@ -25,7 +25,7 @@ LAYERS: list[tuple[str, set[str]]] = [
         "authoring and wire",
         {
             *("attributes", "durations", "retry", "service", "promises", "questions", "signals", "waits", "children"),
-            *("functions", "groups", "mapping", "interceptors", "saga", "plan", "lint", "config", "wire"),
+            *("functions", "groups", "mapping", "interceptors", "repeatable", "saga", "plan", "lint", "config", "wire"),
         },
     ),
     ("edges", {"log", "store"}),
@@ -39,7 +39,7 @@ LAYERS: list[tuple[str, set[str]]] = [
 BESIDE = {
     "promises": {"signals"},
     "questions": {"signals"},
-    "waits": {"promises", "signals"},
+    "waits": {"durations", "promises", "signals"},
     "children": {"saga"},
     "retry": {"durations"},
     "attributes": {"wire"},
@@ -47,7 +47,7 @@ BESIDE = {
     "interceptors": {"saga"},
     "saga": {
         *("attributes", "children", "durations", "functions", "groups", "interceptors", "retry", "service"),
-        *("promises", "questions", "signals", "waits", "plan"),
+        *("promises", "questions", "repeatable", "signals", "waits", "plan"),
     },
     "plan": {"durations", "functions", "retry", "service", "saga"},
     "lint": {"saga"},

@@ -15,9 +15,9 @@ from typing import Literal
 from orchestrator.baggage import write_baggage
 from orchestrator.durations import Duration, instant, milliseconds
 from orchestrator.errors import DefinitionError, InvalidRequest
+from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Conflict, Outcome, Override, ReplyAddress, Reuse
-from orchestrator.model.turn import MAX_BYTES
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
 from orchestrator.wire import inputs as wi

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
+from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.events import StepKind, UnknownCause
 from orchestrator.model.ids import Direction, idempotency_key
 from orchestrator.model.messages import Outcome
 from orchestrator.model.retries import DO_POLICY, UNDO_POLICY, FailedAttempt, RetryPolicy
 from orchestrator.model.state import SagaState, Step, StepStatus
-from orchestrator.model.turn import MAX_BYTES, Turn
+from orchestrator.model.turn import Turn
 
 
 def reply(turn: Turn, input: msg.Reply) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
+from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.definition import Definition
 from orchestrator.model.state import SagaState
-from orchestrator.model.turn import MAX_BYTES
 
 MAX_SIGNALS = 1_000
 """Signals kept for one run until its code asks for them; of `MAX_BYTES` together."""

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.model import attempts, checks, children, operations
+from orchestrator.model import attempts, checks, children, operations, starts, told
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.checks import InputRejected as InputRejected
 from orchestrator.model.definition import Definition
 from orchestrator.model.events import Cause, Status
 from orchestrator.model.ids import run_id
-from orchestrator.model.messages import Conflict, Outcome, Reuse
+from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SagaState
 from orchestrator.model.turn import Execution, Moment, Turn
 from orchestrator.model.updates import UpdateRejected, update
 from orchestrator.model.versions import of_run, of_start
-
-MAX_WAITERS = 100
-"""Addresses that one run answers when it ends: all in one decision, whose effects are bounded."""
 
 
 def decide(
@@ -34,7 +31,7 @@ def decide(
         return _decide(execution, definition, input, moment)
     except InputRejected as rejected:
         if isinstance(input, msg.Start) and input.parent is not None:
-            return _refuse_child(execution, input, str(rejected), moment)
+            return starts.refuse_child(execution, input, str(rejected), moment)
         raise
 
 
@@ -45,7 +42,7 @@ def _decide(
         return _decide_unknown(execution, definition, input, moment)
     state = execution.state
     if state.follows is not None and isinstance(input, msg.Continue | msg.TimerDue) and input.run == state.run:
-        return _begin_next(execution, state.follows, definition, moment)
+        return starts.begin_next(execution, state.follows, definition, moment)
     newest, definition = definition, of_run(definition, state)
     turn = Turn(execution, definition, moment)
     turn.newest = newest
@@ -63,7 +60,7 @@ def _decide(
     elif isinstance(input, msg.Settle):
         checks.check_settle(input, state, definition)
     elif isinstance(input, msg.Start) and input.saga_type == state.saga_type:
-        if _may_start_anew(input, state):
+        if starts.may_start_anew(input, state):
             checks.check_start(input, state, of_start(newest, state.saga_id))
         else:
             checks.check_signal_along(input, state, definition)
@@ -80,15 +77,6 @@ def _decide(
             _take_held(turn)
     operations.answer(turn, input)
     return execution, tuple(turn.events), state.run
-
-
-def _refuse_child(
-    execution: Execution | None, input: msg.Start, reason: str, moment: Moment
-) -> tuple[Execution | None, tuple[ev.Event, ...], str]:
-    """A child that cannot be started: its parent is told, where anybody else's start becomes a dead letter."""
-    turn = Turn(execution or Execution(SagaState(input.saga_id, "")), None, moment)
-    turn.send(children.refusal(input, reason))
-    return execution, tuple(turn.events), "" if execution is None else execution.state.run
 
 
 def _decide_unknown(
@@ -111,7 +99,7 @@ def _decide_unknown(
         until_ms = moment.now_ms + moment.signal_ttl_ms
         turn.emit(ev.SignalBuffered(input.name, input.payload, until_ms, input.by))
     elif isinstance(input, msg.Start):
-        _begin(turn, input)
+        starts.begin(turn, input)
     elif isinstance(input, msg.UndoChild):
         children.undo_nothing(turn, input)
         return (execution, tuple(turn.events), state.run) if known else (None, tuple(turn.events), "")
@@ -119,102 +107,11 @@ def _decide_unknown(
         return (execution if known else None), (), ""
     elif isinstance(input, msg.TimerDue):
         if state.due_of(0) == input.due_ms and moment.now_ms >= input.due_ms:
-            _drop_signals(turn, lambda name, payload: "nobody started the saga")
+            starts.drop_signals(turn, lambda name, payload: "nobody started the saga")
     else:
         reason = f"there is no saga {input.saga_id!r}"
         raise InputRejected(reason, getattr(input, "reply_to", None), ev.Refusal.NOT_FOUND)
     return execution, tuple(turn.events), state.run
-
-
-def _begin(turn: Turn, input: msg.Start) -> None:
-    definition = turn.definition
-    checks.check_start(input, turn.state, definition)
-    version, pinned = (0, False) if definition is None else (definition.version, definition.pinned)
-    turn.emit(
-        ev.SagaStarted(
-            input.saga_type,
-            input.payload,
-            input.message_id,
-            input.reply_to,
-            input.traceparent,
-            definition.execution_timeout_ms if definition is not None else None,
-            run_timeout_ms=definition.run_timeout_ms if definition is not None else None,
-            begin_ms=_begin_ms(turn, input),
-            baggage=input.baggage,
-            version=version,
-            pinned=pinned,
-            note=input.note,
-            parent=input.parent,
-        )
-    )
-    if definition is None:
-        turn.emit(ev.CodeMissing())
-    else:
-        _drop_signals(turn, definition.check_signal)
-    if input.signal is not None:
-        turn.emit(ev.SignalReceived(input.signal, input.signal_payload))
-    turn.advance()
-
-
-def _begin_ms(turn: Turn, input: msg.Start) -> int | None:
-    """When the run begins, where it is not at once."""
-    begin_ms = turn.moment.due_ms(input.begin_at_ms, input.begin_after_ms)
-    return begin_ms if begin_ms is not None and begin_ms > turn.moment.now_ms else None
-
-
-def _drop_signals(turn: Turn, problem_of: Callable[[str, bytes], str | None]) -> None:
-    """Drops those of the kept signals that have a problem."""
-    place = 0
-    while place < len(turn.state.signals):
-        name, payload = turn.state.signals[place]
-        if (problem := problem_of(name, payload)) is None:
-            place += 1
-        else:
-            turn.emit(ev.SignalDropped(place, name, problem))
-
-
-def _begin_next(
-    execution: Execution, follows: ev.RunFollows, definition: Definition | None, moment: Moment
-) -> tuple[Execution, tuple[ev.Event, ...], str]:
-    """The next run of a saga id. One that continues takes over who waits, and the signals that were not asked for."""
-    old = execution.state
-    execution.detach()
-    run = run_id(moment.incarnation, moment.offset, 0)
-    fresh = Execution(old.successor(run))
-    definition = of_start(definition, old.saga_id)
-    turn = Turn(fresh, definition, moment)
-    timeout_ms = definition.execution_timeout_ms if definition is not None else None
-    if follows.cause is ev.Following.CONTINUED and old.execution_due_ms is not None:
-        timeout_ms = max(0, old.execution_due_ms - moment.now_ms)
-    turn.emit(
-        ev.SagaStarted(
-            old.saga_type,
-            follows.payload,
-            follows.started_by,
-            follows.reply_to,
-            follows.traceparent,
-            timeout_ms,
-            old.run,
-            definition.run_timeout_ms if definition is not None else None,
-            follows.begin_ms,
-            follows.baggage,
-            0 if definition is None else definition.version,
-            definition is not None and definition.pinned,
-            follows.note,
-            old.parent if follows.cause is ev.Following.CONTINUED else follows.parent,
-        )
-    )
-    if follows.cause is ev.Following.CONTINUED:
-        for waiter in old.waiters:
-            turn.emit(ev.WaiterAdded(waiter))
-        for name, payload in old.signals:
-            turn.emit(ev.SignalReceived(name, payload))
-    if follows.signal is not None:
-        turn.emit(ev.SignalReceived(follows.signal, follows.signal_payload))
-    if definition is None:
-        turn.emit(ev.CodeMissing())
-    turn.advance()
-    return fresh, tuple(turn.events), run
 
 
 _NEEDING_CODE = (Status.RUNNING, Status.WAITING_FOR_CODE)
@@ -244,96 +141,6 @@ def _after_end(turn: Turn, input: msg.Input) -> None:
         turn.absorb(input, "the saga has ended")
 
 
-def _start(turn: Turn, input: msg.Start) -> None:
-    """A start of an id that exists: another run of it, a refusal, or somebody more who waits."""
-    state = turn.state
-    if input.saga_type != state.saga_type:
-        _refuse_start(turn, input, ev.Refusal.OTHER_TYPE, _other_type(state))
-    elif _may_start_anew(input, state):
-        if not state.ended:
-            turn.terminate("a new start of the same id ends it", input.message_id)
-        turn.emit(
-            ev.RunFollows(
-                ev.Following.REUSED,
-                input.payload,
-                input.message_id,
-                input.reply_to,
-                input.traceparent,
-                input.signal,
-                input.signal_payload,
-                _begin_ms(turn, input),
-                input.baggage,
-                input.note,
-                input.parent,
-            )
-        )
-    elif input.parent is not None or _is_refused(input, state):
-        reason = f"the id has a saga that is {state.status}, and the start's policy refuses that"
-        _refuse_start(turn, input, ev.Refusal.ALREADY_EXISTS, reason)
-    else:
-        if input.reply_to is not None and _may_wait(state, input.reply_to):
-            turn.emit(ev.WaiterAdded(input.reply_to))
-        else:
-            turn.absorb(input, "the id exists already")
-        if input.signal is not None:
-            _signal_along(turn, input)
-
-
-def _refuse_start(turn: Turn, input: msg.Start, kind: ev.Refusal, reason: str) -> None:
-    if input.parent is not None:
-        turn.send(children.refusal(input, reason))
-    elif input.reply_to is None:
-        turn.absorb(input, reason)
-    else:
-        turn.emit(ev.AttachRefused(input.reply_to, kind, reason))
-
-
-def _signal_along(turn: Turn, input: msg.Start) -> None:
-    """The signal that came with the start of a saga that exists."""
-    assert input.signal is not None
-    signal = msg.Signal(input.saga_id, input.message_id, input.signal, input.signal_payload)
-    if turn.state.ended:
-        _after_end(turn, signal)
-    elif turn.state.phase is Status.WAITING_FOR_CODE:
-        turn.emit(ev.InputHeld(signal))
-    elif turn.definition is None and turn.state.phase is Status.RUNNING:
-        turn.execution.detach()
-        turn.emit(ev.CodeMissing())
-        turn.emit(ev.InputHeld(signal))
-    else:
-        _signal(turn, signal)
-
-
-def _may_start_anew(input: msg.Start, state: SagaState) -> bool:
-    """Whether a start's policies want another run of an id that exists."""
-    if not state.ended:
-        return input.reuse is Reuse.TERMINATE_IF_RUNNING or input.conflict is Conflict.TERMINATE_EXISTING
-    if input.reuse is Reuse.ALLOW_DUPLICATE_FAILED_ONLY:
-        return state.phase is not Status.COMPLETED
-    return input.reuse in (Reuse.ALLOW_DUPLICATE, Reuse.TERMINATE_IF_RUNNING)
-
-
-def _is_refused(input: msg.Start, state: SagaState) -> bool:
-    """Whether they refuse an id that exists, where they do not want another run."""
-    return input.reuse is not None if state.ended else input.conflict is Conflict.FAIL
-
-
-def _other_type(state: SagaState) -> str:
-    return f"the id belongs to a saga of type {state.saga_type}"
-
-
-def _attach(turn: Turn, input: msg.Attach) -> None:
-    if input.saga_type not in (None, turn.state.saga_type):
-        turn.emit(ev.AttachRefused(input.reply_to, ev.Refusal.OTHER_TYPE, _other_type(turn.state)))
-    elif _may_wait(turn.state, input.reply_to):
-        turn.emit(ev.WaiterAdded(input.reply_to))
-
-
-def _may_wait(state: SagaState, reply_to: msg.ReplyAddress) -> bool:
-    """Who waits already is not noted again; who is one too many asks again later, and is answered after the end."""
-    return state.ended or (len(state.waiters) < MAX_WAITERS and reply_to not in state.waiters)
-
-
 def _cancel(turn: Turn, input: msg.Cancel) -> None:
     state = turn.state
     # A person's word reaches further than the clock's, and than code that could not even clean up.
@@ -350,31 +157,12 @@ def _cancel(turn: Turn, input: msg.Cancel) -> None:
     turn.advance()
 
 
-def _signal(turn: Turn, input: msg.Signal) -> None:
-    if turn.state.phase is Status.COMPENSATING:
-        turn.absorb(input, "the saga is stopping already")
-        return
-    turn.emit(ev.SignalReceived(input.name, input.payload, input.by))
-    turn.advance()
-
-
 def _reschedule(turn: Turn, input: msg.Reschedule) -> None:
     begin_ms = turn.moment.due_ms(input.begin_at_ms, input.begin_after_ms)
     if turn.state.begin_ms is None or begin_ms is None:
         turn.absorb(input, "the saga has begun already")
     else:
         turn.emit(ev.BeginMoved(begin_ms, input.by))
-
-
-def _settle(turn: Turn, input: msg.Settle) -> None:
-    if turn.state.phase is Status.COMPENSATING:
-        turn.absorb(input, "the saga is stopping already")
-        return
-    if input.name in turn.state.promises:
-        turn.absorb(input, f"the promise {input.name} is settled already")
-        return
-    turn.emit(ev.PromiseSettled(input.name, input.payload, input.error_type, input.error_message, input.by))
-    turn.advance()
 
 
 def _timer(turn: Turn, input: msg.TimerDue) -> None:
@@ -416,7 +204,7 @@ def _go_on(turn: Turn) -> None:
 def _code_arrived(turn: Turn, input: msg.CodeArrived | msg.MoveVersion) -> None:
     if turn.state.phase is Status.WAITING_FOR_CODE and turn.definition is not None and not turn.held():
         turn.emit(ev.CodeFound())
-        _drop_signals(turn, turn.definition.check_signal)
+        starts.drop_signals(turn, turn.definition.check_signal)
         turn.advance()
         _take_held(turn)
 
@@ -453,8 +241,8 @@ def _take_held(turn: Turn) -> None:
 
 
 _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
-    msg.Start: _start,
-    msg.Attach: _attach,
+    msg.Start: starts.start,
+    msg.Attach: starts.attach,
     msg.Cancel: _cancel,
     msg.Reply: attempts.reply,
     msg.TimerDue: _timer,
@@ -464,7 +252,7 @@ _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
     msg.SendFailed: attempts.send_failed,
     msg.Terminate: operations.terminate,
     msg.Unpark: operations.unpark,
-    msg.Signal: _signal,
+    msg.Signal: told.signal,
     msg.Reschedule: _reschedule,
     msg.Pause: operations.pause,
     msg.Resume: operations.resume,
@@ -473,6 +261,6 @@ _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
     msg.ChildEnded: children.child_ended,
     msg.UndoChild: children.undo_child,
     msg.ParentLeft: children.parent_left,
-    msg.Settle: _settle,
+    msg.Settle: told.settle,
     msg.Update: update,
 }

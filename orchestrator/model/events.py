@@ -21,13 +21,29 @@ from orchestrator.model.partition_events import CircuitOpened as CircuitOpened
 from orchestrator.model.partition_events import InputAnswered as InputAnswered
 from orchestrator.model.partition_events import InputForwarded as InputForwarded
 from orchestrator.model.partition_events import PauseRuleSet as PauseRuleSet
-from orchestrator.model.retries import RetryPolicy
 from orchestrator.model.said import PromiseBroken as PromiseBroken
 from orchestrator.model.said import PromiseKept as PromiseKept
 from orchestrator.model.said import PromiseSettled as PromiseSettled
 from orchestrator.model.said import UpdateAccepted as UpdateAccepted
 from orchestrator.model.said import UpdateAsked as UpdateAsked
 from orchestrator.model.said import UpdateEnded as UpdateEnded
+from orchestrator.model.step_events import HeartbeatReceived as HeartbeatReceived
+from orchestrator.model.step_events import StepAbandoned as StepAbandoned
+from orchestrator.model.step_events import StepAttempted as StepAttempted
+from orchestrator.model.step_events import StepBackedOff as StepBackedOff
+from orchestrator.model.step_events import StepEndedUnknown as StepEndedUnknown
+from orchestrator.model.step_events import StepHeld as StepHeld
+from orchestrator.model.step_events import StepParked as StepParked
+from orchestrator.model.step_events import StepRefused as StepRefused
+from orchestrator.model.step_events import StepScheduled as StepScheduled
+from orchestrator.model.step_events import StepSucceeded as StepSucceeded
+from orchestrator.model.step_events import UndoAttempted as UndoAttempted
+from orchestrator.model.step_events import UndoBackedOff as UndoBackedOff
+from orchestrator.model.step_events import UndoHeld as UndoHeld
+from orchestrator.model.step_events import UndoParked as UndoParked
+from orchestrator.model.step_events import UndoScheduled as UndoScheduled
+from orchestrator.model.step_events import UndoSkipped as UndoSkipped
+from orchestrator.model.step_events import UndoSucceeded as UndoSucceeded
 from orchestrator.model.wait_events import Recorded as Recorded
 from orchestrator.model.wait_events import SignalBuffered as SignalBuffered
 from orchestrator.model.wait_events import SignalDropped as SignalDropped
@@ -97,113 +113,6 @@ class WaiterAdded:
 
 
 @frozen
-class StepScheduled:
-    """A step's first attempt. `after`: how many outcomes the code had seen; a policy of None is the default.
-
-    A local step's `command` and `undo_command` are names of functions, its service is empty, its partition -1.
-    """
-
-    sequence: int
-    after: int
-    service: str
-    command: str
-    payload: bytes
-    partition: int
-    undo_command: str | None = None
-    undo_payload: bytes | None = None
-    pivot: bool = False
-    start_to_close_ms: int | None = None
-    schedule_to_close_ms: int | None = None
-    retry: RetryPolicy | None = None
-    undo_retry: RetryPolicy | None = None
-    kind: StepKind = StepKind.SERVICE
-    schedule_to_start_ms: int | None = None
-    heartbeat_ms: int | None = None
-
-
-@frozen
-class HeartbeatReceived:
-    """A participant has begun an attempt, or is still at it. An empty payload: it says no more than that."""
-
-    sequence: int
-    attempt: int
-    payload: bytes
-
-
-@frozen
-class StepBackedOff:
-    sequence: int
-    attempt: int
-    due_ms: int
-    error_type: str
-    error_message: str
-
-
-@frozen
-class StepAttempted:
-    sequence: int
-    attempt: int
-    by: str = ""
-
-
-@frozen
-class StepSucceeded:
-    """`undo_payload` replaces the one recorded at scheduling where the undo depends on the reply."""
-
-    sequence: int
-    attempt: int
-    payload: bytes
-    undo_payload: bytes | None = None
-    by: str = ""
-
-
-@frozen
-class StepRefused:
-    sequence: int
-    attempt: int
-    error_type: str
-    error_message: str
-
-
-@frozen
-class StepEndedUnknown:
-    """`after`, where the code itself let go of the step: how many outcomes it had seen by then."""
-
-    sequence: int
-    cause: UnknownCause
-    error_type: str
-    error_message: str
-    after: int = 0
-
-
-@frozen
-class StepAbandoned:
-    """A step that was done is undone although the saga goes on: its branch failed and that is borne, or it lost."""
-
-    sequence: int
-
-
-@frozen
-class StepHeld:
-    """Its service's circuit is open: no attempt is sent, nor counted, until it closes or this is the probe."""
-
-    sequence: int
-
-
-@frozen
-class UndoHeld:
-    """The same of an undo."""
-
-    sequence: int
-
-
-@frozen
-class StepParked:
-    sequence: int
-    reason: str
-
-
-@frozen
 class CancelRequested:
     cause: Cause
     reason: str
@@ -223,47 +132,6 @@ class CompensationStarted:
     error_type: str
     error_message: str
     forced_by: str = ""
-
-
-@frozen
-class UndoScheduled:
-    sequence: int
-
-
-@frozen
-class UndoBackedOff:
-    sequence: int
-    attempt: int
-    due_ms: int
-    error_type: str
-    error_message: str
-
-
-@frozen
-class UndoAttempted:
-    sequence: int
-    attempt: int
-    by: str = ""
-
-
-@frozen
-class UndoSucceeded:
-    sequence: int
-    attempt: int
-    by: str = ""
-
-
-@frozen
-class UndoParked:
-    sequence: int
-    reason: str
-
-
-@frozen
-class UndoSkipped:
-    sequence: int
-    reason: str
-    by: str
 
 
 @frozen

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import Abort, StepFailed
 from orchestrator.model import events as ev
+from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.state import StepStatus
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 def take_answers(turn: Turn, driver: Driver) -> bool:
     """Records what updates came to. False: something stopped it."""
-    from orchestrator.model.turn import MAX_BYTES
-
     for taken, (sequence, payload, error) in enumerate(driver.answers):
         step = turn.state.steps[sequence]
         if step.status is not StepStatus.UPDATING:

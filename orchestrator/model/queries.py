@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.definition import Definition
 from orchestrator.model.divergence import Divergence
 from orchestrator.model.driver import Driver
@@ -9,7 +10,6 @@ from orchestrator.model.effects import ANSWERED, REFUSED, Answer
 from orchestrator.model.events import Refusal
 from orchestrator.model.messages import Query
 from orchestrator.model.state import UNSTARTED, SagaState
-from orchestrator.model.turn import MAX_BYTES
 
 _MESSAGE_CHARACTERS = 4_000
 

@@ -10,10 +10,11 @@ import traceback
 from collections import Counter
 
 from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
-from orchestrator.model import children, handlers, pauses
+from orchestrator.model import children, handlers, pauses, requests, undoing
 from orchestrator.model import events as ev
-from orchestrator.model.definition import ChildRequest, Definition, RecordRequest, StepRequest, WaitRequest
-from orchestrator.model.divergence import Divergence, name_of
+from orchestrator.model.budget import MAX_BYTES, MAX_EFFECTS, MAX_EVENTS
+from orchestrator.model.definition import Definition
+from orchestrator.model.divergence import Divergence
 from orchestrator.model.driver import Driver
 from orchestrator.model.evolve import evolve
 from orchestrator.model.execution import SIGNAL_TTL_MS as SIGNAL_TTL_MS
@@ -21,17 +22,7 @@ from orchestrator.model.execution import Execution as Execution
 from orchestrator.model.execution import Moment as Moment
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Input
-from orchestrator.model.state import OPEN, Step, StepStatus
-
-MAX_EFFECTS = 200
-MAX_EVENTS = 2_000
-MAX_BYTES = 256 * 1024
-"""The budget of one decision: effects, events, bytes of payloads.
-
-The first payload of a decision is taken whatever the budget, a reply together with the undo made of it, each of at most
-`MAX_BYTES`: 512 KiB, and about 50 KiB for the events themselves. So one journal record stays under Kafka's default
-limit of 1 MiB.
-"""
+from orchestrator.model.state import Step
 
 _WITH_PAYLOAD = (
     ev.SagaStarted,
@@ -67,7 +58,9 @@ class Turn:
         self._bytes = 0
         self._sent: Counter[int] = Counter()
 
-    def emit(self, event: ev.Event) -> None:
+    def emit(self, event: ev.Event, *, effects: int = 0) -> None:
+        """Adds an event, and the effects that it has of the decision's budget."""
+        self._effects += effects
         evolve(self.state, event, self.moment.now_ms)
         self.events.append(event)
         if isinstance(event, _WITH_PAYLOAD):
@@ -77,9 +70,9 @@ class Turn:
         """An input for another saga, by the way on which nothing is lost, repeated or overtaken."""
         target = partition_of(input.saga_id, self.moment.partitions)
         self._sent[target] += 1
-        self._effects += 1
         self._bytes += len(getattr(input, "payload", b""))
-        self.emit(ev.InputSent(target, self.moment.sent.get(str(target), 0) + self._sent[target], input))
+        counter = self.moment.sent.get(str(target), 0) + self._sent[target]
+        self.emit(ev.InputSent(target, counter, input), effects=1)
 
     def end(self, event: ev.SagaEnded) -> None:
         """The run is over."""
@@ -188,7 +181,7 @@ class Turn:
             else:
                 self._run_code()
         if state.phase is ev.Status.COMPENSATING and not state.continue_due and state.paused is None:
-            self._compensate()
+            undoing.compensate(self)
 
     def compensate(self, cause: ev.Cause, error_type: str, error_message: str, forced_by: str = "") -> None:
         """Turns to undoing; the code has had its last word."""
@@ -225,14 +218,16 @@ class Turn:
             if driver.finished and isinstance(error, Exception) and not isinstance(error, StepFailed | Abort):
                 self.park_for_bug(error)
                 return
-            if not self._take_requests(driver) or not handlers.take_answers(self, driver) or not self._let_go(driver):
+            if not requests.take(self, driver) or not handlers.take_answers(self, driver):
                 return
-            if driver.finished or not (state.signals or state.promises) or not self._hand_out():
+            if not requests.let_go(self, driver):
+                return
+            if driver.finished or not (state.signals or state.promises) or not requests.hand_out(self):
                 break
         if driver.finished:
             self._finish(driver)
         else:
-            self._undo(state.undo_now)
+            undoing.undo(self, state.undo_now)
 
     def _raise_cancel(self, cause: ev.Cause) -> None:
         """Brings a requested cancellation to the code, unless a pivot's outcome must be known first.
@@ -246,136 +241,9 @@ class Turn:
             self.past_parked = True
             self.emit(ev.CancelRaised())
 
-    def _take_requests(self, driver: Driver) -> bool:
-        """Turns what the code asked for into events. False: something stopped it."""
-        requests = driver.requests
-        for taken, (sequence, after, request) in enumerate(requests):
-            effects = size = 0
-            if isinstance(request, WaitRequest):
-                due_ms = self.moment.due_ms(request.until_ms, request.timeout_ms)
-                event: ev.Event = ev.WaitScheduled(sequence, after, request.kind, request.name, due_ms)
-            elif isinstance(request, RecordRequest):
-                event, size = (
-                    ev.Recorded(sequence, after, request.kind, request.name, request.payload),
-                    len(request.payload),
-                )
-            elif isinstance(request, StepRequest) and self.holds_back(request.service, request.command):
-                del requests[:taken]
-                return False
-            else:
-                try:
-                    event = self._scheduled(sequence, after, request)
-                except Exception as bug:
-                    self.park_for_bug(bug)
-                    return False
-                effects, size = 1, len(request.payload) + len(event.undo_payload or b"")
-            if size > MAX_BYTES:
-                self.park(
-                    "a step's payload is too large",
-                    f"{name_of(request)}: {size} bytes, at most {MAX_BYTES}; pass a reference",
-                )
-                return False
-            if not self.fits(effects=effects, size=size):
-                del requests[:taken]
-                return False
-            self._effects += effects
-            self.emit(event)
-            if isinstance(event, ev.StepScheduled) and event.service in self.moment.open_circuits:
-                self.emit(ev.StepHeld(sequence))
-            if isinstance(request, ChildRequest):
-                children.start(self, sequence, request)
-        requests.clear()
-        return True
-
-    def _let_go(self, driver: Driver) -> bool:
-        """Ends what the code no longer waits for, gives up what it does not count on. False: the budget is used up."""
-        for taken, (sequence, after) in enumerate(driver.released):
-            if not self._release(sequence, after):
-                del driver.released[:taken]
-                return False
-        driver.released.clear()
-        for taken, sequence in enumerate(driver.to_cancel):
-            step = self.state.steps[sequence]
-            if step.status is StepStatus.RUNNING and not step.cancel_sent:
-                if not self.fits(effects=1):
-                    del driver.to_cancel[:taken]
-                    return False
-                self.emit(ev.ChildCanceled(sequence))
-                children.leave(self, step, closed=False)
-        driver.to_cancel.clear()
-        for taken, sequence in enumerate(driver.abandoned):
-            step = self.state.steps[sequence]
-            if step.status is StepStatus.DONE and step.needs_undo:
-                if not self.fits():
-                    del driver.abandoned[:taken]
-                    return False
-                self.emit(ev.StepAbandoned(sequence))
-        driver.abandoned.clear()
-        return True
-
     def end_updates(self, reason: str) -> None:
         """Nobody handles updates any more: who waits for one is told."""
         handlers.end_all(self, reason)
-
-    def _hand_out(self) -> bool:
-        """Gives kept signals and settled promises to the waits for their names. Whether there were any."""
-        state, given = self.state, False
-        kept = {name for name, _ in state.signals}
-        for sequence in sorted(state.open):
-            step = state.steps[sequence]
-            if step.kind is ev.StepKind.SIGNAL and step.command in kept:
-                event: ev.Event = ev.SignalTaken(sequence)
-            elif step.kind is ev.StepKind.PROMISE and step.command in state.promises:
-                _, error_type, _ = state.promises[step.command]
-                event = ev.PromiseBroken(sequence) if error_type else ev.PromiseKept(sequence)
-            else:
-                continue
-            if not self.fits():
-                return False
-            self.emit(event)
-            kept, given = {name for name, _ in state.signals}, True
-        return given
-
-    def _scheduled(self, sequence: int, after: int, request: StepRequest | ChildRequest) -> ev.StepScheduled:
-        if isinstance(request, ChildRequest):
-            child_id = children.child_id(self.state, sequence, request.child_id)
-            undo_command = "undo" if request.undo else None
-            kind = ev.StepKind.CHILD
-            return ev.StepScheduled(sequence, after, request.saga_type, child_id, b"", -1, undo_command, kind=kind)
-        undo = request.undo_payload
-        key = f"{self.state.saga_id}/{sequence}" if request.spread else self.state.saga_id
-        return ev.StepScheduled(
-            sequence,
-            after,
-            request.service,
-            request.command,
-            request.payload,
-            -1 if request.kind is ev.StepKind.LOCAL else partition_of(key, self.moment.partitions),
-            request.undo_command,
-            undo(None) if callable(undo) else undo,
-            request.pivot,
-            request.start_to_close_ms,
-            request.schedule_to_close_ms,
-            request.retry,
-            request.undo_retry,
-            request.kind,
-            request.schedule_to_start_ms,
-            request.heartbeat_ms,
-        )
-
-    def _release(self, sequence: int, after: int) -> bool:
-        """Ends one step or wait unless it is over already. False: the budget is used up."""
-        step = self.state.steps[sequence]
-        if step.status in OPEN:
-            if not self.fits():
-                return False
-            if step.status is StepStatus.WAITING:
-                self.emit(ev.WaitCanceled(sequence))
-            else:
-                if step.kind is ev.StepKind.CHILD and step.undo_command is None:
-                    children.leave(self, step, closed=False)
-                self.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.CANCELED, "Canceled", "", after))
-        return True
 
     def _finish(self, driver: Driver) -> None:
         state, error = self.state, driver.error
@@ -399,7 +267,7 @@ class Turn:
     def _complete(self, driver: Driver) -> None:
         """The code has returned; also where a cancellation came while its last step, the pivot, was under way."""
         state = self.state
-        self._undo(state.undo_now)
+        undoing.undo(self, state.undo_now)
         if state.undo_open or state.undo_now:
             return
         size = len(driver.result)
@@ -411,7 +279,7 @@ class Turn:
     def _continue_as_new(self, payload: bytes) -> None:
         """The run ends as one that completed, and the next one of the same id follows."""
         state = self.state
-        self._undo(state.undo_now)
+        undoing.undo(self, state.undo_now)
         if state.undo_open or state.undo_now:
             return
         if not state.outcomes:
@@ -423,62 +291,6 @@ class Turn:
             self.end(ev.SagaEnded(ev.Status.CONTINUED_AS_NEW, ev.Undone.NONE))
             given = payload, state.started_by, None, state.traceparent
             self.emit(ev.RunFollows(ev.Following.CONTINUED, *given, baggage=state.baggage))
-
-    def _schedule_undo(self, sequence: int) -> bool:
-        step = self.state.steps[sequence]
-        if self.holds_back(step.service, step.undo_command or "") or not self.fits(effects=1):
-            return False
-        self._effects += 1
-        self.emit(ev.UndoScheduled(sequence))
-        if step.service in self.moment.open_circuits:
-            self.emit(ev.UndoHeld(sequence))
-        if step.kind is ev.StepKind.CHILD:
-            children.ask_undo(self, step)
-        return True
-
-    def _compensate(self) -> None:
-        """Lets go of what is open where the code was not asked, and undoes; at last it ends."""
-        state = self.state
-        for sequence in sorted(state.open):
-            if not self._release(sequence, len(state.outcomes)):
-                return
-        if state.parked:
-            return
-        self._undo(state.to_undo())
-        if not state.undo_open and not state.to_undo():
-            self.end(self._ending())
-
-    def _undo(self, stack: list[int]) -> None:
-        """Issues every undo of a stack whose turn it is, the latest first, and takes it off by that.
-
-        A step waits for the undo of all that was scheduled after its end.
-        """
-        if not stack:
-            return
-        undo_open, steps = self.state.undo_open, self.state.steps
-        # `after` never falls from one step to the next: the latest undo under way decides.
-        latest = steps[max(undo_open)].after if undo_open else -1
-        while stack:
-            step = steps[stack[-1]]
-            if latest >= step.ended or not self._schedule_undo(step.sequence):
-                return
-            latest = max(latest, step.after)
-
-    def _ending(self) -> ev.SagaEnded:
-        state = self.state
-        if state.undos_skipped or (state.pivot_done and state.undos_done):
-            undone = ev.Undone.PARTIAL
-        else:
-            undone = ev.Undone.ALL if state.undos_done else ev.Undone.NONE
-        if state.cause is ev.Cause.CANCELED:
-            status = ev.Status.CANCELED
-        elif state.cause is ev.Cause.TIMED_OUT:
-            status = ev.Status.TIMED_OUT
-        elif state.cause is ev.Cause.UNDONE:
-            status = ev.Status.COMPENSATED
-        else:
-            status = ev.Status.FAILED if undone is ev.Undone.NONE else ev.Status.COMPENSATED
-        return ev.SagaEnded(status, undone, b"", state.error_type, state.error_message)
 
 
 def _recordable(text: str) -> str:

@@ -90,6 +90,20 @@ def move(state: SagaState, event: Any, due_ms: int | None = None) -> Step:
     return step
 
 
+def add(state: SagaState, step: Step, event: Any) -> None:
+    if step.sequence != state.sequence + 1:
+        raise BrokenHistory(f"{state.saga_id}: step {step.sequence} after {state.sequence}")
+    due, step.due_ms = step.due_ms, None
+    state.sequence = step.sequence
+    state.steps[step.sequence] = step
+    if step.status in OPEN:
+        state.open.add(step.sequence)
+    if step.is_called:
+        state.local.add(step.sequence)
+    set_due(state, step.sequence, due)
+    state.changed.add(step.sequence)
+
+
 def take_out(stack: list[int], sequence: int) -> None:
     """Undone from the end, but for those that could not wait."""
     at = bisect_left(stack, sequence)

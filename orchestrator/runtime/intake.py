@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.log.base import Appender, Delivery, Failure, LogFull, Record
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
+from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.ids import partition_of
-from orchestrator.model.turn import MAX_BYTES
 from orchestrator.wire import headers as h
 from orchestrator.wire.dead_letters import SHORTENED, dead_letter_headers
 from orchestrator.wire.headers import MalformedMessage, read_headers

@@ -15,10 +15,10 @@ from pydantic import BaseModel, ValidationError
 from orchestrator import Failure, LocalContext, Retry, RetryLater, Saga, StepFailed, local, takes
 from orchestrator.errors import DefinitionError
 from orchestrator.functions import FUNCTIONS, LocalFunction, find_function, local_function
+from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.effects import LocalCall
 from orchestrator.model.events import Recorded, Status, StepKind, StepScheduled
 from orchestrator.model.messages import Outcome
-from orchestrator.model.turn import MAX_BYTES
 from orchestrator.testing import SagaTest, prove
 
 

@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
+from orchestrator.model.retries import RetryPolicy
 from orchestrator.wire.history import UnreadableHistory, read_history, write_history
 
 KINDS = sorted(get_args(ev.Event), key=lambda kind: kind.__name__)
-POLICIES = st.builds(ev.RetryPolicy, backoff_coefficient=st.floats(1, 100))
+POLICIES = st.builds(RetryPolicy, backoff_coefficient=st.floats(1, 100))
 PAYLOADS = st.one_of(
     st.binary(),
     st.sampled_from([b"", b"null", b'{"a": 1}', b'{"a":1}', '"é"'.encode(), b"[1.50]", b"\xff", b'{"b":"\\u00e9"}']),
 )
-st.register_type_strategy(ev.RetryPolicy, POLICIES)
+st.register_type_strategy(RetryPolicy, POLICIES)
 st.register_type_strategy(bytes, PAYLOADS)
 
 

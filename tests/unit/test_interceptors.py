@@ -13,7 +13,8 @@ from orchestrator.errors import DefinitionError
 from orchestrator.interceptors import Around
 from orchestrator.lint import check
 from orchestrator.model.definition import StepRequest
-from orchestrator.model.events import RetryPolicy, StepScheduled
+from orchestrator.model.events import StepScheduled
+from orchestrator.model.retries import RetryPolicy
 from orchestrator.testing import SagaTest
 
 

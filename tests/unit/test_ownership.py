@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.log.memory_link import Link, Sent
-from orchestrator.model.decide import MAX_WAITERS
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
+from orchestrator.model.starts import MAX_WAITERS
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.progress import Progress

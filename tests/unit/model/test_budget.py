@@ -11,11 +11,11 @@ from model.shop import Shop
 from orchestrator.errors import Abort, StepFailed
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
+from orchestrator.model.budget import MAX_BYTES, MAX_EFFECTS, MAX_EVENTS
 from orchestrator.model.definition import Definition, StepRequest
 from orchestrator.model.driver import Asked
 from orchestrator.model.events import Status
 from orchestrator.model.messages import Override
-from orchestrator.model.turn import MAX_BYTES, MAX_EFFECTS, MAX_EVENTS
 from orchestrator.saga import Retry, Saga
 
 HALF = MAX_BYTES // 2

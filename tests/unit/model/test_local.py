@@ -8,8 +8,9 @@ from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.definition import Context, Definition, StepRequest
 from orchestrator.model.driver import Asked
-from orchestrator.model.events import RetryPolicy, Status, StepKind
+from orchestrator.model.events import Status, StepKind
 from orchestrator.model.messages import Outcome
+from orchestrator.model.retries import RetryPolicy
 from tests.unit.model.play import SAGA_ID, Play
 
 

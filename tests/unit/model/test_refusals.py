@@ -14,10 +14,10 @@ from orchestrator.client import Client
 from orchestrator.log.base import Record
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
+from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.decide import InputRejected
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
-from orchestrator.model.turn import MAX_BYTES
 from orchestrator.wire.headers import read_headers
 from tests.shop_world import PARTITIONS, Greeting, Order, OrderFulfilment, World, drive
 

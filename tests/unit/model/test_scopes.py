@@ -12,10 +12,10 @@ from model.shopping import Shopping, asked, started
 from orchestrator.errors import Abort, StepFailed
 from orchestrator.groups import Done
 from orchestrator.model import events as ev
+from orchestrator.model.budget import MAX_EVENTS
 from orchestrator.model.events import Status, Undone
 from orchestrator.model.messages import Outcome, Override
 from orchestrator.model.state import StepStatus
-from orchestrator.model.turn import MAX_EVENTS
 from orchestrator.saga import Retry, Saga
 
 

@@ -1,0 +1,209 @@
+"""How a run begins: a first start, another run of an id that exists, the next run; and who waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.model import checks, children, told
+from orchestrator.model import events as ev
+from orchestrator.model import messages as msg
+from orchestrator.model.definition import Definition
+from orchestrator.model.events import Status
+from orchestrator.model.ids import run_id
+from orchestrator.model.messages import Conflict, Reuse
+from orchestrator.model.state import SagaState
+from orchestrator.model.turn import Execution, Moment, Turn
+from orchestrator.model.versions import of_start
+
+MAX_WAITERS = 100
+"""Addresses that one run answers when it ends: all in one decision, whose effects are bounded."""
+
+
+def begin(turn: Turn, input: msg.Start) -> None:
+    definition = turn.definition
+    checks.check_start(input, turn.state, definition)
+    version, pinned = (0, False) if definition is None else (definition.version, definition.pinned)
+    turn.emit(
+        ev.SagaStarted(
+            input.saga_type,
+            input.payload,
+            input.message_id,
+            input.reply_to,
+            input.traceparent,
+            definition.execution_timeout_ms if definition is not None else None,
+            run_timeout_ms=definition.run_timeout_ms if definition is not None else None,
+            begin_ms=_begin_ms(turn, input),
+            baggage=input.baggage,
+            version=version,
+            pinned=pinned,
+            note=input.note,
+            parent=input.parent,
+        )
+    )
+    if definition is None:
+        turn.emit(ev.CodeMissing())
+    else:
+        drop_signals(turn, definition.check_signal)
+    if input.signal is not None:
+        turn.emit(ev.SignalReceived(input.signal, input.signal_payload))
+    turn.advance()
+
+
+def _begin_ms(turn: Turn, input: msg.Start) -> int | None:
+    """When the run begins, where it is not at once."""
+    begin_ms = turn.moment.due_ms(input.begin_at_ms, input.begin_after_ms)
+    return begin_ms if begin_ms is not None and begin_ms > turn.moment.now_ms else None
+
+
+def drop_signals(turn: Turn, problem_of: Callable[[str, bytes], str | None]) -> None:
+    """Drops those of the kept signals that have a problem."""
+    place = 0
+    while place < len(turn.state.signals):
+        name, payload = turn.state.signals[place]
+        if (problem := problem_of(name, payload)) is None:
+            place += 1
+        else:
+            turn.emit(ev.SignalDropped(place, name, problem))
+
+
+def begin_next(
+    execution: Execution, follows: ev.RunFollows, definition: Definition | None, moment: Moment
+) -> tuple[Execution, tuple[ev.Event, ...], str]:
+    """The next run of a saga id. One that continues takes over who waits, and the signals that were not asked for."""
+    old = execution.state
+    execution.detach()
+    run = run_id(moment.incarnation, moment.offset, 0)
+    fresh = Execution(old.successor(run))
+    definition = of_start(definition, old.saga_id)
+    turn = Turn(fresh, definition, moment)
+    timeout_ms = definition.execution_timeout_ms if definition is not None else None
+    if follows.cause is ev.Following.CONTINUED and old.execution_due_ms is not None:
+        timeout_ms = max(0, old.execution_due_ms - moment.now_ms)
+    turn.emit(
+        ev.SagaStarted(
+            old.saga_type,
+            follows.payload,
+            follows.started_by,
+            follows.reply_to,
+            follows.traceparent,
+            timeout_ms,
+            old.run,
+            definition.run_timeout_ms if definition is not None else None,
+            follows.begin_ms,
+            follows.baggage,
+            0 if definition is None else definition.version,
+            definition is not None and definition.pinned,
+            follows.note,
+            old.parent if follows.cause is ev.Following.CONTINUED else follows.parent,
+        )
+    )
+    if follows.cause is ev.Following.CONTINUED:
+        for waiter in old.waiters:
+            turn.emit(ev.WaiterAdded(waiter))
+        for name, payload in old.signals:
+            turn.emit(ev.SignalReceived(name, payload))
+    if follows.signal is not None:
+        turn.emit(ev.SignalReceived(follows.signal, follows.signal_payload))
+    if definition is None:
+        turn.emit(ev.CodeMissing())
+    turn.advance()
+    return fresh, tuple(turn.events), run
+
+
+def start(turn: Turn, input: msg.Start) -> None:
+    """A start of an id that exists: another run of it, a refusal, or somebody more who waits."""
+    state = turn.state
+    if input.saga_type != state.saga_type:
+        _refuse_start(turn, input, ev.Refusal.OTHER_TYPE, _other_type(state))
+    elif may_start_anew(input, state):
+        if not state.ended:
+            turn.terminate("a new start of the same id ends it", input.message_id)
+        turn.emit(
+            ev.RunFollows(
+                ev.Following.REUSED,
+                input.payload,
+                input.message_id,
+                input.reply_to,
+                input.traceparent,
+                input.signal,
+                input.signal_payload,
+                _begin_ms(turn, input),
+                input.baggage,
+                input.note,
+                input.parent,
+            )
+        )
+    elif input.parent is not None or _is_refused(input, state):
+        reason = f"the id has a saga that is {state.status}, and the start's policy refuses that"
+        _refuse_start(turn, input, ev.Refusal.ALREADY_EXISTS, reason)
+    else:
+        if input.reply_to is not None and _may_wait(state, input.reply_to):
+            turn.emit(ev.WaiterAdded(input.reply_to))
+        else:
+            turn.absorb(input, "the id exists already")
+        if input.signal is not None:
+            _signal_along(turn, input)
+
+
+def may_start_anew(input: msg.Start, state: SagaState) -> bool:
+    """Whether a start's policies want another run of an id that exists."""
+    if not state.ended:
+        return input.reuse is Reuse.TERMINATE_IF_RUNNING or input.conflict is Conflict.TERMINATE_EXISTING
+    if input.reuse is Reuse.ALLOW_DUPLICATE_FAILED_ONLY:
+        return state.phase is not Status.COMPLETED
+    return input.reuse in (Reuse.ALLOW_DUPLICATE, Reuse.TERMINATE_IF_RUNNING)
+
+
+def _is_refused(input: msg.Start, state: SagaState) -> bool:
+    """Whether they refuse an id that exists, where they do not want another run."""
+    return input.reuse is not None if state.ended else input.conflict is Conflict.FAIL
+
+
+def _refuse_start(turn: Turn, input: msg.Start, kind: ev.Refusal, reason: str) -> None:
+    if input.parent is not None:
+        turn.send(children.refusal(input, reason))
+    elif input.reply_to is None:
+        turn.absorb(input, reason)
+    else:
+        turn.emit(ev.AttachRefused(input.reply_to, kind, reason))
+
+
+def refuse_child(
+    execution: Execution | None, input: msg.Start, reason: str, moment: Moment
+) -> tuple[Execution | None, tuple[ev.Event, ...], str]:
+    """A child that cannot be started: its parent is told, where anybody else's start becomes a dead letter."""
+    turn = Turn(execution or Execution(SagaState(input.saga_id, "")), None, moment)
+    turn.send(children.refusal(input, reason))
+    return execution, tuple(turn.events), "" if execution is None else execution.state.run
+
+
+def _other_type(state: SagaState) -> str:
+    return f"the id belongs to a saga of type {state.saga_type}"
+
+
+def attach(turn: Turn, input: msg.Attach) -> None:
+    if input.saga_type not in (None, turn.state.saga_type):
+        turn.emit(ev.AttachRefused(input.reply_to, ev.Refusal.OTHER_TYPE, _other_type(turn.state)))
+    elif _may_wait(turn.state, input.reply_to):
+        turn.emit(ev.WaiterAdded(input.reply_to))
+
+
+def _may_wait(state: SagaState, reply_to: msg.ReplyAddress) -> bool:
+    """Who waits already is not noted again; who is one too many asks again later, and is answered after the end."""
+    return state.ended or (len(state.waiters) < MAX_WAITERS and reply_to not in state.waiters)
+
+
+def _signal_along(turn: Turn, input: msg.Start) -> None:
+    """The signal that came with the start of a saga that exists."""
+    assert input.signal is not None
+    signal = msg.Signal(input.saga_id, input.message_id, input.signal, input.signal_payload)
+    if turn.state.ended:
+        turn.absorb(signal, "the saga has ended")
+    elif turn.state.phase is Status.WAITING_FOR_CODE:
+        turn.emit(ev.InputHeld(signal))
+    elif turn.definition is None and turn.state.phase is Status.RUNNING:
+        turn.execution.detach()
+        turn.emit(ev.CodeMissing())
+        turn.emit(ev.InputHeld(signal))
+    else:
+        told.signal(turn, signal)
