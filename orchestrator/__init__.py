@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from orchestrator.saga import Saga
     from orchestrator.service import Service, command
     from orchestrator.signals import Signal, signal
+    from orchestrator.sources import FromTopic, SourceRecord
 
 __all__ = [
     "Abort",
@@ -52,6 +53,7 @@ __all__ = [
     "Done",
     "FailedAttempt",
     "Failure",
+    "FromTopic",
     "Handle",
     "HandlerContext",
     "Jitter",
@@ -78,6 +80,7 @@ __all__ = [
     "SagaNotFound",
     "Service",
     "Signal",
+    "SourceRecord",
     "Status",
     "StepFailed",
     "Undone",
@@ -132,6 +135,7 @@ _HOMES = {
     "saga": ("Saga",),
     "service": ("Service", "command"),
     "signals": ("Signal", "signal"),
+    "sources": ("FromTopic", "SourceRecord"),
 }
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

@@ -32,6 +32,8 @@ class Role(Enum):
     """Completes work that its services' handlers left pending. Commands carry no signature: it is of the service."""
     CLIENT = "client"
     """Starts, cancels and waits for sagas."""
+    SOURCE = "source"
+    """Reads business topics, and starts and tells sagas what is there."""
     OPERATOR = "operator"
     """Decides about sagas and redrives dead letters; reads everything, as the checker and `saga show` do."""
 
@@ -39,11 +41,18 @@ class Role(Enum):
 Need = tuple[Operation, Resource, str]
 
 
-def acls_of(role: Role, principal: str, names: TopicNames, services: Iterable[str] = ()) -> list[Acl]:
+def acls_of(
+    role: Role,
+    principal: str,
+    names: TopicNames,
+    services: Iterable[str] = (),
+    sources: Iterable[tuple[str, str]] = (),
+) -> list[Acl]:
     """What `principal` needs, in the order of the design's topics.
 
     `services` are those whose commands a worker sends, a participant executes or a completer completes, or that an
-    admin or operator looks after. Raises `ConfigurationError`.
+    admin or operator looks after; `sources` what a source reads, each a topic and the source's name.
+    Raises `ConfigurationError`.
     """
     if not _PRINCIPAL.fullmatch(principal):
         raise ConfigurationError(f"{principal!r} is no principal: it is a type and a name, such as User:{role.value}")
@@ -52,6 +61,11 @@ def acls_of(role: Role, principal: str, names: TopicNames, services: Iterable[st
         raise ConfigurationError(
             f"a {role.value} has services: name them by --service, or the modules that define them"
         )
+    if role is Role.SOURCE:
+        read = sorted(set(sources))
+        if not read:
+            raise ConfigurationError("a source reads topics: name the modules that define it by FromTopic")
+        return [Acl(principal, *need) for need in dict.fromkeys(_source(names, read))]
     return [Acl(principal, *need) for need in dict.fromkeys(_NEEDS[role](names, chosen))]
 
 
@@ -121,6 +135,14 @@ def _completer(names: TopicNames, services: Sequence[str]) -> Iterator[Need]:
 def _client(names: TopicNames, services: Sequence[str]) -> Iterator[Need]:
     yield from _topic(names.inbox, *_WRITE, *_LOOK)
     yield from _topic(names.answers, *_READ, *_LOOK)
+
+
+def _source(names: TopicNames, sources: Sequence[tuple[str, str]]) -> Iterator[Need]:
+    yield from _topic(names.inbox, *_WRITE, *_LOOK)
+    for topic, name in sources:
+        yield from _topic(topic, *_READ)
+        yield _group(names.source_group(name))
+    yield from _topic(names.dead_letters, *_WRITE)
 
 
 def _operator(names: TopicNames, services: Sequence[str]) -> Iterator[Need]:

@@ -63,3 +63,7 @@ class TopicNames:
     def group(self, service: str) -> str:
         """The consumer group of a service's participants. Not a topic, so it has no override."""
         return self.prefix + service
+
+    def source_group(self, name: str) -> str:
+        """The consumer group that reads a business topic."""
+        return f"{self.prefix}saga-source.{name}"

@@ -1,6 +1,6 @@
 """Two services and a saga for each: orders are charged, parcels are shipped. Both services keep a ledger.
 
-What is to be charged later is left pending; the token goes to standard output.
+A business topic starts orders, too. What is to be charged later is left pending; the token goes to standard output.
 """
 
 from pydantic import BaseModel
@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from orchestrator.participant import HandlerContext, Participant, Pending
 from orchestrator.saga import Retry, Saga
 from orchestrator.service import Service, command
+from orchestrator.sources import FromTopic
 
 
 class Charge(BaseModel):
@@ -34,6 +35,9 @@ class Parcel(Saga[Charge, str]):
         retry = Retry(initial_interval=0.05, maximum_attempts=2)
         return await self.step(Shipping.ship(order_id=order.order_id), retry=retry)
 
+
+orders = FromTopic("business.orders", Charge)
+orders.starts(Order, id=lambda r: r.value.order_id, input=lambda r: r.value)
 
 payments = Participant(Payments)
 shipping = Participant(Shipping)

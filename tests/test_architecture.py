@@ -30,7 +30,7 @@ LAYERS: list[tuple[str, set[str]]] = [
     ),
     ("edges", {"log", "store"}),
     ("runtime", {"runtime", "provisioning", "acls"}),
-    ("surfaces", {"client", "participant", "visibility", "http", "testing", "broker", "checker"}),
+    ("surfaces", {"client", "participant", "sources", "visibility", "http", "testing", "broker", "checker"}),
     ("around them", {"telemetry", "connectors", "sagas", "simulation", "demo", "bench"}),
     ("command line", {"cli"}),
 ]
@@ -57,7 +57,8 @@ BESIDE = {
     "bench": {"demo", "sagas"},
     "demo": {"sagas"},
     "simulation": {"sagas"},
-    "testing": {"participant", "checker"},
+    "testing": {"participant", "checker", "client", "sources"},
+    "sources": {"client", "participant"},
 }
 """Imports inside a layer."""
 
@@ -67,6 +68,7 @@ NEVER = {
     "runtime": {"lint", "service", "functions", "saga", "plan", "config"},
     "client": {"runtime", "provisioning", "store"},
     "participant": {"runtime", "provisioning", "store"},
+    "sources": {"runtime", "provisioning", "store"},
     "cli": {"sagas", "connectors"},
 }
 """What a package could import by its layer, and must not: the edges know nothing of sagas."""
@@ -82,6 +84,7 @@ RIM = {
     "config",
     "participant",
     "client",
+    "sources",
     "testing",
     "http",
     "connectors",

@@ -22,7 +22,7 @@ from orchestrator.bench.processes import Process
 from orchestrator.bench.sizes import SERVICES, Size
 from orchestrator.errors import SagaError
 from orchestrator.log.kafka_bare import bare_consumer, bare_producer
-from orchestrator.participant.runner import SWITCH_INTERVAL_S
+from orchestrator.participant.loop import SWITCH_INTERVAL_S
 from orchestrator.topics import TopicNames
 
 CHUNK = 500

@@ -21,7 +21,7 @@ from orchestrator.broker import Broker, provide
 from orchestrator.client import Client
 from orchestrator.config import Settings, load_settings
 from orchestrator.log.kafka import KafkaLog
-from orchestrator.participant.runner import SWITCH_INTERVAL_S
+from orchestrator.participant.loop import SWITCH_INTERVAL_S
 from orchestrator.topics import TopicNames
 
 FLOOR_PREFIX = "floor-"

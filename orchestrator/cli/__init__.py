@@ -34,6 +34,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "promise": ("operate", "Keep or fail a promise that a saga waits for"),
     "signal": ("operate", "Tell a running saga something"),
     "simulate": ("simulate", "Run the whole system under faults from seeds"),
+    "source": ("source", "Start and tell sagas what is on a business topic"),
     "start": ("start", "Start a saga, and wait for its result if asked"),
     "terminate": ("operate", "End a saga at once, without undo"),
     "topics": ("topics", "Plan, apply, check and export the topics"),

@@ -11,7 +11,7 @@ import click
 from orchestrator.acls import Role, acls_of, missing
 from orchestrator.cli.application import connection_options, log_of, settings_of
 from orchestrator.cli.output import give, json_option, table
-from orchestrator.cli.topics import services_in
+from orchestrator.cli.topics import services_in, sources_in
 
 if TYPE_CHECKING:
     from orchestrator.config import Settings
@@ -24,7 +24,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def acls_command() -> None:
     """List and give the permissions that a role needs on a secured cluster.
 
-    MODULE... are those that define services; their topics are included, as are those of every --service.
+    MODULE... are those that define services; their topics are included, as are those of every --service. For the role
+    source they are those that define what is read.
     """
 
 
@@ -41,7 +42,8 @@ def _role_options(command: F) -> F:
 
 def _needed(settings: Settings, options: dict[str, Any]) -> list[Acl]:
     services = [*services_in(options["modules"]), *options["services"]]
-    return acls_of(Role(options["role"]), options["principal"], settings.topic_names, services)
+    read = [(source.topic, source.name) for source in sources_in(options["modules"]).values()]
+    return acls_of(Role(options["role"]), options["principal"], settings.topic_names, services, read)
 
 
 def _as_json(acls: list[Acl]) -> list[dict[str, str]]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.model.definition import Definition
     from orchestrator.participant import Participant
     from orchestrator.saga import Saga
+    from orchestrator.sources import FromTopic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,8 +67,8 @@ def settings_of(options: dict[str, Any]) -> Settings:
     return settings
 
 
-def log_of(settings: Settings) -> KafkaLog:
-    """The cluster that the settings name."""
+def log_of(settings: Settings, *, read_committed: bool = False) -> KafkaLog:
+    """The cluster that the settings name; `read_committed` for topics that others write in transactions."""
     from orchestrator.log.kafka import KafkaLog
 
     return KafkaLog(
@@ -75,6 +76,7 @@ def log_of(settings: Settings) -> KafkaLog:
         common=settings.common,
         producer=settings.producer,
         consumer=settings.group_consumer,
+        read_committed=read_committed,
     )
 
 
@@ -159,7 +161,22 @@ def load_participant(name: str) -> Participant:
         raise ConfigurationError(f"{error}{_places(module_name, known)}") from None
 
 
+def load_source(name: str) -> FromTopic[Any]:
+    """The `FromTopic` at `module:object`, also from the current directory. Raises `ConfigurationError`."""
+    from orchestrator.cli.topics import sources_in
+
+    module_name = name.partition(":")[0]
+    found = sources_in([module_name])
+    if name not in found:
+        raise ConfigurationError(f"{name!r} is no FromTopic; say module:object{_told(module_name, found)}")
+    return found[name]
+
+
 def _places(module_name: str, attributes: Iterable[str]) -> str:
     """What could have been named instead."""
-    there = ", ".join(f"{module_name}:{attribute}" for attribute in attributes)
+    return _told(module_name, [f"{module_name}:{attribute}" for attribute in attributes])
+
+
+def _told(module_name: str, places: Iterable[str]) -> str:
+    there = ", ".join(places)
     return f"; there is {there}" if there else f"; nor is there another in {module_name}"

@@ -9,7 +9,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ import click
 
 from orchestrator.cli.application import load_definitions, load_module, log_of
 from orchestrator.cli.output import say
+from orchestrator.cli.topics import services_in, sources_in
 from orchestrator.errors import ConfigurationError, SagaError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.option("--port", type=int, help="The broker's. Default: the one it had last, else a free one.")
 def dev_command(modules: tuple[str, ...], config: Path | None, port: int | None) -> None:
     """Runs everything here: a broker that keeps its data in .saga, the topics, a worker for the sagas of MODULE..., and
-    all participants found in them. Default: the order saga that comes with this.
+    all participants and sources found in them. Default: the order saga that comes with this.
 
     Ctrl-C ends all of it; sagas that had not ended go on the next time.
     """
@@ -47,16 +48,17 @@ def dev_command(modules: tuple[str, ...], config: Path | None, port: int | None)
 
     modules = modules or (SHOP,)
     definitions = load_definitions(modules)
-    participants = find_participants(modules)
+    participants, sources = find_participants(modules), sources_in(modules)
     settings = load_settings({"development": True}, file=config)
     with _stop_signals() as stop, only_one(settings.state_directory):
         say("starting a Kafka broker" if settings.bootstrap_servers is None else "using the cluster that is set")
         with provide(settings.bootstrap_servers, settings.state_directory, port=port) as broker:
             settings = settings.model_copy(update={"bootstrap_servers": broker.bootstrap_servers})
-            _apply_topics(settings, modules)
+            _apply_topics(settings, modules, {source.topic for source in sources.values()})
             folder = settings.state_directory.absolute() / "logs"
             folder.mkdir(parents=True, exist_ok=True)
-            processes = _processes(settings, config, modules, participants, folder)
+            read = {f"source-{source.name}": place for place, source in sources.items()}
+            processes = _processes(settings, config, modules, participants, folder, read)
             told_before = len(processes[0].told())
             try:
                 for process in processes:
@@ -148,8 +150,8 @@ def _example(schema: dict[str, Any], known: dict[str, Any], name: str) -> Any:
     return {"string": name, "integer": 1, "number": 1.0, "boolean": True, "array": []}.get(schema.get("type", ""))
 
 
-def _apply_topics(settings: Settings, modules: Sequence[str]) -> None:
-    from orchestrator.cli.topics import services_in
+def _apply_topics(settings: Settings, modules: Sequence[str], business: Iterable[str]) -> None:
+    from orchestrator.log.base import TopicSpec
     from orchestrator.provisioning import apply, plan
 
     specs = plan(
@@ -158,6 +160,7 @@ def _apply_topics(settings: Settings, modules: Sequence[str]) -> None:
         replication=settings.replication,
         services=services_in(tuple(modules)),
     )
+    specs += [TopicSpec(topic, settings.partitions, settings.replication, {}) for topic in sorted(business)]
     with closing(log_of(settings).admin()) as admin:
         created = apply(admin, specs)
     if created:
@@ -165,7 +168,12 @@ def _apply_topics(settings: Settings, modules: Sequence[str]) -> None:
 
 
 def _processes(
-    settings: Settings, config: Path | None, modules: Sequence[str], participants: dict[str, str], folder: Path
+    settings: Settings,
+    config: Path | None,
+    modules: Sequence[str],
+    participants: dict[str, str],
+    folder: Path,
+    sources: Mapping[str, str] | None = None,
 ) -> list[Process]:
     from orchestrator.demo.processes import Process
 
@@ -178,6 +186,7 @@ def _processes(
     # Each leaves when this process is gone.
     commands = {"worker": ["worker", *modules, "--child"]}
     commands |= {service: ["participant", place, "--child"] for service, place in participants.items()}
+    commands |= {name: ["source", place, "--child"] for name, place in (sources or {}).items()}
     metrics_ports = {"worker": settings.metrics_port}
     return [
         Process(name, command, folder, {**environment, "SAGA_METRICS_PORT": str(metrics_ports.get(name, 0))})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +14,7 @@ from orchestrator.cli.output import give, json_option, table
 if TYPE_CHECKING:
     from orchestrator.config import Settings
     from orchestrator.log.base import TopicSpec
+    from orchestrator.sources import FromTopic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,6 +57,18 @@ def services_in(modules: tuple[str, ...]) -> list[str]:
             if isinstance(value, type) and issubclass(value, Service) and value is not Service
         }
     )
+
+
+def sources_in(modules: Sequence[str]) -> dict[str, FromTopic[Any]]:
+    """The sources that modules define or import, by their place, `module:object`."""
+    from orchestrator.sources import FromTopic
+
+    found: dict[str, FromTopic[Any]] = {}
+    for name in dict.fromkeys(module.partition(":")[0] for module in modules):
+        for attribute, value in vars(load_module(name)).items():
+            if isinstance(value, FromTopic) and value not in found.values():
+                found[f"{name}:{attribute}"] = value
+    return found
 
 
 @topics_command.command("plan")

@@ -124,7 +124,7 @@ class Client(Operations):
         log = KafkaLog(bootstrap_servers, common={**named, **(common or {})}, producer=producer, consumer=consumer)
         topics = TopicNames(prefix, topic_overrides or {})
         partitions, answer_partitions = await asyncio.to_thread(
-            partitions_of, log, bootstrap_servers, topics, timeout_s
+            partitions_of, log, bootstrap_servers, [topics.inbox, topics.answers], timeout_s
         )
         async with cls(
             log,

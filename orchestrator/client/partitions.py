@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import AdminFailed, Failure, Log
-from orchestrator.topics import TopicNames
 
 
-def partitions_of(log: Log, servers: str, topics: TopicNames, timeout_s: float) -> tuple[int, int]:
-    """How many partitions the inbox and the answers have."""
-    names = (topics.inbox, topics.answers)
+def partitions_of(log: Log, servers: str, names: Sequence[str], timeout_s: float) -> list[int]:
+    """How many partitions each of these topics of the orchestrator has. Raises `ConfigurationError`."""
     admin = log.admin()
     try:
         found = admin.describe(names, timeout_s)
@@ -19,7 +19,7 @@ def partitions_of(log: Log, servers: str, topics: TopicNames, timeout_s: float) 
                 f"nobody answers at {servers} ({error.detail}): is Kafka running, and reachable from here? "
                 "`saga doctor` checks"
             ) from error
-        what = "grant Describe and DescribeConfigs on them" if error.failure is Failure.UNAUTHORIZED else "check both"
+        what = "grant Describe and DescribeConfigs on each" if error.failure is Failure.UNAUTHORIZED else "check each"
         raise ConfigurationError(
             f"the bootstrap servers did not describe {' and '.join(names)} ({error}): {what}"
         ) from error
@@ -30,4 +30,4 @@ def partitions_of(log: Log, servers: str, topics: TopicNames, timeout_s: float) 
         raise ConfigurationError(
             f"there is no topic {' and no topic '.join(missing)}: run `saga topics apply`, or give the prefix in use"
         )
-    return found[names[0]].partitions, found[names[1]].partitions
+    return [found[name].partitions for name in names]

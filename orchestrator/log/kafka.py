@@ -14,7 +14,10 @@ __all__ = ["ConfigError", "KafkaAdmin", "KafkaAppender", "KafkaLog", "KafkaReade
 
 
 class KafkaLog:
-    """Bootstrap servers and three blocks of raw librdkafka settings; a protected key raises `ConfigError` here."""
+    """Bootstrap servers and three blocks of raw librdkafka settings; a protected key raises `ConfigError` here.
+
+    `read_committed`: readers pass over what others wrote in transactions that did not commit.
+    """
 
     def __init__(
         self,
@@ -23,6 +26,7 @@ class KafkaLog:
         common: Raw | None = None,
         producer: Raw | None = None,
         consumer: Raw | None = None,
+        read_committed: bool = False,
     ) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._common = dict(common or {})
@@ -31,6 +35,8 @@ class KafkaLog:
         check("common", self._common)
         check("producer", self._producer)
         check("consumer", self._consumer)
+        if read_committed:
+            self._consumer["isolation.level"] = "read_committed"
 
     def appender(self, *, wake: Event, delivery_timeout_ms: int = 30_000, bound: int = 100_000) -> KafkaAppender:
         """A producer that holds at most `bound` records and gives each up, outcome unknown, after the timeout."""

@@ -238,15 +238,7 @@ class Engine:
         tenure = partition.tenure
         if tenure is not None and not tenure.clear:
             tenure.advance(self._now_ms)
-        if partition.position is None:
-            partition.locate(self._reader, self._commands_topic, self._log_start, self._now_ms)
-        elif not partition.assigned and partition.exact and self._now_ms >= partition.retry_ms:
-            # What the window holds was read already.
-            window = partition.window
-            offset = window[-1].record.offset + 1 if window else partition.position
-            self._reader.assign(self._commands_topic, partition.number, offset)
-            partition.assigned = True
-            partition.paused = False
+        partition.begin(self._reader, self._commands_topic, self._log_start, self._now_ms)
 
     def _read_failed(self, failed: log.ReadFailed) -> None:
         if failed.partition < 0:
@@ -258,14 +250,9 @@ class Engine:
             if partition.tenure is not None:
                 partition.tenure.read_failed()
             return
-        partition.assigned = False
-        partition.retry_ms = self._now_ms + self.settings.retry_interval_ms
-        if failed.failure is log.Failure.OUT_OF_RANGE:
+        if partition.read_failed(failed.failure, self._now_ms + self.settings.retry_interval_ms):
             # Owners send again what they wait for, and the memory answers what was done.
             self.counters.repositioned += 1
-            partition.window.clear()
-            partition.position = None
-            partition.from_start = True
 
     def _held(self, number: int) -> None:
         """The memory has become exact: goes on with what had to wait for that."""

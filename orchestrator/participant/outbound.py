@@ -148,13 +148,13 @@ class Outbound:
         elif delivery.failure in (Failure.UNKNOWN_TOPIC, Failure.UNAUTHORIZED, Failure.TOO_LARGE):
             work.tries += 1
             if work.tries < self._settings.reply_tries:
-                self._resend(work, self._send_reply, self._settings.retry_interval_ms)
+                self.resend(work, self._send_reply, self._settings.retry_interval_ms)
             else:
                 # The outcome is recorded. Who asks again, with a reply address that exists, is answered.
                 self.unanswered -= 1
                 self.bury(work, f"its reply cannot be sent: {delivery.detail}", delivery.failure.name)
         else:
-            self._resend(work, self._send_reply, RESEND_INTERVAL_MS)
+            self.resend(work, self._send_reply, RESEND_INTERVAL_MS)
 
     def bury(self, work: Work, reason: str, error_class: str) -> None:
         """Makes the command a dead letter: key, value and headers untouched, and why it is here."""
@@ -184,9 +184,10 @@ class Outbound:
             self._send_letter((work, headers, False))
             return
         interval_ms = RESEND_INTERVAL_MS if delivery.failure is None else self._settings.retry_interval_ms
-        self._resend(work, lambda _: self._send_letter(letter), interval_ms)
+        self.resend(work, lambda _: self._send_letter(letter), interval_ms)
 
-    def _resend(self, work: Work, send: Resend, interval_ms: int) -> None:
+    def resend(self, work: Work, send: Resend, interval_ms: int) -> None:
+        """Has something sent again later."""
         heapq.heappush(self._later, (self._now() + interval_ms, next(self._order), send, work))
 
     def _answered(self, work: Work) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from orchestrator.log.base import Ends, Reader
+from orchestrator.log.base import Ends, Failure, Reader
 from orchestrator.participant.tenure import LOCATE_INTERVAL_MS, LogStart, Tenure
 from orchestrator.participant.work import Unit, Work
 
@@ -75,6 +75,28 @@ class Partition:
         else:
             return None
         return self.paused
+
+    def begin(self, reader: Reader, topic: str, log_start: LogStart, now_ms: int) -> None:
+        """Finds where it begins, then reads from there once its memory may be asked."""
+        if self.position is None:
+            self.locate(reader, topic, log_start, now_ms)
+        elif not self.assigned and self.exact and now_ms >= self.retry_ms and not self.closing:
+            # What the window holds was read already.
+            offset = self.window[-1].record.offset + 1 if self.window else self.position
+            reader.assign(topic, self.number, offset)
+            self.assigned = True
+            self.paused = False
+
+    def read_failed(self, failure: Failure, retry_ms: int) -> bool:
+        """It is not read any more, and is tried again then; whether that is at the log's start, for there is a gap."""
+        self.assigned = False
+        self.retry_ms = retry_ms
+        if failure is not Failure.OUT_OF_RANGE:
+            return False
+        self.window.clear()
+        self.position = None
+        self.from_start = True
+        return True
 
     def locate(self, reader: Reader, topic: str, log_start: LogStart, now_ms: int) -> None:
         """Finds where it begins: at the committed offset; without one at the log's start, which is then committed."""

@@ -8,41 +8,27 @@ import importlib
 import logging
 import os
 import secrets
-import signal
 import socket
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Event, Thread
-from types import FrameType
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import Admin, AdminFailed, Log, TopicPartition
 from orchestrator.participant.engine import Engine
 from orchestrator.participant.executor import ThreadedExecutor
 from orchestrator.participant.handlers import Participant
+from orchestrator.participant.loop import Loop, steady_ms
 from orchestrator.participant.settings import ParticipantSettings
 from orchestrator.participant.work import Work
 from orchestrator.topics import TopicNames
 
 LOGGER = logging.getLogger("orchestrator.participant")
 
-SWITCH_INTERVAL_S = 0.0005
-"""With busy handlers the engine's thread waits up to this long for the interpreter, not Python's 5 ms."""
-MAX_WAIT_S = 0.2
 EXIT_OVERDUE = 70
 """Exit code when a handler ran beyond its limit."""
 LOG_START_RETRY_S = 1.0
-
-_STEADY_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def steady_ms() -> int:
-    """Milliseconds that never go back and go on while the machine sleeps, for a lease does not sleep either."""
-    return time.clock_gettime_ns(_STEADY_CLOCK) // 1_000_000
 
 
 def wall_ms() -> int:
@@ -126,9 +112,9 @@ class Runner:
         self._participant = participant
         self.topics = topics or TopicNames()
         self.settings = settings or ParticipantSettings()
-        self.wake = Event()
         self._exit = exit
-        self._stop = Event()
+        self._loop = Loop()
+        self.wake = self._loop.wake
         service = participant.service.name
         self._reader = log.reader(self.topics.group(service), [self.topics.commands(service)], wake=self.wake)
         self._appender = log.appender(wake=self.wake)
@@ -154,22 +140,20 @@ class Runner:
 
     def stop(self) -> None:
         """Begins a graceful stop; from any thread or a signal handler."""
-        self._stop.set()
-        self.wake.set()
+        self._loop.stop()
 
     def run(self, *, signals: bool = False, every_turn: Callable[[], None] | None = None) -> None:
         """Works until `stop`; then running handlers end, the ledger says so, and the group is left.
 
-        With `signals` SIGTERM and SIGINT stop it, a second one at once. `every_turn` is called at each turn of the
-        loop, several times a second also when idle. Raises `EngineFailed` if a client has become unusable.
+        `signals` and `every_turn` are the loop's. Raises `EngineFailed` if a client has become unusable.
         """
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        # Handlers have their limit; as long again for what they ended with to be told.
+        grace_ms = 2 * self.settings.handler_limit_ms
+        stall_s = lambda: self._executor.due_s  # noqa: E731
         try:
-            with _signals(self) if signals else _nothing():
-                self._loop(every_turn)
+            if not self._loop.run(self.engine, grace_ms, signals=signals, every_turn=every_turn, stall_s=stall_s):
+                LOGGER.error("stopped without having told everything; whoever goes on asks the memory")
         finally:
-            sys.setswitchinterval(interval)
             self._reader.close()
             left = self._appender.close(2.0)
             self._executor.close()
@@ -179,26 +163,6 @@ class Runner:
             self._participant.close()
             if left:
                 LOGGER.warning("%d records were given up; they may yet arrive", left)
-
-    def _loop(self, every_turn: Callable[[], None] | None) -> None:
-        engine, wake = self.engine, self.wake
-        give_up_ms = 0
-        while not engine.stopped:
-            wake.clear()
-            if every_turn is not None:
-                every_turn()
-            if self._stop.is_set() and not engine.stopping:
-                engine.stop()
-                # Handlers have their limit; as long again for what they ended with to be told.
-                give_up_ms = steady_ms() + 2 * self.settings.handler_limit_ms
-            if engine.step():
-                continue
-            if engine.stopping and steady_ms() >= give_up_ms:
-                LOGGER.error("stopped without having told everything; whoever goes on asks the memory")
-                return
-            wait_s = min(MAX_WAIT_S, max(0, engine.due_ms - steady_ms()) / 1000)
-            stall_s = self._executor.due_s
-            wake.wait(wait_s if stall_s is None else min(wait_s, stall_s))
 
     def _overdue(self, work: Work) -> None:
         command = work.command
@@ -210,29 +174,6 @@ class Runner:
         )
         faulthandler.dump_traceback(all_threads=True)
         self._exit(EXIT_OVERDUE)
-
-
-@contextmanager
-def _signals(runner: Runner) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        raise ConfigurationError("signals can only be handled in the main thread")
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if runner._stop.is_set():
-            os._exit(128 + number)
-        runner.stop()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def load_participant(place: str) -> Participant:

@@ -6,6 +6,20 @@ from orchestrator.testing.histories import check_histories, replay
 from orchestrator.testing.proof import Proof, prove
 from orchestrator.testing.running import Running
 from orchestrator.testing.saga_test import SagaTest
+from orchestrator.testing.sources import Mapped, mapped
 from orchestrator.testing.world import Sent
 
-__all__ = ["Called", "End", "HandlerTest", "Proof", "Running", "SagaTest", "Sent", "check_histories", "prove", "replay"]
+__all__ = [
+    "Called",
+    "End",
+    "HandlerTest",
+    "Mapped",
+    "Proof",
+    "Running",
+    "SagaTest",
+    "Sent",
+    "check_histories",
+    "mapped",
+    "prove",
+    "replay",
+]

@@ -21,7 +21,7 @@ from orchestrator.config import load_settings
 from orchestrator.demo.processes import Process
 from orchestrator.errors import Disconnected
 from orchestrator.log.acl import Acl, Operation, Resource
-from orchestrator.log.base import Admin, AdminFailed, Delivery, Failure, ReadFailed, TopicPartition
+from orchestrator.log.base import Admin, AdminFailed, Delivery, Failure, ReadFailed, TopicPartition, TopicSpec
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.log.kafka_acls import binding_of
 from orchestrator.runtime.trimmer import Holdings, Trimmer
@@ -35,7 +35,7 @@ SHOP = "tests.secured_shop"
 PREFIX = "secured-"
 NAMES = TopicNames(PREFIX)
 PARTITIONS = 2
-USERS = ("admin", "worker", "payments", "bank", "client", "operator")
+USERS = ("admin", "worker", "payments", "bank", "client", "source", "operator")
 WITHIN_S = 60.0
 HERE = Path(__file__).parents[2]
 
@@ -119,6 +119,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         give(made, "admin", "payments", "--service", "payments", role="participant")
         give(made, "admin", "bank", "--service", "payments", role="completer")
         give(made, "admin", "client")
+        give(made, "admin", "source", SHOP)
         give(made, "admin", "operator", SHOP)
         yield made
 
@@ -161,6 +162,29 @@ def test_pending_work_is_completed(shop: Cluster) -> None:
     asyncio.run(complete("bank"))
     done = shop.start("Order", "later-1")
     assert (done["status"], done["result"]) == ("COMPLETED", "charged by the bank")
+
+
+def test_a_business_topic_starts_orders(shop: Cluster) -> None:
+    wake = Event()
+    root = shop.log(ROOT)
+    admin = root.admin()
+    admin.create([TopicSpec("business.orders", 1, 1, {})])
+    admin.close()
+    with shop.running("source", "source", f"{SHOP}:orders"):
+        appender = root.appender(wake=wake)
+        appender.append("business.orders", 0, b"?", token=None)
+        appender.append("business.orders", 0, b'{"order_id": "b-1"}', token=None)
+        appender.close(10.0)
+        eventually(lambda: shop.run("operator", "show", "b-1").returncode == 0)
+    done = shop.start("Order", "b-1")
+    assert (done["status"], done["result"]) == ("COMPLETED", "charged b-1")
+    letters = shop.told("operator", "dead-letters", "list")["dead_letters"]
+    assert [letter["reason"] for letter in letters if letter["topic"] == "business.orders"] == [
+        "the value does not fit: Invalid JSON: expected value at line 1 column 1"
+    ]
+    refused = shop.refusal("client", "source", f"{SHOP}:orders")
+    assert "business.orders" in refused
+    assert "User:client needs Describe on topic" in refused
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -287,6 +311,7 @@ def append(cluster: Cluster, user: str, records: list[tuple[str, list[tuple[str,
 
 FOREIGN = {
     "client": [NAMES.journal, NAMES.replies, NAMES.operations, NAMES.internal, NAMES.commands("payments")],
+    "source": [NAMES.journal, NAMES.replies, NAMES.operations, NAMES.internal, NAMES.commands("payments")],
     "payments": [NAMES.journal, NAMES.inbox, NAMES.answers, NAMES.commands("shipping"), NAMES.ledger("shipping")],
     "bank": [NAMES.journal, NAMES.inbox, NAMES.replies, NAMES.commands("shipping")],
     "operator": [NAMES.journal, NAMES.internal, NAMES.answers, NAMES.ledger("payments")],

@@ -19,6 +19,7 @@ from orchestrator import (
     Done,
     FailedAttempt,
     Failure,
+    FromTopic,
     Handle,
     HandlerContext,
     Jitter,
@@ -35,6 +36,7 @@ from orchestrator import (
     Reuse,
     Saga,
     SagaFailed,
+    SourceRecord,
     Status,
     StepFailed,
     Undone,
@@ -68,7 +70,18 @@ from orchestrator.sagas.order_fulfilment import (
     Ship,
     Shipping,
 )
-from orchestrator.testing import End, HandlerTest, Proof, Running, SagaTest, check_histories, prove, replay
+from orchestrator.testing import (
+    End,
+    HandlerTest,
+    Mapped,
+    Proof,
+    Running,
+    SagaTest,
+    check_histories,
+    mapped,
+    prove,
+    replay,
+)
 
 # -- search attributes
 
@@ -460,7 +473,26 @@ async def map_all(client: Client) -> MapReport:
     return await handle.result()
 
 
+orders = FromTopic("shop.orders", Order, where=lambda r: r.headers.get("type") == "placed" and len(r.value) > 0)
+orders.starts(OrderFulfilment, id=lambda r: r.value.id, input=lambda r: r.value, where=lambda r: r.value.cents > 0)
+orders.signals(Expense.decided, id=lambda r: r.key, value=lambda r: Receipt(payment_id=r.value.sku))
+orders.signals(Expense.nudged, id=lambda r: r.key).completes(
+    Expense.paid, id=lambda r: r.key, result=lambda r: Receipt(payment_id=r.value.id)
+)
+
+
+def number_of(record: SourceRecord[Order]) -> str:
+    return f"{record.value.id}-{record.offset}"
+
+
+orders.starts(OrderFulfilment, id=number_of, input=lambda r: r.value, reuse=Reuse.ALLOW_DUPLICATE)
+
+
 # -- tests
+
+
+def test_what_a_record_means() -> None:
+    assert_type(mapped(orders, Order(id="o-1", sku="tea", cents=900), key="o-1"), list[Mapped])
 
 
 def test_a_function_stands_in() -> None:

@@ -2,6 +2,7 @@
 
 from orchestrator import (
     Client,
+    FromTopic,
     HandlerContext,
     Jitter,
     LocalContext,
@@ -323,6 +324,17 @@ class Searched(Saga[Order, str]):
 def nothing_for(request: Charge) -> None:
     return None
 
+
+ORDERS = FromTopic("shop.orders", Order)
+ORDERS.starts(Mistaken, id=lambda r: r.value.id, input=lambda r: r.value.sku)  # E: wrong input from a topic
+ORDERS.starts(Mistaken, id=lambda r: r.value.cents, input=lambda r: r.value)  # E: id that is no text
+ORDERS.starts(Mistaken, id=lambda r: r.value.number, input=lambda r: r.value)  # E: field that is not in the record
+ORDERS.starts(Mistaken, id=lambda r: r.key)  # E: start from a topic without an input
+ORDERS.signals(Expense.decided, id=lambda r: r.key, value=lambda r: r.value)  # E: wrong signal from a topic
+ORDERS.signals(Expense.decided, id=lambda r: r.key)  # E: signal from a topic without its payload
+ORDERS.signals("decided", id=lambda r: r.key)  # E: signal from a topic by its name
+ORDERS.completes(Expense.paid, id=lambda r: r.key, result=lambda r: "yes")  # E: wrong result from a topic
+FromTopic("shop.orders", Order, where=lambda r: r.value.cents > 0)  # E: value that is not decoded yet
 
 SagaTest(Mistaken).answer(Inventory.reserve, Receipt(payment_id="p"))  # E: wrong test answer
 SagaTest(Mistaken).answer(Inventory.release, True)  # E: test answer where there is no reply

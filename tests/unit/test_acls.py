@@ -26,7 +26,7 @@ SERVICES = ("inventory", "payments")
 
 
 def acls(role: Role, *services: str) -> list[Acl]:
-    return acls_of(role, "User:somebody", NAMES, services or SERVICES)
+    return acls_of(role, "User:somebody", NAMES, services or SERVICES, [("shop.orders", "orders")])
 
 
 def who_may(operation: Operation, topic: str) -> set[Role]:
@@ -39,7 +39,7 @@ def test_only_workers_write_what_is_theirs(topic: str) -> None:
 
 
 def test_who_writes_the_inputs_and_the_commands() -> None:
-    assert who_may(Operation.WRITE, NAMES.inbox) == {Role.CLIENT, Role.OPERATOR}
+    assert who_may(Operation.WRITE, NAMES.inbox) == {Role.CLIENT, Role.SOURCE, Role.OPERATOR}
     assert who_may(Operation.WRITE, NAMES.replies) == {Role.PARTICIPANT, Role.OPERATOR}
     assert who_may(Operation.WRITE, NAMES.operations) == {Role.OPERATOR}
     assert who_may(Operation.WRITE, "pay") == {Role.WORKER, Role.COMPLETER, Role.OPERATOR}
@@ -72,7 +72,7 @@ def test_the_documents_table_is_the_list() -> None:
             documented[role] |= {(name.replace("`", ""), LETTERS[letter]) for letter in letters.split()}
     assert set(roles) == set(Role)
     for role in roles:
-        listed = acls_of(role, "User:somebody", TopicNames(), ["payments"])
+        listed = acls_of(role, "User:somebody", TopicNames(), ["payments"], [("shop.orders", "shop.orders")])
         assert documented[role] == {(called(acl), acl.operation.value) for acl in listed} - {
             (acl.name, "DescribeConfigs") for acl in listed
         }
@@ -91,7 +91,7 @@ def test_clients_need_no_group_and_only_admins_the_cluster() -> None:
 def test_each_permission_is_listed_once_and_under_the_prefix(role: Role) -> None:
     listed = acls(role)
     assert len(listed) == len(set(listed))
-    assert all(acl.name.startswith("t-") or acl.name in ("pay", "kafka-cluster") for acl in listed)
+    assert all(acl.name.startswith("t-") or acl.name in ("pay", "shop.orders", "kafka-cluster") for acl in listed)
 
 
 def test_the_workers_groups_are_those_that_workers_join() -> None:
@@ -109,6 +109,14 @@ def test_what_is_missing_keeps_its_order() -> None:
 def test_a_principal_is_a_type_and_a_name(principal: str) -> None:
     with pytest.raises(ConfigurationError, match="such as User:client"):
         acls_of(Role.CLIENT, principal, NAMES)
+
+
+def test_a_source_reads_its_topic_in_a_group_of_its_own() -> None:
+    assert {acl.name for acl in acls(Role.SOURCE)} == {
+        *(NAMES.inbox, "shop.orders", "t-saga-source.orders", NAMES.dead_letters)
+    }
+    with pytest.raises(ConfigurationError, match="by FromTopic"):
+        acls_of(Role.SOURCE, "User:somebody", NAMES, SERVICES)
 
 
 @pytest.mark.parametrize("role", [Role.WORKER, Role.PARTICIPANT, Role.COMPLETER])
