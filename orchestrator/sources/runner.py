@@ -49,7 +49,9 @@ class SourceRunner:
             except AdminFailed as error:
                 if error.failure is Failure.UNKNOWN_TOPIC:
                     raise ConfigurationError(f"there is no topic {source.topic!r} that {source!r} could read") from None
-                raise ConfigurationError(f"{source!r} may not look at its topic: {error.detail}") from None
+                raise ConfigurationError(
+                    f"{source!r} may not look at its topic ({error.detail}), see `saga acls`"
+                ) from None
         self._loop = Loop()
         group = names.source_group(source.name)
         self._reader = log.reader(group, [source.topic], wake=self._loop.wake)
