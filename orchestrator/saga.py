@@ -222,7 +222,7 @@ class Saga(Groups, RepeatableMethods, WaitMethods, NoteMethods, LocalMethods, Ge
         request = ChildRequest(
             saga.definition.name, saga.encode_input(input), id, undo, parent_close, cancellation, reuse
         )
-        return ChildAwaitable(saga, request)
+        return ChildAwaitable(saga, request, self._context)
 
     def start_child(
         self,

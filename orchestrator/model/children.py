@@ -12,7 +12,7 @@ from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.definition import ChildRequest
 from orchestrator.model.events import Cause, Status, UnknownCause
-from orchestrator.model.messages import ChildCancellation, Parent, ParentClose
+from orchestrator.model.messages import ChildCancellation, Leaving, Parent, ParentClose
 from orchestrator.model.state import SagaState, Step, StepStatus
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ def start(turn: Turn, sequence: int, request: ChildRequest) -> None:
             request.payload,
             traceparent=state.traceparent,
             reuse=request.reuse,
+            baggage=request.baggage or state.baggage,
+            note=request.note,
             parent=parent,
         )
     )
@@ -49,10 +51,10 @@ def ask_undo(turn: Turn, step: Step) -> None:
     turn.send(msg.UndoChild(step.command, Parent(state.saga_id, state.run, step.sequence), run))
 
 
-def leave(turn: Turn, step: Step, *, closed: bool) -> None:
-    """Tells an open child that its parent waits for it no longer, or has ended."""
+def leave(turn: Turn, step: Step, how: Leaving) -> None:
+    """Tells an open child that its parent waits for it no longer, has ended, or wants it to stop."""
     state = turn.state
-    turn.send(msg.ParentLeft(step.command, Parent(state.saga_id, state.run, step.sequence), closed))
+    turn.send(msg.ParentLeft(step.command, Parent(state.saga_id, state.run, step.sequence), how))
 
 
 def leave_all(turn: Turn) -> None:
@@ -60,7 +62,7 @@ def leave_all(turn: Turn) -> None:
     for sequence in sorted(turn.state.open):
         step = turn.state.steps[sequence]
         if step.kind is ev.StepKind.CHILD:
-            leave(turn, step, closed=True)
+            leave(turn, step, Leaving.CLOSED)
 
 
 def refusal(start: msg.Start, reason: str) -> msg.ChildEnded:
@@ -149,15 +151,15 @@ def ended(turn: Turn) -> None:
 
 
 def parent_left(turn: Turn, input: msg.ParentLeft) -> None:
-    """The parent waits no longer: the child goes on, stops, or ends at once, as it was started with."""
-    state = turn.state
+    """The parent waits no longer: the child goes on, stops, or ends at once, as it was started with or is told."""
+    state, how = turn.state, input.how
     parent = state.parent
     if parent is None or not _is_same(parent, input.parent) or state.ended:
         turn.absorb(input, "the saga has ended" if state.ended else "it is not this saga's parent")
-    elif input.closed and parent.close is ParentClose.TERMINATE:
-        turn.terminate("its parent ended", parent.saga_id)
-    elif (input.closed and parent.close is ParentClose.ABANDON) or (
-        not input.closed and parent.cancellation is ChildCancellation.ABANDON
+    elif how is Leaving.TERMINATE or (how is Leaving.CLOSED and parent.close is ParentClose.TERMINATE):
+        turn.terminate("its parent ended" if how is Leaving.CLOSED else "its parent ends it", parent.saga_id)
+    elif (how is Leaving.CLOSED and parent.close is ParentClose.ABANDON) or (
+        how is Leaving.LEFT and parent.cancellation is ChildCancellation.ABANDON
     ):
         turn.absorb(input, "its parent left it to itself")
     elif state.phase is Status.COMPENSATING or state.cancel is not None:

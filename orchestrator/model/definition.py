@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from orchestrator.model.effects import LocalCall
 from orchestrator.model.events import StepKind
 from orchestrator.model.frozen import frozen
-from orchestrator.model.messages import ChildCancellation, ParentClose, Reply, Reuse
+from orchestrator.model.messages import ChildCancellation, Leaving, ParentClose, Reply, Reuse
 from orchestrator.model.retries import FailedAttempt, RetryPolicy
 
 
@@ -39,6 +39,12 @@ class Context(Protocol):
 
     def begin(self, request: ChildRequest) -> None:
         """Starts another saga; no pause, and its end is waited for by nobody. Only for the saga's own code."""
+
+    def stop(self, request: ChildRequest, how: Leaving) -> None:
+        """Has a child that the code waits for stop; its end is waited for as before. Nothing if it is not under way."""
+
+    def beside(self, body: Coroutine[Any, Any, None]) -> None:
+        """Runs a coroutine beside the code that waits. What it raises ends the code; when the code ends, it does."""
 
     subject: Any
     """The object that answers queries, put here by the body."""
@@ -116,7 +122,7 @@ class RecordRequest:
 
 @frozen
 class ChildRequest:
-    """Another saga that the code starts. `undo`: it is undone with its parent."""
+    """Another saga that the code starts. `undo`: it is undone with its parent. `baggage`: None is its parent's."""
 
     saga_type: str
     payload: bytes
@@ -125,6 +131,8 @@ class ChildRequest:
     parent_close: ParentClose = ParentClose.TERMINATE
     cancellation: ChildCancellation = ChildCancellation.WAIT_CANCELLATION_COMPLETED
     reuse: Reuse | None = None
+    baggage: str | None = None
+    note: bytes = b""
 
 
 Request = StepRequest | WaitRequest | RecordRequest | ChildRequest

@@ -9,7 +9,7 @@ ask the same requests, and a replay is nothing but a delivery from the first out
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from orchestrator.errors import Abort, Canceled, StepFailed
@@ -29,7 +29,7 @@ from orchestrator.model.divergence import NOTHING, Divergence, name_in_history, 
 from orchestrator.model.events import StepKind
 from orchestrator.model.foreign import ForeignAwait, refusal, refused_by_itself
 from orchestrator.model.groups import Branch, Join, Together
-from orchestrator.model.messages import ChildCancellation
+from orchestrator.model.messages import ChildCancellation, Leaving
 from orchestrator.model.state import SagaState, Step, StepStatus
 
 DEPRECATED = b"deprecated"
@@ -75,7 +75,7 @@ class Driver:
         self._sequence = 0
         self._waiting: dict[int, Branch] = {}
         self._asked: dict[int, StepRequest | ChildRequest] = {}
-        self.to_cancel: list[int] = []
+        self.to_stop: list[tuple[int, Leaving]] = []
         """Children that are to stop, and whose end the code waits for."""
         self._conditions: list[Branch] = []
         self._patches: dict[str, bool] = {}
@@ -99,6 +99,16 @@ class Driver:
             raise ForeignAwait(f"child {request.saga_type} was asked for outside of the saga's run")
         self._sequence = self._upcoming()
         self.requests.append((self._sequence, self.delivered, request))
+
+    def stop(self, request: ChildRequest, how: Leaving) -> None:
+        """Implements `definition.Context.stop`."""
+        self.to_stop += [(sequence, how) for sequence, asked in self._asked.items() if asked is request]
+
+    def beside(self, body: Coroutine[Any, Any, None]) -> None:
+        """Implements `definition.Context.beside`."""
+        branch = Branch(body)
+        self._handlers.append(branch)
+        self._ready.append((branch, None, None))
 
     def sign(self, promise: str) -> str:
         """Implements `definition.Context.sign`."""
@@ -316,6 +326,10 @@ class Driver:
             self.answers.append((branch.update, value if error is None else b"", error))
             return
         if join is None:
+            if branch is not self._root:
+                self._handlers.remove(branch)
+                if error is None or self.finished:
+                    return
             self.finished, self.error = True, error
             self.result = value if error is None else b""
             return
@@ -356,7 +370,7 @@ class Driver:
             for child in list(waiting.open.values()):
                 self._cancel(child)
         elif waiting is not None and _outlives(self._asked.get(waiting)):
-            self.to_cancel.append(waiting)
+            self.to_stop.append((waiting, Leaving.LEFT))
             branch.cancel = True
         elif waiting is not None or branch.condition is not None:
             self._forget_condition(branch)

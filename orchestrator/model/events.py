@@ -217,9 +217,10 @@ class InputAbsorbed:
 
 @frozen
 class ChildCanceled:
-    """A child was asked to stop; its step goes on until it has."""
+    """A child was asked to stop, `at_once`: without undo; its step goes on until it has."""
 
     sequence: int
+    at_once: bool = False
 
 
 @frozen

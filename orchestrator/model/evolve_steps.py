@@ -136,7 +136,9 @@ def _undo_started(state: SagaState, event: ev.UndoScheduled | ev.UndoAttempted, 
 
 
 def _child_canceled(state: SagaState, event: ev.ChildCanceled, at_ms: int) -> None:
-    move(state, event).cancel_sent = True
+    step = move(state, event)
+    step.cancel_sent = True
+    step.terminate_sent = step.terminate_sent or event.at_once
 
 
 def _moved(state: SagaState, event: ev.Event, at_ms: int) -> None:

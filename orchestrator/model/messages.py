@@ -10,6 +10,7 @@ from __future__ import annotations
 from orchestrator.model.frozen import frozen
 from orchestrator.model.policies import ChildCancellation as ChildCancellation
 from orchestrator.model.policies import Conflict as Conflict
+from orchestrator.model.policies import Leaving as Leaving
 from orchestrator.model.policies import Outcome as Outcome
 from orchestrator.model.policies import Override as Override
 from orchestrator.model.policies import Parent as Parent
@@ -138,11 +139,11 @@ class UndoChild:
 
 @frozen
 class ParentLeft:
-    """The saga's parent waits for it no longer; `closed`: it has ended."""
+    """What the saga's parent has to say to it, before it has ended."""
 
     saga_id: str
     parent: Parent
-    closed: bool
+    how: Leaving
     run: str | None = None
 
 

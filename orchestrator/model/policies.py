@@ -28,6 +28,19 @@ class ReplyAddress:
     correlation_id: str
 
 
+class Leaving(StrEnum):
+    """What a child hears of its parent."""
+
+    LEFT = "left"
+    """It waits no longer; what follows is the child's `cancellation`."""
+    CLOSED = "closed"
+    """It has ended; what follows is the child's `close`."""
+    CANCEL = "cancel"
+    """It waits for the child to stop and to undo what it did, whatever it was started with."""
+    TERMINATE = "terminate"
+    """It waits for the child to end at once."""
+
+
 class ParentClose(StrEnum):
     """What becomes of a child that is under way when its parent ends without waiting for it."""
 

@@ -10,6 +10,7 @@ from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.definition import ChildRequest, RecordRequest, Request, StepRequest, WaitRequest
 from orchestrator.model.divergence import name_of
 from orchestrator.model.ids import partition_of
+from orchestrator.model.messages import Leaving
 from orchestrator.model.state import OPEN, StepStatus
 
 if TYPE_CHECKING:
@@ -64,15 +65,17 @@ def let_go(turn: Turn, driver: Driver) -> bool:
             del driver.released[:taken]
             return False
     driver.released.clear()
-    for taken, sequence in enumerate(driver.to_cancel):
+    for taken, (sequence, how) in enumerate(driver.to_stop):
         step = turn.state.steps[sequence]
-        if step.status is StepStatus.RUNNING and not step.cancel_sent:
+        at_once = how is Leaving.TERMINATE
+        told = step.terminate_sent if at_once else step.cancel_sent
+        if step.status is StepStatus.RUNNING and not told:
             if not turn.fits(effects=1):
-                del driver.to_cancel[:taken]
+                del driver.to_stop[:taken]
                 return False
-            turn.emit(ev.ChildCanceled(sequence))
-            children.leave(turn, step, closed=False)
-    driver.to_cancel.clear()
+            turn.emit(ev.ChildCanceled(sequence, at_once))
+            children.leave(turn, step, how)
+    driver.to_stop.clear()
     for taken, sequence in enumerate(driver.abandoned):
         step = turn.state.steps[sequence]
         if step.status is StepStatus.DONE and step.needs_undo:
@@ -142,6 +145,6 @@ def release(turn: Turn, sequence: int, after: int) -> bool:
             turn.emit(ev.WaitCanceled(sequence))
         else:
             if step.kind is ev.StepKind.CHILD and step.undo_command is None:
-                children.leave(turn, step, closed=False)
+                children.leave(turn, step, Leaving.LEFT)
             turn.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.CANCELED, "Canceled", "", after))
     return True

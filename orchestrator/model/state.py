@@ -71,6 +71,7 @@ class Step:
         "start_to_close_ms",
         "started_ms",
         "status",
+        "terminate_sent",
         "undo_attempt",
         "undo_command",
         "undo_payload",
@@ -129,6 +130,8 @@ class Step:
         self.undo_attempt = 0
         self.cancel_sent = False
         """Of a child: it was asked to stop."""
+        self.terminate_sent = False
+        """Of a child: it was asked to end at once."""
         self.resolved = 0
         self.ended = 0
         self.resolved_at_ms = 0

@@ -50,6 +50,7 @@ _STEP_PLAIN = (
     "error_type",
     "error_message",
     "cancel_sent",
+    "terminate_sent",
 )
 _step_plain = attrgetter(*_STEP_PLAIN)
 _RUN_PLAIN = (

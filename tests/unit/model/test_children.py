@@ -10,7 +10,7 @@ from model.family import Family
 from model.shop import Shop
 from orchestrator.errors import DefinitionError, StepFailed
 from orchestrator.model import events as ev
-from orchestrator.model.messages import ChildCancellation, CodeArrived, Override, ParentClose, Reuse, Unpark
+from orchestrator.model.messages import ChildCancellation, CodeArrived, Override, ParentClose, Reuse, Start, Unpark
 from orchestrator.saga import Saga
 
 
@@ -291,3 +291,37 @@ def test_what_is_left_to_itself_cannot_be_undone() -> None:
     family = started(Family(Child), Wrong)
     assert DefinitionError.__name__ in family.state("parent").parked[0]
     family.close()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_branch_has_a_child_stop_that_another_one_waits_for(family: Family, at_once: bool) -> None:
+    class Deadline(Saga[str, str]):
+        async def run(self, what: str) -> str:
+            child = self.child(Child, what, id="child", undo=False, cancellation=ChildCancellation.ABANDON)
+            child.cancel()  # nothing: it is not under way
+
+            async def until_noted() -> None:
+                await self.step(Shop.note())
+                child.cancel()
+                if at_once:
+                    child.terminate()
+                    child.terminate()
+
+            waited, _ = await self.settle(child, until_noted())
+            return waited.error_type if isinstance(waited, StepFailed) else "came through"
+
+    started(family, Deadline)
+    family.reply("parent", 2)
+    told = [event.at_once for event in family.journal["parent"] if isinstance(event, ev.ChildCanceled)]
+    if at_once:
+        assert (family.status("child"), told) == ("TERMINATED", [False, True])
+    else:
+        assert (family.status("child"), family.status("parent"), told) == ("COMPENSATING", "RUNNING", [False])
+        family.reply("child", 1, undo=True)
+    assert family.state("parent").result == (b'"Terminated"' if at_once else b'"Canceled"')
+
+
+def test_a_child_has_its_parents_baggage(family: Family) -> None:
+    family.take(Start("parent", "start", "Parent", b'"tea"', baggage='{"tenant":"acme"}'))
+    family.deliver()
+    assert family.state("child").baggage == '{"tenant":"acme"}'

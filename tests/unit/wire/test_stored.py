@@ -36,6 +36,7 @@ HINTS: dict[str, dict[str, Any]] = {
         "after": int,
         "attempt": int,
         "cancel_sent": bool,
+        "terminate_sent": bool,
         "cause": UnknownCause | None,
         "command": str,
         "deadline_ms": int | None,

@@ -13,14 +13,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, model_validator
+
+from orchestrator.durations import Duration, milliseconds
+from orchestrator.errors import DefinitionError
 
 MAX_EXCLUDED = 10_000
 """Times in a row that may be excluded before there is none: a day of seconds that a calendar takes out is too many."""
+_MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _seconds(given: Duration) -> float:
+    try:
+        return milliseconds(given) / 1000
+    except DefinitionError as error:
+        raise ValueError(str(error)) from None
+
+
+Seconds = Annotated[Duration, AfterValidator(_seconds)]
+"""Seconds or timedelta, kept as seconds."""
 
 
 class _Spec(BaseModel):
@@ -28,15 +44,26 @@ class _Spec(BaseModel):
 
 
 class Interval(_Spec):
-    """Every so many seconds since 1970, `offset` seconds later. An hour with an offset of 600 is at 0:10, 1:10, ..."""
+    """Every so often since 1970, `offset` later; seconds or timedelta. An hour with an offset of 600 is at 0:10, 1:10.
 
-    every: float = Field(gt=0)
-    offset: float = 0.0
+    Counted in whole milliseconds, of which `every` has at least one.
+    """
+
+    every: Seconds
+    offset: Seconds = 0.0
+
+    @field_validator("every")
+    @classmethod
+    def _is_some_time(cls, value: float) -> float:
+        if value < 0.001:
+            raise ValueError("an interval is at least 0.001 seconds")
+        return value
 
     def after(self, moment: datetime) -> datetime:
         """The first time later than `moment`."""
-        every, passed = self.every, (moment - _EPOCH).total_seconds() - self.offset
-        return _EPOCH + timedelta(seconds=self.offset + (passed // every + 1) * every)
+        every, offset = milliseconds(self.every), milliseconds(self.offset)
+        passed = (moment - _EPOCH) // _MILLISECOND - offset
+        return _EPOCH + (offset + (passed // every + 1) * every) * _MILLISECOND
 
 
 class Calendar(_Spec):
@@ -95,8 +122,9 @@ class Calendar(_Spec):
 class ScheduleSpec(_Spec):
     """When a schedule is due: at any of its crons, intervals and calendars, but at no time that `exclude` covers.
 
-    `jitter` delays each time by up to so many seconds, always the same for the same time of the same schedule. `start`
-    and `end` bound the times before the jitter.
+    `jitter` delays each time by up to so long (seconds or timedelta), but not beyond the next one; always the same for
+    the same time of the same schedule. `start` and `end` bound the times before the jitter; without a zone they are in
+    UTC.
     """
 
     crons: tuple[str, ...] = ()
@@ -104,7 +132,7 @@ class ScheduleSpec(_Spec):
     calendars: tuple[Calendar, ...] = ()
     exclude: tuple[Calendar, ...] = ()
     time_zone: str = "UTC"
-    jitter: float = Field(0.0, ge=0)
+    jitter: Seconds = 0.0
     start: datetime | None = None
     end: datetime | None = None
 
@@ -148,9 +176,15 @@ class ScheduleSpec(_Spec):
             at = self.next_time(at)
 
     def delayed(self, nominal: datetime, schedule_id: str) -> datetime:
-        """When the action of a nominal time is due: after its jitter."""
+        """When the action of a nominal time is due: after its jitter, in whole milliseconds."""
+        longest = milliseconds(self.jitter)
+        if not longest:
+            return nominal
+        following = self.next_time(nominal)
+        if following is not None:
+            longest = min(longest, (following - nominal) // _MILLISECOND)
         drawn = int.from_bytes(sha256(f"{schedule_id}/{nominal.isoformat()}".encode()).digest()[:6], "big")
-        return nominal + timedelta(seconds=self.jitter * drawn / 2**48)
+        return nominal + longest * drawn // 2**48 * _MILLISECOND
 
     def _candidates(self, local: datetime, end: datetime) -> Iterator[datetime]:
         for line in self.crons:

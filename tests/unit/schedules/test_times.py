@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from orchestrator.schedules import Calendar, Interval, ScheduleSpec
+from orchestrator.schedules.times import Calendar, Interval, ScheduleSpec
 
 
 def at(text: str) -> datetime:
@@ -92,6 +93,20 @@ def test_jitter_is_the_same_for_the_same_time_of_the_same_schedule() -> None:
     assert ScheduleSpec().delayed(nominal, "a") == nominal
 
 
+def test_jitter_never_goes_beyond_the_next_time() -> None:
+    spec = ScheduleSpec(intervals=(Interval(every=60),), jitter=86_400)
+    due = [spec.delayed(nominal, "a") for nominal in spec.times(at("2026-01-01T00:00"), at("2026-01-01T01:00"))]
+    assert due == sorted(due)
+    assert due[-1] < at("2026-01-01T01:01")
+
+
+def test_short_intervals_do_not_drift() -> None:
+    spec = ScheduleSpec(intervals=(Interval(every=timedelta(milliseconds=7)),))
+    found = list(spec.times(at("2026-01-01T00:00"), at("2026-01-01T00:00") + timedelta(seconds=7)))
+    assert len(found) == 1000
+    assert len({later - sooner for sooner, later in pairwise(found)}) == 1
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),
@@ -116,9 +131,9 @@ def test_times_go_forward_and_do_not_depend_on_where_one_looks_from(moment: date
         ({"crons": ["61 * * * *"]}, "no cron line"),
         ({"calendars": [{"hour": "25"}]}, "no cron line"),
         ({"calendars": [{"year": "soon"}]}, "no years"),
-        ({"intervals": [{"every": 0}]}, "greater than 0"),
+        ({"intervals": [{"every": 0}]}, "at least 0.001"),
         ({"time_zone": "Europe/Atlantis"}, "no time zone"),
-        ({"jitter": -1}, "greater than or equal to 0"),
+        ({"jitter": -1}, "between 0 and"),
         ({"cron": ["* * * * *"]}, "not permitted"),
     ],
 )
