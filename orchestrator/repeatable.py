@@ -19,20 +19,20 @@ class RepeatableMethods:
     """What is the same on every replay: time, randomness, patches. Base of `Saga`."""
 
     _context: Context
+    _random: tuple[str, random.Random] | None = None
 
     def _apart(self, function: Callable[[A], B]) -> Callable[[A], B]:
         """The function, leaving `random` as it was: it is called when a reply comes, but by no replay."""
 
         def call(argument: A) -> B:
-            used: random.Random | None = self.__dict__.get("_random")
-            state = used.getstate() if used is not None else None
+            before = self._random
+            state = before[1].getstate() if before is not None else None
             try:
                 return function(argument)
             finally:
-                if used is None:
-                    self.__dict__.pop("_random", None)
-                elif state is not None:
-                    used.setstate(state)
+                self._random = before
+                if before is not None and state is not None:
+                    before[1].setstate(state)
 
         return call
 
@@ -68,10 +68,10 @@ class RepeatableMethods:
     @property
     def random(self) -> random.Random:
         """Randomness seeded by the run: the same on every replay."""
-        cached: random.Random | None = self.__dict__.get("_random")
-        if cached is None:
-            cached = self.__dict__["_random"] = random.Random(f"{self._context.saga_id}/{self._context.run}")
-        return cached
+        seed = self._context.seed
+        if self._random is None or self._random[0] != seed:
+            self._random = seed, random.Random(seed)
+        return self._random[1]
 
     def uuid(self) -> UUID:
         """A UUID (version 4) that is the same on every replay."""

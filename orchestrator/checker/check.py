@@ -70,7 +70,9 @@ def _check_chains(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> N
 
 def _key(history: History, sequence: int, direction: str) -> str:
     """The key as the documents promise it, on purpose not by the engine's code."""
-    return "/".join((history.saga_id, history.run, str(sequence), direction))
+    step = history.state.steps.get(sequence)
+    run = history.run if step is None or not step.run else step.run  # one that it inherited
+    return "/".join((history.saga_id, run, str(sequence), direction))
 
 
 def _check_commands(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
@@ -126,7 +128,7 @@ def _check_effects(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> 
         if not history.state.ended:
             continue
         saga_id, kind = history.saga_id, type(event)
-        unit = (saga_id, history.run, event.sequence)
+        unit = (saga_id, history.state.run_of(history.state.steps[event.sequence]), event.sequence)
         if kind is ev.StepRefused:
             if unit in done_at and unit not in undone_at:
                 verdict.blame("C4", f"{saga_id}: step {event.sequence} was refused and has an effect")

@@ -165,7 +165,7 @@ def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
     """C2 and C4 on every run."""
     ends = Counter((history.saga_id, history.run) for history, _ in accepted.of_runs(ev.SagaEnded))
     for history, event in accepted.of_runs(ev.CompensationStarted):
-        ends[history.saga_id, history.run] -= event.cause is ev.Cause.UNDONE
+        ends[history.saga_id, history.run] -= event.cause in (ev.Cause.UNDONE, ev.Cause.RESET)
     for key, history in accepted.histories.items():
         state = history.state
         verdict.sagas += 1
@@ -207,6 +207,15 @@ def check_undone(history: History, verdict: Verdict) -> None:
                 undoable.add(event.sequence)
             if event.pivot:
                 pivot.add(event.sequence)
+        elif isinstance(event, ev.StepInherited):
+            after[event.sequence], ended[event.sequence] = event.after, event.ended
+            outcomes += event.resolved > 0
+            if event.undo_command is not None and event.status is StepStatus.DONE:
+                undoable.add(event.sequence)
+            if event.status is StepStatus.DONE:
+                happened[event.sequence] = "StepSucceeded"
+            if event.pivot:
+                pivot.add(event.sequence)
         elif isinstance(event, _WAITS_OVER):
             outcomes += 1
         elif isinstance(event, ev.StepSucceeded | ev.StepRefused | ev.StepEndedUnknown):
@@ -226,7 +235,7 @@ def check_undone(history: History, verdict: Verdict) -> None:
             compensating_from = place
     past_pivot = not state.forced and any(happened.get(sequence) == "StepSucceeded" for sequence in pivot)
     now = undoable & due.keys()
-    done = {s for s in undoable if happened.get(s) == "StepSucceeded"}
+    done = {s for s in undoable if happened.get(s) == "StepSucceeded" and s >= state.keep}
     expected = now if completed or past_pivot else now | done
     if set(undone) != expected:
         verdict.blame("C4", f"{history.saga_id} {state.phase}: undone {sorted(undone)}, expected {sorted(expected)}")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.client import Client
 
 
-def _send(options: dict[str, Any], act: Callable[[Client], Awaitable[None]]) -> None:
+def send(options: dict[str, Any], act: Callable[[Client], Awaitable[None]]) -> None:
     async def run() -> None:
         async with client_of(settings_of(options)) as client:
             await act(client)
@@ -27,7 +27,7 @@ def _send(options: dict[str, Any], act: Callable[[Client], Awaitable[None]]) -> 
     asyncio.run(run())
 
 
-_within = click.option(
+within_option = click.option(
     "--within",
     default=10.0,
     show_default=True,
@@ -36,7 +36,7 @@ _within = click.option(
 )
 
 
-def _done(as_json: bool, saga_id: str, what: str, within: float) -> None:
+def done(as_json: bool, saga_id: str, what: str, within: float) -> None:
     if as_json:
         give({"saga_id": saga_id, "asked": what, "applied": True if within else None})
     elif within:
@@ -48,13 +48,13 @@ def _done(as_json: bool, saga_id: str, what: str, within: float) -> None:
 @click.command("cancel")
 @click.argument("saga_id")
 @click.option("--reason", default="")
-@_within
+@within_option
 @connection_options
 @json_option
 def cancel_command(saga_id: str, reason: str, within: float, as_json: bool, **options: Any) -> None:
     """Stops a saga: its code may clean up, then what it did is undone."""
-    _send(options, lambda client: client.cancel(saga_id, reason=reason, by=getpass.getuser(), timeout=within or None))
-    _done(as_json, saga_id, "cancel", within)
+    send(options, lambda client: client.cancel(saga_id, reason=reason, by=getpass.getuser(), timeout=within or None))
+    done(as_json, saga_id, "cancel", within)
 
 
 @click.command("signal")
@@ -65,8 +65,8 @@ def cancel_command(saga_id: str, reason: str, within: float, as_json: bool, **op
 @json_option
 def signal_command(saga_id: str, name: str, value: str, as_json: bool, **options: Any) -> None:
     """Tells a saga something: the signal's NAME, and its VALUE as JSON."""
-    _send(options, lambda client: client.signal_raw(saga_id, name, value.encode()))
-    _done(as_json, saga_id, f"signal {name}", 0)
+    send(options, lambda client: client.signal_raw(saga_id, name, value.encode()))
+    done(as_json, saga_id, f"signal {name}", 0)
 
 
 @click.command("reschedule")
@@ -78,13 +78,13 @@ def reschedule_command(
     saga_id: str, start_at: datetime | None, start_delay: float | None, as_json: bool, **options: Any
 ) -> None:
     """Moves the time at which a saga begins that was started with a delay, while it has not begun."""
-    _send(
+    send(
         options,
         lambda client: client.reschedule(
             saga_id, start_at=in_utc(start_at), start_delay=start_delay, by=getpass.getuser()
         ),
     )
-    _done(as_json, saga_id, "another start", 0)
+    done(as_json, saga_id, "another start", 0)
 
 
 @click.command("query")
@@ -100,7 +100,7 @@ def query_command(saga_id: str, name: str, arguments: str, as_json: bool, **opti
     async def act(client: Client) -> None:
         told.append(await client.query_raw(saga_id, name, arguments.encode()))
 
-    _send(options, act)
+    send(options, act)
     if as_json:
         give({"saga_id": saga_id, "query": name, "answer": json.loads(told[0])})
     else:
@@ -128,8 +128,8 @@ def promise_complete_command(words: tuple[str, ...], token: str | None, as_json:
         else:
             await client.complete(token, _json(result))
 
-    _send(options, act)
-    _done(as_json, saga_id, f"promise {name} kept", 0)
+    send(options, act)
+    done(as_json, saga_id, f"promise {name} kept", 0)
 
 
 @promise_command.command("fail")
@@ -150,8 +150,8 @@ def promise_fail_command(words: tuple[str, ...], token: str | None, as_json: boo
         else:
             await client.fail(token, *error)
 
-    _send(options, act)
-    _done(as_json, saga_id, f"promise {name} failed", 0)
+    send(options, act)
+    done(as_json, saga_id, f"promise {name} failed", 0)
 
 
 def _promise(words: tuple[str, ...], token: str | None, most: int) -> tuple[str, str, tuple[str, ...]]:
@@ -181,27 +181,27 @@ def _json(text: str) -> Any:
 @click.command("terminate")
 @click.argument("saga_id")
 @click.option("--reason", default="")
-@_within
+@within_option
 @connection_options
 @json_option
 def terminate_command(saga_id: str, reason: str, within: float, as_json: bool, **options: Any) -> None:
     """Ends a saga at once. Nothing is undone."""
     by = getpass.getuser()
-    _send(options, lambda client: client.terminate(saga_id, reason=reason, by=by, timeout=within or None))
-    _done(as_json, saga_id, "terminate", within)
+    send(options, lambda client: client.terminate(saga_id, reason=reason, by=by, timeout=within or None))
+    done(as_json, saga_id, "terminate", within)
 
 
 @click.command("compensate")
 @click.argument("saga_id")
 @click.option("--reason", default="")
-@_within
+@within_option
 @connection_options
 @json_option
 def compensate_command(saga_id: str, reason: str, within: float, as_json: bool, **options: Any) -> None:
     """Undoes what a saga did, whatever its code would do next, and also where its pivot is done."""
     by = getpass.getuser()
-    _send(options, lambda client: client.compensate(saga_id, reason=reason, by=by, timeout=within or None))
-    _done(as_json, saga_id, "compensate", within)
+    send(options, lambda client: client.compensate(saga_id, reason=reason, by=by, timeout=within or None))
+    done(as_json, saga_id, "compensate", within)
 
 
 def _what(command: Callable[..., None]) -> Callable[..., None]:
@@ -222,7 +222,7 @@ def _what(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.command("pause")
 @_what
-@_within
+@within_option
 @connection_options
 @json_option
 def pause_command(**given: Any) -> None:
@@ -232,7 +232,7 @@ def pause_command(**given: Any) -> None:
 
 @click.command("resume")
 @_what
-@_within
+@within_option
 @connection_options
 @json_option
 def resume_command(**given: Any) -> None:
@@ -265,9 +265,9 @@ def _pause_or_resume(
             every = getattr(client, f"{verb}_all")
             rules.append(await every(**named, reason=reason, by=by, timeout=within or 10.0))
 
-    _send(options, act)
+    send(options, act)
     if saga_id is not None:
-        _done(as_json, saga_id, verb, within)
+        done(as_json, saga_id, verb, within)
     elif as_json:
         give({"rule": rules[0], "asked": verb, "applied": True})
     else:
@@ -287,8 +287,8 @@ def move_version_command(
     """Has a saga go on with another version of its code; one that is parked for its code is tried again."""
     if (version is None) != newest:
         raise click.UsageError("give --to VERSION, or --newest")
-    _send(options, lambda client: client.move_version(saga_id, version or 0, reason=reason, by=getpass.getuser()))
-    _done(as_json, saga_id, "move-version", 0)
+    send(options, lambda client: client.move_version(saga_id, version or 0, reason=reason, by=getpass.getuser()))
+    done(as_json, saga_id, "move-version", 0)
 
 
 @click.command("park")
@@ -296,25 +296,35 @@ def move_version_command(
 @click.argument("saga_id")
 @click.option("--step", default=0, help="The step's number; without it whatever is parked.")
 @click.option("--result", help="For set-result: the step's result as JSON.")
+@click.option("--input", "payload", help="For retry: what to send instead of the step's own payload, as JSON.")
 @click.option("--reason", default="")
-@_within
+@within_option
 @connection_options
 @json_option
 def park_command(
-    action: str, saga_id: str, step: int, result: str | None, reason: str, within: float, as_json: bool, **options: Any
+    action: str,
+    saga_id: str,
+    step: int,
+    result: str | None,
+    payload: str | None,
+    reason: str,
+    within: float,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Decides about a step that is parked or between two attempts: retry it now, skip it, or set its result."""
     if action == "set-result" and result is None:
         raise click.UsageError("set-result needs --result")
-    payload = None if result is None else result.encode()
+    if payload is not None and (action != "retry" or not step):
+        raise click.UsageError("--input is for the retry of one step: give --step too")
+    said = result if payload is None else payload
+    given = None if said is None else said.encode()
 
     async def act(client: Client) -> None:
         from orchestrator.model.messages import Override
 
         by, timeout = getpass.getuser(), within or None
-        await client.unpark(
-            saga_id, Override(action), step=step, payload=payload, reason=reason, by=by, timeout=timeout
-        )
+        await client.unpark(saga_id, Override(action), step=step, payload=given, reason=reason, by=by, timeout=timeout)
 
-    _send(options, act)
-    _done(as_json, saga_id, action, within)
+    send(options, act)
+    done(as_json, saga_id, action, within)

@@ -118,13 +118,89 @@ class Operations:
     ) -> None:
         """Decides about a step that is parked, or between two attempts: retry it now, skip it, or set-result.
 
-        `payload` is then the step's result as JSON. `step` 0 means whatever is parked; to retry, where nothing is,
-        whatever is between two attempts.
+        `payload` is the step's result as JSON, or what to retry it with instead of its own. `step` 0 means whatever is
+        parked; to retry, where nothing is, whatever is between two attempts.
         """
         whose, override = by or self.client_id, Override(action)
 
         def request(reply: ReplyAddress | None) -> Request:
             return self._requests.unpark(id, self._message_id(), override, step, payload, run, reason, whose, reply)
+
+        await self._tell(request, id, timeout)
+
+    async def restart(
+        self,
+        id: str,
+        *,
+        payload: bytes | None = None,
+        reason: str = "",
+        by: str = "",
+        run: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Runs a saga that has ended again, with the same input or with `payload` as JSON. Nothing is undone before.
+
+        What it does happens again, under new keys.
+        """
+
+        def request(reply: ReplyAddress | None) -> Request:
+            return self._requests.restart(id, self._message_id(), payload, run, reason, by or self.client_id, reply)
+
+        await self._tell(request, id, timeout)
+
+    async def redrive(
+        self, id: str, *, reason: str = "", by: str = "", run: str | None = None, timeout: float | None = None
+    ) -> None:
+        """Has a saga that failed go on, with the results that still stand.
+
+        What is parked is tried again, in the same run under the same key. One that has ended gets another run, from the
+        step that failed or, where steps before it were undone, from the first of these on, under new keys.
+        """
+        await self._act("redrive", id, run, reason, by, timeout)
+
+    async def reset(
+        self,
+        id: str,
+        *,
+        to: int,
+        reason: str = "",
+        by: str = "",
+        run: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Undoes what a saga did from step `to` on, and has it go on from there in another run.
+
+        That run has the results of the steps before and undoes them if it fails. Where something was under way when the
+        code asked for step `to`, it goes back to the beginning of that. Signals that were taken after come again,
+        updates do not.
+        """
+        await self._set_back(id, to, None, reason, by, run, timeout)
+
+    async def fork(
+        self,
+        id: str,
+        *,
+        to: int,
+        new_id: str,
+        reason: str = "",
+        by: str = "",
+        run: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Starts the saga `new_id` with what this one had come to before its step `to`.
+
+        The results are copied, their undo stays with this saga, which goes on as it would. If `new_id` is taken nothing
+        happens.
+        """
+        await self._set_back(id, to, new_id, reason, by, run, timeout)
+
+    async def _set_back(
+        self, id: str, to: int, target: str | None, reason: str, by: str, run: str | None, timeout: float | None
+    ) -> None:
+        whose = by or self.client_id
+
+        def request(reply: ReplyAddress | None) -> Request:
+            return self._requests.set_back(id, self._message_id(), to, target, run, reason, whose, reply)
 
         await self._tell(request, id, timeout)
 

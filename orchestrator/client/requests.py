@@ -27,7 +27,7 @@ from orchestrator.wire.promises import read_token as read_promise_token
 _JSON = "application/json"
 _MAX_BY_BYTES = 256
 
-Act = Literal["cancel", "terminate", "pause", "resume", "compensate"]
+Act = Literal["cancel", "terminate", "pause", "resume", "compensate", "redrive"]
 
 HeaderValues = Mapping[str, str | int | None]
 
@@ -246,14 +246,52 @@ class Requests:
         by: str,
         reply: ReplyAddress | None = None,
     ) -> Request:
-        """`step` 0: whatever the saga is parked at. `payload` is the step's result as JSON, for set-result only."""
+        """`step` 0: whatever the saga is parked at. `payload`: the step's result, or what to retry it with, as JSON."""
         if step < 0:
             raise InvalidRequest(f"there is no step {step}; 0 means whatever saga {saga_id!r} is parked at")
-        if (payload is not None) != (action is Override.SET_RESULT):
-            raise InvalidRequest(f"{action}: a payload belongs to set-result, and only there")
+        if action is Override.SET_RESULT and payload is None:
+            raise InvalidRequest("set-result needs a payload, the step's result as JSON")
+        if action is Override.RETRY and payload is not None and not step:
+            raise InvalidRequest("another payload is for one step: name it")
+        if action is Override.SKIP and payload is not None:
+            raise InvalidRequest("skip takes no payload")
         _check_size(payload or b"", f"the result for saga {saga_id!r}")
         headers = _act(action, message_id, run, reason, by) | {h.STEP: step or None} | _answer_to(reply)
         return self._request(self._operations, saga_id, headers, payload)
+
+    def restart(
+        self,
+        saga_id: str,
+        message_id: str,
+        payload: bytes | None,
+        run: str | None,
+        reason: str,
+        by: str,
+        reply: ReplyAddress | None = None,
+    ) -> Request:
+        """`payload` is the input as JSON, None for the one it had."""
+        _check_size(payload or b"", f"the input for saga {saga_id!r}")
+        headers = _act("restart", message_id, run, reason, by) | _answer_to(reply)
+        return self._request(self._operations, saga_id, headers, payload)
+
+    def set_back(
+        self,
+        saga_id: str,
+        message_id: str,
+        to: int,
+        target: str | None,
+        run: str | None,
+        reason: str,
+        by: str,
+        reply: ReplyAddress | None = None,
+    ) -> Request:
+        """A reset to a step; with a target a fork of what the saga did before that step."""
+        if to < 1:
+            raise InvalidRequest(f"there is no step {to}; the first is 1")
+        if target is not None:
+            _check_id(target, "the new saga's id", wi.MAX_SAGA_ID_BYTES)
+        headers = _act("reset" if target is None else "fork", message_id, run, reason, by) | _answer_to(reply)
+        return self._request(self._operations, saga_id, headers | {h.STEP: to, wi.TARGET: target})
 
     def move_version(
         self, saga_id: str, message_id: str, version: int, run: str | None, reason: str, by: str

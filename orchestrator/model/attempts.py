@@ -118,7 +118,7 @@ def _next_due(
     if policy.exhausted(attempt, error_type):
         return None
     if retry_after_ms is None:
-        key = idempotency_key(turn.state.saga_id, turn.state.run, step.sequence, direction)
+        key = idempotency_key(turn.state.saga_id, turn.state.run_of(step), step.sequence, direction)
         retry_after_ms = policy.interval_ms(attempt, error_type, key)
     due_ms = turn.moment.now_ms + retry_after_ms
     if policy.retry_timeout_ms is not None and due_ms > step.since_ms + policy.retry_timeout_ms:

@@ -44,15 +44,15 @@ def check_settle(input: msg.Settle, state: SagaState, definition: Definition | N
     result = None if input.error_type else input.payload
     if definition is not None and (problem := definition.check_promise(input.name, result)) is not None:
         raise InputRejected(problem)
-    size = len(input.payload)
-    if size > MAX_BYTES:
-        raise InputRejected(f"the result has {size} bytes, at most {MAX_BYTES}; pass a reference")
+    size, most = len(input.payload), _room(state)
+    if size > most:
+        raise InputRejected(f"the result has {size} bytes, at most {most}; pass a reference")
     settled = state.promises
     if input.name not in settled and (
-        len(settled) >= MAX_SIGNALS or sum(len(kept) for kept, _, _ in settled.values()) + size > MAX_BYTES
+        len(settled) >= MAX_SIGNALS or sum(len(kept) for kept, _, _ in settled.values()) + size > most
     ):
         raise InputRejected(
-            f"{len(settled)} promises of the saga are settled already; at most {MAX_SIGNALS} and {MAX_BYTES} bytes are"
+            f"{len(settled)} promises of the saga are settled already; at most {MAX_SIGNALS} and {most} bytes are"
         )
 
 
@@ -68,13 +68,31 @@ def check_signal(name: str, payload: bytes, state: SagaState, definition: Defini
     """Raises `InputRejected` for a signal that the saga's code could never take."""
     if definition is not None and (problem := definition.check_signal(name, payload)) is not None:
         raise InputRejected(problem)
-    size = len(payload)
-    if size > MAX_BYTES:
-        raise InputRejected(f"the signal has {size} bytes, at most {MAX_BYTES}; pass a reference")
-    if len(state.signals) >= MAX_SIGNALS or sum(len(kept) for _, kept in state.signals) + size > MAX_BYTES:
+    size, most = len(payload), _room(state)
+    if size > most:
+        raise InputRejected(f"the signal has {size} bytes, at most {most}; pass a reference")
+    if len(state.signals) >= MAX_SIGNALS or sum(len(kept) for _, kept in state.signals) + size > most:
         raise InputRejected(
             f"{len(state.signals)} signals are kept for the saga already, and its code asks for none of them; "
-            f"at most {MAX_SIGNALS} and {MAX_BYTES} bytes are"
+            f"at most {MAX_SIGNALS} and {most} bytes are"
+        )
+
+
+def _room(state: SagaState) -> int:
+    """Bytes of signals, and of promises, that are kept; fewer where the next run gets them with what it inherits."""
+    return MAX_BYTES // 4 if state.keep else MAX_BYTES
+
+
+def check_restart(input: msg.Restart, definition: Definition | None) -> None:
+    """Raises `InputRejected` for an input that its saga could not begin with."""
+    payload = input.payload
+    if payload is None:
+        return
+    if definition is not None and (problem := definition.check_input(payload)) is not None:
+        raise InputRejected(f"the input does not fit the saga: {problem}", input.reply_to)
+    if len(payload) > MAX_BYTES:
+        raise InputRejected(
+            f"the input has {len(payload)} bytes, at most {MAX_BYTES}; pass a reference", input.reply_to
         )
 
 

@@ -48,13 +48,13 @@ def ask_undo(turn: Turn, step: Step) -> None:
     """Asks a child to undo what it did; one that is under way stops first."""
     state = turn.state
     run = None if step.undo_payload is None else step.undo_payload.decode()
-    turn.send(msg.UndoChild(step.command, Parent(state.saga_id, state.run, step.sequence), run))
+    turn.send(msg.UndoChild(step.command, Parent(state.saga_id, state.run_of(step), step.sequence), run))
 
 
 def leave(turn: Turn, step: Step, how: Leaving) -> None:
     """Tells an open child that its parent waits for it no longer, has ended, or wants it to stop."""
     state = turn.state
-    turn.send(msg.ParentLeft(step.command, Parent(state.saga_id, state.run, step.sequence), how))
+    turn.send(msg.ParentLeft(step.command, Parent(state.saga_id, state.run_of(step), step.sequence), how))
 
 
 def leave_all(turn: Turn) -> None:
@@ -140,7 +140,7 @@ def ended(turn: Turn) -> None:
     """The run has just ended: whose child it is hears of it; one that was to be undone and completed is undone now."""
     state = turn.state
     parent = state.parent
-    if parent is None or state.phase is Status.CONTINUED_AS_NEW:
+    if parent is None or state.phase in (Status.CONTINUED_AS_NEW, Status.RESET):
         return
     if not state.undo_asked:
         report(turn, parent, undo=False)

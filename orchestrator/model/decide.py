@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.model import attempts, checks, children, operations, starts, told
+from orchestrator.model import attempts, checks, children, operations, resets, starts, told
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.checks import InputRejected as InputRejected
@@ -46,7 +46,7 @@ def _decide(
     newest, definition = definition, of_run(definition, state)
     turn = Turn(execution, definition, moment)
     turn.newest = newest
-    if not isinstance(input, _JOINING) and input.run is not None and input.run != state.run:
+    if not isinstance(input, _JOINING) and input.run is not None and not _is_for(input, state):
         silent = isinstance(input, msg.Reply) and input.outcome is Outcome.HEARTBEAT
         if isinstance(input, msg.Reply) and input.run != state.previous_run and not silent:
             raise InputRejected(f"it is for run {input.run}, the saga's run is {state.run}")
@@ -59,6 +59,8 @@ def _decide(
         checks.check_signal(input.name, input.payload, state, definition)
     elif isinstance(input, msg.Settle):
         checks.check_settle(input, state, definition)
+    elif isinstance(input, msg.Restart):
+        checks.check_restart(input, of_start(newest, state.saga_id))
     elif isinstance(input, msg.Start) and input.saga_type == state.saga_type:
         if starts.may_start_anew(input, state):
             checks.check_start(input, state, of_start(newest, state.saga_id))
@@ -69,7 +71,7 @@ def _decide(
             execution.detach()
             turn.emit(ev.CodeMissing())
         turn.emit(ev.InputHeld(input))
-    elif state.ended and not isinstance(input, _JOINING):
+    elif state.ended and not isinstance(input, _ALSO_ENDED):
         _after_end(turn, input)
     else:
         _DECIDE[type(input)](turn, input)
@@ -114,6 +116,14 @@ def _decide_unknown(
     return execution, tuple(turn.events), state.run
 
 
+def _is_for(input: msg.Input, state: SagaState) -> bool:
+    """Whether an input that names a run is for this one, or for a step that it inherited from that run."""
+    run: str = input.run  # type: ignore[union-attr, assignment]
+    if isinstance(input, msg.Settle):
+        return run == state.run or any(step.run == run for step in state.steps.values())
+    return state.is_own(run, getattr(input, "sequence", 0))
+
+
 _NEEDING_CODE = (Status.RUNNING, Status.WAITING_FOR_CODE)
 
 
@@ -127,7 +137,8 @@ def _needs_code(input: msg.Input, state: SagaState) -> bool:
 
 
 _JOINING = (msg.Start, msg.Attach, msg.UndoChild, msg.ParentLeft, msg.Update)
-"""Inputs that a run which has ended may answer."""
+"""Inputs that name no run of this saga, and that one which has ended may answer."""
+_ALSO_ENDED = (*_JOINING, msg.Restart, msg.Redrive, msg.Reset, msg.Fork)
 _CHECKED = (msg.Reply, msg.SendFailed, msg.Unpark)
 
 
@@ -257,6 +268,10 @@ _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
     msg.Pause: operations.pause,
     msg.Resume: operations.resume,
     msg.Compensate: operations.compensate,
+    msg.Restart: resets.restart,
+    msg.Redrive: resets.redrive,
+    msg.Reset: resets.reset,
+    msg.Fork: resets.fork,
     msg.Released: operations.released,
     msg.ChildEnded: children.child_ended,
     msg.UndoChild: children.undo_child,

@@ -22,6 +22,10 @@ class Context(Protocol):
     def run(self) -> str: ...
 
     @property
+    def seed(self) -> str:
+        """What randomness comes from here: the run, or that of whoever made the inherited history."""
+
+    @property
     def baggage(self) -> str | None:
         """As the start carried it."""
 

@@ -93,6 +93,12 @@ class Driver:
     def outcomes(self) -> int:
         return self.delivered
 
+    @property
+    def seed(self) -> str:
+        """Implements `definition.Context.seed`."""
+        step = self._state.steps.get(self._upcoming())
+        return f"{self.saga_id}/{self.run}" if step is None or not step.seed else step.seed
+
     def begin(self, request: ChildRequest) -> None:
         """Implements `definition.Context.begin`."""
         if not self._running:

@@ -149,7 +149,7 @@ def _answered(event: ev.InputAnswered, saga_id: str, state: SagaState | None) ->
 
 
 def _endings(event: ev.SagaEnded, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
-    if event.status is ev.Status.CONTINUED_AS_NEW:
+    if event.status in (ev.Status.CONTINUED_AS_NEW, ev.Status.RESET):
         return ()  # who waits, waits for the next run's end
     return tuple([_answer(state, waiter) for waiter in state.waiters]) if state is not None and state.ended else ()
 
@@ -182,7 +182,7 @@ def _command(
     return (
         Command(
             state.saga_id,
-            state.run,
+            state.run_of(step),
             state.saga_type,
             step.sequence,
             direction,
@@ -213,7 +213,7 @@ def local_call(state: SagaState, step: Step) -> LocalCall:
     direction, attempt, function, payload = _said(step)
     return LocalCall(
         state.saga_id,
-        state.run,
+        state.run_of(step),
         state.saga_type,
         step.sequence,
         direction,

@@ -33,6 +33,7 @@ from orchestrator.model.step_events import StepAttempted as StepAttempted
 from orchestrator.model.step_events import StepBackedOff as StepBackedOff
 from orchestrator.model.step_events import StepEndedUnknown as StepEndedUnknown
 from orchestrator.model.step_events import StepHeld as StepHeld
+from orchestrator.model.step_events import StepInherited as StepInherited
 from orchestrator.model.step_events import StepParked as StepParked
 from orchestrator.model.step_events import StepRefused as StepRefused
 from orchestrator.model.step_events import StepScheduled as StepScheduled
@@ -58,7 +59,8 @@ from orchestrator.model.wait_events import WaitScheduled as WaitScheduled
 class SagaStarted:
     """`timeout_ms` is for all runs of the saga, `run_timeout_ms` for this one; both count from its beginning.
 
-    `begin_ms`: when the code begins to run, None for at once.
+    `begin_ms`: when the code begins to run, None for at once. `following`: why there is another run after
+    `previous_run`.
     """
 
     saga_type: str
@@ -75,11 +77,16 @@ class SagaStarted:
     pinned: bool = False
     note: bytes = b""
     parent: Parent | None = None
+    following: Following | None = None
 
 
 @frozen
 class RunFollows:
-    """The id's next run begins in the next decision, before anything else of this id."""
+    """The id's next run begins in the next decision, before anything else of this id.
+
+    `by` and `reason` are the person's who wanted it. After a reset it inherits the steps before the one numbered
+    `until`.
+    """
 
     cause: Following
     payload: bytes
@@ -92,6 +99,9 @@ class RunFollows:
     baggage: str | None = None
     note: bytes = b""
     parent: Parent | None = None
+    by: str = ""
+    reason: str = ""
+    until: int = 0
 
 
 @frozen
@@ -126,12 +136,16 @@ class CancelRaised:
 
 @frozen
 class CompensationStarted:
-    """The code has had its last word. `forced_by`: a person who would not wait for it; then a pivot stops no undo."""
+    """The code has had its last word. `forced_by`: a person who would not wait for it; then a pivot stops no undo.
+
+    Steps before the one numbered `keep` stay done: another run goes on from there.
+    """
 
     cause: Cause
     error_type: str
     error_message: str
     forced_by: str = ""
+    keep: int = 0
 
 
 @frozen
@@ -254,6 +268,7 @@ Event = (
     | SagaBegun
     | WaiterAdded
     | StepScheduled
+    | StepInherited
     | HeartbeatReceived
     | StepBackedOff
     | StepAttempted

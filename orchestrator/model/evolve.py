@@ -108,11 +108,12 @@ def _compensation_started(state: SagaState, event: ev.CompensationStarted, at_ms
     enter(state, event)
     state.cause = event.cause
     if event.forced_by:
-        state.forced, state.undo_stack = True, None
+        state.forced, state.undo_stack, state.keep = True, None, event.keep
     state.error_type, state.error_message = event.error_type, event.error_message
     state.parked.pop(0, None)
-    state.signals.clear()
-    state.promises.clear()
+    if event.cause is not ev.Cause.RESET:
+        state.signals.clear()
+        state.promises.clear()
     state.begin_ms = None
     set_due(state, 0, None)
 
@@ -167,10 +168,11 @@ def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
     state.parked.clear()
     state.paused = None
     state.mailbox.clear()
-    if event.status is not ev.Status.CONTINUED_AS_NEW:
+    if event.status not in (ev.Status.CONTINUED_AS_NEW, ev.Status.RESET):
         state.signals.clear()
+    if event.status is not ev.Status.RESET:
+        state.promises.clear()
     state.local.clear()
-    state.promises.clear()
     set_due(state, 0, None)
     state.continue_due = False
     state.begin_ms = None

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.model import events as ev
-from orchestrator.model.state import STEP_TRANSITIONS, SagaState, Step, StepStatus
-from orchestrator.model.upkeep import add, attempt_due, earliest, move, resolve, set_due
+from orchestrator.model.kinds import StepKind
+from orchestrator.model.state import INHERITABLE, STEP_TRANSITIONS, SagaState, Step, StepStatus
+from orchestrator.model.upkeep import BrokenHistory, add, attempt_due, earliest, move, resolve, set_due
 
 
 def _step_scheduled(state: SagaState, event: ev.StepScheduled, at_ms: int) -> None:
@@ -35,6 +36,39 @@ def _step_scheduled(state: SagaState, event: ev.StepScheduled, at_ms: int) -> No
     add(state, step, event)
 
 
+def _step_inherited(state: SagaState, event: ev.StepInherited, at_ms: int) -> None:
+    if event.status not in INHERITABLE:
+        raise BrokenHistory(f"{state.saga_id}: step {event.sequence} is inherited in {event.status}")
+    step = Step(
+        event.sequence,
+        event.status,
+        event.after,
+        kind=event.kind,
+        service=event.service,
+        command=event.command,
+        payload=event.payload,
+        partition=event.partition,
+        undo_command=event.undo_command,
+        undo_payload=event.undo_payload,
+        pivot=event.pivot,
+        start_to_close_ms=event.start_to_close_ms,
+        undo_retry=event.undo_retry,
+    )
+    step.run, step.seed = event.run, event.seed
+    step.attempt, step.result, step.cause = event.attempt, event.result, event.cause
+    step.error_type, step.error_message = event.error_type, event.error_message
+    step.ended, step.resolved, step.resolved_at_ms = event.ended, event.resolved, event.resolved_at_ms
+    add(state, step, event)
+    if step.resolved:
+        missing = step.resolved - len(state.outcomes)
+        state.outcomes += [0] * missing  # the others follow in the same decision
+        state.outcomes[step.resolved - 1] = step.sequence
+    if step.pivot and step.status is StepStatus.DONE:
+        state.pivot_done = True
+    if step.kind is StepKind.UPDATE:
+        state.updates[step.service] = step.sequence
+
+
 def _step_backed_off(state: SagaState, event: ev.StepBackedOff, at_ms: int) -> None:
     step = state.steps.get(event.sequence)
     due = event.due_ms
@@ -52,6 +86,8 @@ def _step_attempted(state: SagaState, event: ev.StepAttempted, at_ms: int) -> No
         step.since_ms = at_ms
     set_due(state, event.sequence, attempt_due(step, at_ms))
     step.attempt = event.attempt
+    if event.payload is not None:
+        step.payload = event.payload
     step.started_ms = 0
     step.held = False
 
@@ -131,6 +167,8 @@ def _undo_started(state: SagaState, event: ev.UndoScheduled | ev.UndoAttempted, 
         step.undo_attempt, step.since_ms = 1, at_ms
     else:
         step.undo_attempt = event.attempt
+        if event.payload is not None:
+            step.undo_payload = event.payload
         if event.by:
             step.since_ms = at_ms
 
@@ -147,6 +185,7 @@ def _moved(state: SagaState, event: ev.Event, at_ms: int) -> None:
 
 APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.StepScheduled: _step_scheduled,
+    ev.StepInherited: _step_inherited,
     ev.HeartbeatReceived: _heartbeat_received,
     ev.StepBackedOff: _step_backed_off,
     ev.StepAttempted: _step_attempted,

@@ -95,8 +95,8 @@ def _recorded(state: SagaState, event: ev.Recorded, at_ms: int) -> None:
     add(state, step, event)
 
 
-def _moved(state: SagaState, event: ev.Event, at_ms: int) -> None:
-    move(state, event)
+def _wait_canceled(state: SagaState, event: ev.WaitCanceled, at_ms: int) -> None:
+    move(state, event).ended = len(state.outcomes)
 
 
 APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
@@ -113,5 +113,5 @@ APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.UpdateAsked: _update_asked,
     ev.UpdateEnded: _update_ended,
     ev.Recorded: _recorded,
-    ev.WaitCanceled: _moved,
+    ev.WaitCanceled: _wait_canceled,
 }

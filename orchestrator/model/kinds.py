@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """A run's status as users see it. The last seven are final."""
+    """A run's status as users see it. The last eight are final."""
 
     RUNNING = "RUNNING"
     COMPENSATING = "COMPENSATING"
@@ -23,6 +23,8 @@ class Status(StrEnum):
     TERMINATED = "TERMINATED"
     CONTINUED_AS_NEW = "CONTINUED_AS_NEW"
     """Its saga goes on in the next run, which has the rest of the work."""
+    RESET = "RESET"
+    """A person set it back: its saga goes on in the next run from an earlier point."""
 
 
 class Following(StrEnum):
@@ -32,6 +34,10 @@ class Following(StrEnum):
     """Its code asked for it."""
     REUSED = "reused"
     """Another start came, which may use an id again."""
+    RESTARTED = "restarted"
+    """A person has it run again from its beginning."""
+    RESET = "reset"
+    """A person has it go on from an earlier point, with the results up to there."""
 
 
 class StepKind(StrEnum):
@@ -71,6 +77,8 @@ class Cause(StrEnum):
     TIMED_OUT = "timed_out"
     UNDONE = "undone"
     """It had completed, and its parent undoes it."""
+    RESET = "reset"
+    """A person set it back: what it did from some step on is undone."""
 
 
 class UnknownCause(StrEnum):

@@ -17,6 +17,7 @@ from orchestrator.model.policies import Parent as Parent
 from orchestrator.model.policies import ParentClose as ParentClose
 from orchestrator.model.policies import ReplyAddress as ReplyAddress
 from orchestrator.model.policies import Reuse as Reuse
+from orchestrator.model.step_events import StepInherited
 
 
 @frozen
@@ -26,7 +27,8 @@ class Start:
     `note` is what lists show of it (`wire.notes`).
 
     `signal` names one that comes along, with what it says; it is for what exists, too.
-    It begins at once, or at a point of time, or so long after the start is decided.
+    It begins at once, or at a point of time, or so long after the start is decided. `inherited` are results that a fork
+    begins with.
     """
 
     saga_id: str
@@ -44,6 +46,7 @@ class Start:
     baggage: str | None = None
     note: bytes = b""
     parent: Parent | None = None
+    inherited: tuple[StepInherited, ...] = ()
 
 
 @frozen
@@ -272,6 +275,58 @@ class Compensate:
 
 
 @frozen
+class Restart:
+    """Run a saga that has ended again, with the same input or with another one."""
+
+    saga_id: str
+    message_id: str
+    payload: bytes | None = None
+    run: str | None = None
+    reason: str = ""
+    by: str = ""
+    reply_to: ReplyAddress | None = None
+
+
+@frozen
+class Redrive:
+    """Have a saga that failed or is parked go on, with all results that still stand."""
+
+    saga_id: str
+    message_id: str
+    run: str | None = None
+    reason: str = ""
+    by: str = ""
+    reply_to: ReplyAddress | None = None
+
+
+@frozen
+class Reset:
+    """Undo what a saga did from step `to` on, and have it go on from there with the results before."""
+
+    saga_id: str
+    message_id: str
+    to: int
+    run: str | None = None
+    reason: str = ""
+    by: str = ""
+    reply_to: ReplyAddress | None = None
+
+
+@frozen
+class Fork:
+    """Start the saga `target` with this one's results before step `to`; this one goes on as it would."""
+
+    saga_id: str
+    message_id: str
+    to: int
+    target: str
+    run: str | None = None
+    reason: str = ""
+    by: str = ""
+    reply_to: ReplyAddress | None = None
+
+
+@frozen
 class Released:
     """The rule that paused the saga stands no longer."""
 
@@ -309,7 +364,10 @@ class MoveVersion:
 
 @frozen
 class Unpark:
-    """A person decides about a step that is parked or between two attempts. `sequence` 0: whatever is."""
+    """A person decides about a step that is parked or between two attempts. `sequence` 0: whatever is.
+
+    `payload` is the result to set, or what to retry the step with instead of its own.
+    """
 
     saga_id: str
     message_id: str
@@ -339,6 +397,10 @@ Input = (
     | Pause
     | Resume
     | Compensate
+    | Restart
+    | Redrive
+    | Reset
+    | Fork
     | Released
     | ChildEnded
     | UndoChild
@@ -346,7 +408,7 @@ Input = (
     | Settle
     | Update
 )
-OPERATIONS = (Cancel, Terminate, Unpark, Pause, Resume, Compensate)
+OPERATIONS = (Cancel, Terminate, Unpark, Pause, Resume, Compensate, Restart, Redrive, Reset, Fork)
 """What a person asks for: who gave an address hears what came of it."""
 EXTERNAL = (Start, Signal, Reschedule, MoveVersion, SetPauseRule, Settle, *OPERATIONS)
 """Inputs that come from outside and are remembered by their `message_id`. To attach twice is to attach."""

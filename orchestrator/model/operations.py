@@ -93,6 +93,9 @@ def unpark(turn: Turn, input: msg.Unpark) -> None:
     if 0 in chosen and input.action is not Override.RETRY:
         turn.absorb(input, f"{input.action} needs a parked step; the saga itself is parked: retry or terminate it")
         return
+    if input.payload is not None and input.action is Override.RETRY and (len(chosen) > 1 or 0 in chosen):
+        turn.absorb(input, "another payload is for one step: name it")
+        return
     for sequence in chosen:
         if sequence == 0:
             turn.emit(ev.SagaUnparked(input.by, input.reason))
@@ -107,7 +110,7 @@ def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
     if input.action is Override.RETRY and step.kind is ev.StepKind.CHILD:
         turn.absorb(input, f"a child is not tried again: start {step.command} anew, or set its result", step.sequence)
     elif input.action is Override.RETRY:
-        turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1, input.by))
+        turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1, input.by, input.payload))
     else:
         payload = input.payload if input.action is Override.SET_RESULT and input.payload is not None else b"null"
         attempts.succeed(turn, step, step.attempt, payload, input.by)
@@ -115,7 +118,8 @@ def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
 
 def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:
     if input.action is Override.RETRY:
-        turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1, input.by))
+        payload = None if step.kind is ev.StepKind.CHILD else input.payload
+        turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1, input.by, payload))
         if step.kind is ev.StepKind.CHILD:
             children.ask_undo(turn, step)
     elif input.action is Override.SKIP:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.model import checks, children, told
+from orchestrator.model import checks, children, inheritance, told
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.definition import Definition
@@ -40,6 +40,8 @@ def begin(turn: Turn, input: msg.Start) -> None:
             parent=input.parent,
         )
     )
+    for step in input.inherited:
+        turn.emit(step)
     if definition is None:
         turn.emit(ev.CodeMissing())
     else:
@@ -94,20 +96,34 @@ def begin_next(
             0 if definition is None else definition.version,
             definition is not None and definition.pinned,
             follows.note,
-            old.parent if follows.cause is ev.Following.CONTINUED else follows.parent,
+            follows.parent if follows.cause is ev.Following.REUSED else old.parent,
+            follows.cause,
         )
     )
-    if follows.cause is ev.Following.CONTINUED:
-        for waiter in old.waiters:
-            turn.emit(ev.WaiterAdded(waiter))
-        for name, payload in old.signals:
-            turn.emit(ev.SignalReceived(name, payload))
+    _hand_on(turn, old, follows)
     if follows.signal is not None:
         turn.emit(ev.SignalReceived(follows.signal, follows.signal_payload))
     if definition is None:
         turn.emit(ev.CodeMissing())
     turn.advance()
     return fresh, tuple(turn.events), run
+
+
+def _hand_on(turn: Turn, old: SagaState, follows: ev.RunFollows) -> None:
+    """What a run gets of the one before, whose work it carries on."""
+    if follows.cause is ev.Following.RESET:
+        for step in inheritance.inherited(old, follows.until):
+            turn.emit(step)
+        for name, (payload, error_type, error_message) in old.promises.items():
+            turn.emit(ev.PromiseSettled(name, payload, error_type, error_message))
+        signals = inheritance.signals_again(old, follows.until)
+    else:
+        signals = old.signals if follows.cause is ev.Following.CONTINUED else []
+    for name, payload in signals:
+        turn.emit(ev.SignalReceived(name, payload))
+    if old.phase in (Status.CONTINUED_AS_NEW, Status.RESET):
+        for waiter in old.waiters:
+            turn.emit(ev.WaiterAdded(waiter))
 
 
 def start(turn: Turn, input: msg.Start) -> None:

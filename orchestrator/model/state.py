@@ -12,6 +12,7 @@ from orchestrator.model.events import Cause, RunFollows, Status, StepKind, Undon
 from orchestrator.model.messages import Input, Parent, ReplyAddress
 from orchestrator.model.retries import RetryPolicy
 from orchestrator.model.transitions import FINAL as FINAL
+from orchestrator.model.transitions import INHERITABLE as INHERITABLE
 from orchestrator.model.transitions import OPEN as OPEN
 from orchestrator.model.transitions import SAGA_TRANSITIONS as SAGA_TRANSITIONS
 from orchestrator.model.transitions import STEP_TRANSITIONS as STEP_TRANSITIONS
@@ -64,7 +65,9 @@ class Step:
         "resolved_at_ms",
         "result",
         "retry",
+        "run",
         "schedule_to_start_ms",
+        "seed",
         "sequence",
         "service",
         "since_ms",
@@ -101,6 +104,10 @@ class Step:
         heartbeat_ms: int | None = None,
     ) -> None:
         self.sequence = sequence
+        self.run = ""
+        """The run that made it, where this one inherited it: its keys bear that run."""
+        self.seed = ""
+        """What the code's randomness came from before it asked for this, where it was inherited."""
         self.status = status
         self.after = after
         self.kind = kind
@@ -184,6 +191,7 @@ class SagaState:
         "error_type",
         "follows",
         "forced",
+        "keep",
         "local",
         "mailbox",
         "new_due",
@@ -257,8 +265,7 @@ class SagaState:
         self.undo_stack: list[int] | None = None
         self.undo_now: list[int] = []
         """Steps that ended unknown or were abandoned, and whose undo was not issued yet; the latest last."""
-        self.undos_done = 0
-        self.undos_skipped = 0
+        self.undos_done = self.undos_skipped = 0
         self.parked: dict[int, str] = {}
         self.paused: Pause | None = None
         self.mailbox: list[Input] = []
@@ -270,9 +277,10 @@ class SagaState:
         self.pivot_done = False
         self.forced = False
         """A person had it undone, so that a pivot keeps nothing from it."""
+        self.keep = 0
+        """Steps before this one are not undone: another run goes on from there."""
         self.cancel: Cause | None = None
-        self.cancel_resolved = 0
-        self.cancel_at_ms = 0
+        self.cancel_resolved = self.cancel_at_ms = 0
         self.cause: Cause | None = None
         self.error_type = ""
         self.error_message = ""
@@ -341,4 +349,16 @@ class SagaState:
 
     def must_undo(self, step: Step) -> bool:
         """Whether compensation has to undo this step: past the pivot only what cannot stay in any case."""
-        return step.needs_undo and (not self.pivot_done or self.forced or step.status in UNDO_NOW)
+        stays = step.sequence < self.keep or (self.pivot_done and not self.forced)
+        return step.needs_undo and (not stays or step.status in UNDO_NOW)
+
+    def run_of(self, step: Step) -> str:
+        """The run whose keys a step bears."""
+        return step.run or self.run
+
+    def is_own(self, run: str, sequence: int = 0) -> bool:
+        """Whether what names that run is for this one: for itself, or for a step that it inherited."""
+        if run == self.run:
+            return True
+        step = self.steps.get(sequence)
+        return step is not None and step.run == run

@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator.model.frozen import frozen
 from orchestrator.model.kinds import StepKind, UnknownCause
 from orchestrator.model.retries import RetryPolicy
+from orchestrator.model.transitions import StepStatus
 
 
 @frozen
@@ -33,6 +34,39 @@ class StepScheduled:
 
 
 @frozen
+class StepInherited:
+    """What an earlier run of the saga came to under this number; `run` made it, and its undo bears that run's key.
+
+    `after`, `ended` and `resolved` are counts of outcomes, as a `Step` has them. A fork inherits results without their
+    undo, from a run of another saga: `seed` is what randomness came from there.
+    """
+
+    sequence: int
+    run: str
+    seed: str
+    status: StepStatus
+    kind: StepKind
+    after: int
+    ended: int
+    resolved: int
+    resolved_at_ms: int
+    service: str = ""
+    command: str = ""
+    payload: bytes = b""
+    result: bytes = b""
+    partition: int = -1
+    attempt: int = 1
+    undo_command: str | None = None
+    undo_payload: bytes | None = None
+    pivot: bool = False
+    start_to_close_ms: int | None = None
+    undo_retry: RetryPolicy | None = None
+    cause: UnknownCause | None = None
+    error_type: str = ""
+    error_message: str = ""
+
+
+@frozen
 class HeartbeatReceived:
     """A participant has begun an attempt, or is still at it. An empty payload: it says no more than that."""
 
@@ -52,9 +86,12 @@ class StepBackedOff:
 
 @frozen
 class StepAttempted:
+    """`payload`: a person had it tried with this one instead of the one it was scheduled with."""
+
     sequence: int
     attempt: int
     by: str = ""
+    payload: bytes | None = None
 
 
 @frozen
@@ -133,6 +170,7 @@ class UndoAttempted:
     sequence: int
     attempt: int
     by: str = ""
+    payload: bytes | None = None
 
 
 @frozen

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
-from orchestrator.model.events import Status
+from orchestrator.model.events import Cause, Status
 from orchestrator.model.turn import Turn
 
 
 def signal(turn: Turn, input: msg.Signal) -> None:
-    if turn.state.phase is Status.COMPENSATING:
+    if _is_stopping(turn):
         turn.absorb(input, "the saga is stopping already")
         return
     turn.emit(ev.SignalReceived(input.name, input.payload, input.by))
@@ -17,7 +17,7 @@ def signal(turn: Turn, input: msg.Signal) -> None:
 
 
 def settle(turn: Turn, input: msg.Settle) -> None:
-    if turn.state.phase is Status.COMPENSATING:
+    if _is_stopping(turn):
         turn.absorb(input, "the saga is stopping already")
         return
     if input.name in turn.state.promises:
@@ -25,3 +25,8 @@ def settle(turn: Turn, input: msg.Settle) -> None:
         return
     turn.emit(ev.PromiseSettled(input.name, input.payload, input.error_type, input.error_message, input.by))
     turn.advance()
+
+
+def _is_stopping(turn: Turn) -> bool:
+    """Whether no code will ever ask for it. That of a run that is set back will, in the next one."""
+    return turn.state.phase is Status.COMPENSATING and turn.state.cause is not Cause.RESET

@@ -99,6 +99,8 @@ SAGA_TRANSITIONS: dict[tuple[Status | None, str], Status] = {
     (_T.COMPENSATING, "SagaEnded.FAILED"): _T.FAILED,
     (_T.COMPENSATING, "SagaEnded.CANCELED"): _T.CANCELED,
     (_T.COMPENSATING, "SagaEnded.TIMED_OUT"): _T.TIMED_OUT,
+    (_T.COMPENSATING, "SagaEnded.RESET"): _T.RESET,
+    (_T.TERMINATED, "CompensationStarted"): _T.COMPENSATING,
     (_T.RUNNING, "SagaEnded.TERMINATED"): _T.TERMINATED,
     (_T.WAITING_FOR_CODE, "SagaEnded.TERMINATED"): _T.TERMINATED,
     (_T.COMPENSATING, "SagaEnded.TERMINATED"): _T.TERMINATED,
@@ -108,7 +110,7 @@ SAGA_TRANSITIONS: dict[tuple[Status | None, str], Status] = {
 FINAL = frozenset(
     {
         *(Status.COMPLETED, Status.COMPENSATED, Status.FAILED, Status.CANCELED),
-        *(Status.TIMED_OUT, Status.TERMINATED, Status.CONTINUED_AS_NEW),
+        *(Status.TIMED_OUT, Status.TERMINATED, Status.CONTINUED_AS_NEW, Status.RESET),
     }
 )
 
@@ -123,6 +125,14 @@ UNDO_OPEN = frozenset({_S.UNDOING, _S.UNDO_BACKING_OFF, _S.UNDO_PARKED})
 
 UNDO_NOW = frozenset({_S.UNKNOWN, _S.ABANDONED})
 """What is undone also where the saga goes on, if the step has an undo."""
+
+INHERITABLE = frozenset(
+    {
+        *(_S.DONE, _S.REFUSED, _S.UNKNOWN, _S.UNDONE, _S.UNDO_SKIPPED),
+        *(_S.WAITED, _S.EXPIRED, _S.WAIT_FAILED, _S.WAIT_CANCELED, _S.RECORDED, _S.UPDATED),
+    }
+)
+"""What a further run of the saga may take over from the one before: nothing is under way."""
 
 TO_UNDO = UNDO_NOW | {_S.DONE}
 """The undo set, where a step has an undo: it happened, or nobody knows."""

@@ -28,6 +28,7 @@ _WITH_PAYLOAD = (
     ev.SagaStarted,
     ev.RunFollows,
     ev.StepScheduled,
+    ev.StepInherited,
     ev.StepSucceeded,
     ev.SagaEnded,
     ev.SignalReceived,
@@ -81,6 +82,12 @@ class Turn:
         children.leave_all(self)
         self.emit(event)
         children.ended(self)
+
+    def follow(self, cause: ev.Following, payload: bytes, *, by: str = "", reason: str = "", until: int = 0) -> None:
+        """Another run of the saga comes next, with an input of its own."""
+        state = self.state
+        given = payload, state.started_by, None, state.traceparent
+        self.emit(ev.RunFollows(cause, *given, baggage=state.baggage, by=by, reason=reason, until=until))
 
     def terminate(self, reason: str, by: str) -> None:
         """Ends the run at once; nothing is undone."""
@@ -183,13 +190,15 @@ class Turn:
         if state.phase is ev.Status.COMPENSATING and not state.continue_due and state.paused is None:
             undoing.compensate(self)
 
-    def compensate(self, cause: ev.Cause, error_type: str, error_message: str, forced_by: str = "") -> None:
+    def compensate(
+        self, cause: ev.Cause, error_type: str, error_message: str, forced_by: str = "", keep: int = 0
+    ) -> None:
         """Turns to undoing; the code has had its last word."""
         self.execution.detach()
         self.end_updates("the saga is stopping")
         error_type = _recordable(error_type[:_TYPE_CHARACTERS])
         message = _recordable(error_message[:_TEXT_CHARACTERS])
-        self.emit(ev.CompensationStarted(cause, error_type, message, forced_by))
+        self.emit(ev.CompensationStarted(cause, error_type, message, forced_by, keep))
 
     def stop_without_code(self, cause: ev.Cause, reason: str) -> None:
         """A cancellation where there is no code to be had: waits for a pivot's outcome, then turns to undoing."""
@@ -289,8 +298,7 @@ class Turn:
             self.park("the next run's input is too large", f"{size} bytes, at most {MAX_BYTES}; pass a reference")
         elif self.fits(size=len(payload)):
             self.end(ev.SagaEnded(ev.Status.CONTINUED_AS_NEW, ev.Undone.NONE))
-            given = payload, state.started_by, None, state.traceparent
-            self.emit(ev.RunFollows(ev.Following.CONTINUED, *given, baggage=state.baggage))
+            self.follow(ev.Following.CONTINUED, payload)
 
 
 def _recordable(text: str) -> str:

@@ -22,6 +22,8 @@ def compensate(turn: Turn) -> None:
     undo(turn, state.to_undo())
     if not state.undo_open and not state.to_undo():
         turn.end(_ending(turn))
+        if state.phase is ev.Status.RESET:
+            turn.follow(ev.Following.RESET, state.payload, reason=state.error_message, until=state.keep)
 
 
 def undo(turn: Turn, stack: list[int]) -> None:
@@ -59,7 +61,9 @@ def _ending(turn: Turn) -> ev.SagaEnded:
         undone = ev.Undone.PARTIAL
     else:
         undone = ev.Undone.ALL if state.undos_done else ev.Undone.NONE
-    if state.cause is ev.Cause.CANCELED:
+    if state.cause is ev.Cause.RESET:
+        status = ev.Status.RESET
+    elif state.cause is ev.Cause.CANCELED:
         status = ev.Status.CANCELED
     elif state.cause is ev.Cause.TIMED_OUT:
         status = ev.Status.TIMED_OUT

@@ -52,9 +52,9 @@ class Runs:
         if not isinstance(effect, Command):
             return True
         execution = self.find(effect.saga_id)
-        if execution is None or execution.state.run != effect.run or execution.state.ended:
+        state = None if execution is None else execution.state
+        if state is None or state.ended or not state.is_own(effect.run, effect.sequence):
             return False
-        state = execution.state
         return effect.sequence in (state.undo_open if effect.direction == "undo" else state.open)
 
     def is_set(self, timer: Timer) -> bool:

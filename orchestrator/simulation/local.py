@@ -128,4 +128,6 @@ def _key(call: LocalCall) -> Key:
 
 def _key_of(history: History, event: ev.Event, direction: str = "do") -> Key:
     attempt = getattr(event, "attempt", 1)
-    return history.saga_id, history.run, event.sequence, direction, attempt  # type: ignore[union-attr]
+    sequence: int = event.sequence  # type: ignore[union-attr]
+    run = history.state.run_of(history.state.steps[sequence])
+    return history.saga_id, run, sequence, direction, attempt

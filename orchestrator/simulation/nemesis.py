@@ -183,14 +183,13 @@ def operate_saga(world: World) -> None:
     ]
     chosen += [(state.saga_id, sequence) for state in unfinished for sequence in _backing_off(state)]
     for saga_id, sequence in (*chosen, (_saga(world), None)):
+        action = random.choice(("retry", "skip", "set-result") if sequence is None else ("retry", "skip", "skip"))
         headers: dict[str, str | int | None] = {
-            h.INPUT_TYPE: random.choice(
-                ("retry", "skip", "set-result") if sequence is None else ("retry", "skip", "skip")
-            ),
+            h.INPUT_TYPE: action,
             h.MESSAGE_ID: f"person-{random.random()}",
             h.STEP: sequence,
         }
-        world.send(TOPICS.operations, saga_id, b'"by hand"', headers)
+        world.send(TOPICS.operations, saga_id, b'"by hand"' if action == "set-result" else None, headers)
 
 
 def _backing_off(state: SagaState) -> list[int]:
@@ -201,6 +200,17 @@ def _backing_off(state: SagaState) -> list[int]:
 def compensate_saga(world: World) -> None:
     headers: dict[str, str | int | None] = {h.INPUT_TYPE: "compensate", h.MESSAGE_ID: f"undo-{world.random.random()}"}
     world.send(TOPICS.operations, _saga(world), b"", headers)
+
+
+def run_again(world: World) -> None:
+    """A person has a saga run again: from the beginning, from where it failed, from some step."""
+    random = world.random
+    kind = random.choice(("restart", "redrive", "reset", "reset"))
+    headers: dict[str, str | int | None] = {h.INPUT_TYPE: kind, h.MESSAGE_ID: f"{kind}-{random.random()}"}
+    if kind == "reset":
+        headers[h.STEP] = random.randint(1, 6)
+    saga_id = f"saga-{random.randrange(world.to_start + 1)}" if random.random() < 0.5 else _saga(world)
+    world.send(TOPICS.operations, saga_id, None, headers)
 
 
 def pause_saga(world: World) -> None:
@@ -286,6 +296,7 @@ KINDS: dict[str, tuple[int, Callable[[World], None]]] = {
     "client attaches": (1, attach_saga),
     "saga moved to another version": (3, move_version),
     "compensation forced": (1, compensate_saga),
+    "saga run again": (4, run_again),
     "saga paused": (2, pause_saga),
     "many paused": (2, pause_by_rule),
 }

@@ -110,7 +110,13 @@ class World:
     # -- clients
 
     def send(
-        self, topic: str, saga_id: str, value: bytes, headers: dict[str, str | int | None], *, astray: bool = False
+        self,
+        topic: str,
+        saga_id: str,
+        value: bytes | None,
+        headers: dict[str, str | int | None],
+        *,
+        astray: bool = False,
     ) -> None:
         """A record from a client, on the right partition unless `astray`."""
         partition = partition_of(saga_id, self.partitions)

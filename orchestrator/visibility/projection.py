@@ -112,6 +112,11 @@ class Row:
                 rows.append((self.partition, self.saga_id, self.run, name, position, kind, text, number))
         return rows
 
+    def carry_on(self, before: Row) -> None:
+        """Takes over what the run before had told of itself."""
+        self.attributes, self.memo, self.summary = dict(before.attributes), dict(before.memo), before.summary
+        self.attributes_changed = bool(self.attributes)
+
     def _take_note(self, data: bytes) -> None:
         note = read_note(data)
         for name, (kind, value) in note.attributes.items():
@@ -133,6 +138,14 @@ class Row:
         if phase is None:
             raise BrokenHistory(f"{self.saga_id}: run {self.run} was never started")
         return phase
+
+
+def carried_on(decision: ev.Decision) -> str | None:
+    """The run whose work the decision's run carries on, if it begins with it."""
+    first = decision.events[0] if decision.events else None
+    if not isinstance(first, ev.SagaStarted) or first.following in (None, ev.Following.REUSED):
+        return None
+    return first.previous_run
 
 
 def read_row(values: tuple[Any, ...]) -> Row:

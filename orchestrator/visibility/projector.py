@@ -11,7 +11,7 @@ from orchestrator.log.base import Record
 from orchestrator.model.events import PauseRuleSet
 from orchestrator.model.rule import JournalHalted, Kind
 from orchestrator.visibility.database import Moved, Position, load_position, save_position, transaction
-from orchestrator.visibility.projection import COLUMNS, Row, read_row
+from orchestrator.visibility.projection import COLUMNS, Row, carried_on, read_row
 from orchestrator.wire.journal import Envelope, read_decision, read_envelope
 
 MAX_ROWS = 20_000
@@ -83,6 +83,8 @@ class Projector:
         if decision is not None and decision.run:
             key = (decision.saga_id, decision.run)
             row = self._row(key, partition, offset)
+            if (before := carried_on(decision)) is not None:
+                row.carry_on(self._row((decision.saga_id, before), partition, offset))
             row.apply(decision, offset)
             self._rows[key] = self._dirty[key] = row
             self._decisions.append((partition, offset, *key, envelope.body))

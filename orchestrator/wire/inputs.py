@@ -45,6 +45,8 @@ SAGA = "saga"
 """Instead of a topic's role: the record was made by a saga's owner, see `write_message`."""
 COUNTER = "internal-counter"
 VERSION = "version"
+TARGET = "target"
+"""Of a fork: the id of the saga that begins."""
 BY = "by"
 REASON = "reason"
 RULE = "rule"
@@ -134,6 +136,11 @@ def _saga_id(record: Incoming, headers: dict[str, str]) -> str:
             raise MalformedMessage("the key is not UTF-8; the saga id belongs there or into 'saga-id'") from None
     if not saga_id:
         raise MalformedMessage("no saga id: give it as the record's key or in the header 'saga-id'")
+    return check_saga_id(saga_id)
+
+
+def check_saga_id(saga_id: str) -> str:
+    """The same id. Raises `MalformedMessage`."""
     if "\0" in saga_id or (len(saga_id) > MAX_SAGA_ID_BYTES // 4 and len(saga_id.encode()) > MAX_SAGA_ID_BYTES):
         raise MalformedMessage(f"a saga id has at most {MAX_SAGA_ID_BYTES} bytes and no NUL")
     return saga_id
@@ -275,6 +282,16 @@ def _operation(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.I
         return msg.Compensate(saga_id, message_id, run, reason, by, reply_to)
     if kind == "cancel":
         return _cancel(saga_id, message_id, headers)
+    if kind == "restart":
+        return msg.Restart(saga_id, message_id, record.value, run, reason, by or "operator", reply_to)
+    if kind == "redrive":
+        return msg.Redrive(saga_id, message_id, run, reason, by or "operator", reply_to)
+    if kind == "reset":
+        to = h.whole_number(headers, h.STEP)
+        return msg.Reset(saga_id, message_id, to, run, reason, by or "operator", reply_to)
+    if kind == "fork":
+        to, target = h.whole_number(headers, h.STEP), check_saga_id(h.need(headers, TARGET))
+        return msg.Fork(saga_id, message_id, to, target, run, reason, by or "operator", reply_to)
     if kind == "move-version":
         version = h.whole_number(headers, VERSION)
         return msg.MoveVersion(saga_id, message_id, version, run, reason, by or "operator")

@@ -51,6 +51,8 @@ _STEP_PLAIN = (
     "error_message",
     "cancel_sent",
     "terminate_sent",
+    "run",
+    "seed",
 )
 _step_plain = attrgetter(*_STEP_PLAIN)
 _RUN_PLAIN = (
@@ -72,6 +74,7 @@ _RUN_PLAIN = (
     "continue_due",
     "pivot_done",
     "forced",
+    "keep",
     "cancel",
     "cancel_resolved",
     "cancel_at_ms",

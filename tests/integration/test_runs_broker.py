@@ -9,10 +9,11 @@ from threading import Lock
 import pytest
 
 from orchestrator.client import Client
-from orchestrator.errors import SagaAlreadyExists, SagaFailed
+from orchestrator.errors import NotApplied, SagaAlreadyExists, SagaFailed
 from orchestrator.model.events import Status
 from orchestrator.model.messages import Conflict, Outcome, Reuse
 from orchestrator.saga import Saga
+from orchestrator.signals import signal
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
 from tests.shop_cluster import shop
 from tests.shop_world import Inventory, Payments, succeed
@@ -40,18 +41,31 @@ class Countdown(Saga[int, str]):
         return "lift off"
 
 
+class Delivery(Saga[str, str]):
+    told = signal(str)
+
+    async def run(self, what: str) -> str:
+        receipt = await self.step(Payments.charge(order_id="fee", cents=1))
+        await self.step(Inventory.reserve(order_id=what), undo=Inventory.release)
+        await self.step(Payments.charge(order_id=what, cents=1), undo=Payments.refund)
+        return receipt + await self.receive(Delivery.told)
+
+
 class Services:
-    """A charge of what is "bad" is refused."""
+    """A charge of what is "bad" is refused while `strict`."""
 
     def __init__(self) -> None:
         self.done: Counter[str] = Counter()
+        self.keys: list[str] = []
+        self.strict = True
         self._lock = Lock()
 
     def __call__(self, message: CommandMessage) -> ReplyMessage | None:
-        if message.command_type == "charge" and b'"bad"' in message.payload:
+        if self.strict and message.command_type == "charge" and b'"bad"' in message.payload:
             return ReplyMessage(Outcome.FAILURE, b"", "Declined", "the card was declined")
         with self._lock:
             self.done[message.command_type] += 1
+            self.keys.append(message.idempotency_key)
         return succeed(message)
 
 
@@ -93,3 +107,39 @@ def test_runs_follow_one_another_and_an_id_is_used_again_as_the_start_says(broke
 
     with shop(broker, prefix, services, (Countdown,)):
         asyncio.run(main())
+
+
+def test_a_person_has_sagas_run_again(broker: str, prefix: str) -> None:
+    """Redriven after its undo, then reset: what stands is kept, all else happens again, nothing is undone twice."""
+    services = Services()
+
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            handle = await client.start(Delivery, "bad", id="d-1")
+            with pytest.raises(SagaFailed):
+                await handle.result(timeout=60)
+            assert services.done == {"charge": 1, "reserve": 1, "release": 1}
+            services.strict = False
+            await client.redrive("d-1", reason="the bank is back", timeout=30)
+            again = await client.attach(Delivery, "d-1")
+            await again.signal(Delivery.told, ", told")
+            assert await again.result(timeout=60) == "receipt, told"
+            assert services.done == {"charge": 2, "reserve": 2, "release": 1}
+            await client.reset("d-1", to=4, reason="only told again", timeout=30)
+            assert await (await client.attach(Delivery, "d-1")).result(timeout=60) == "receipt, told"
+            assert services.done == {"charge": 2, "reserve": 2, "release": 1}
+            await client.reset("d-1", to=2, timeout=30)
+            await client.fork("d-1", to=2, new_id="d-2", timeout=30)
+            await (await client.attach(Delivery, "d-2")).signal(Delivery.told, ", too")
+            assert await (await client.attach(Delivery, "d-2")).result(timeout=60) == "receipt, too"
+            assert await (await client.attach(Delivery, "d-1")).result(timeout=60) == "receipt, told"
+            with pytest.raises(NotApplied, match="restart it"):
+                await client.redrive("d-1", timeout=30)
+            await client.restart("d-2", payload=b'"other"', timeout=30)
+            await (await client.attach(Delivery, "d-2")).cancel()
+
+    with shop(broker, prefix, services, (Delivery,)):
+        asyncio.run(main())
+    undone = [key for key in services.keys if key.endswith("/undo")]
+    assert len(set(services.keys)) == len(services.keys)
+    assert len([key for key in undone if key.startswith("d-1/")]) == 3, "the release, then the refund and the second"

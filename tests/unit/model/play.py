@@ -58,6 +58,7 @@ class Sent:
     sequence: int
     attempt: int
     payload: bytes
+    run: str
 
 
 class Play:
@@ -155,8 +156,10 @@ class Play:
             step = self.step(sequence)
             attempt = step.undo_attempt if undo else step.attempt
         message = "no details" if error_type else ""
+        known = self.state.steps.get(sequence)
+        run = self.state.run if known is None else self.state.run_of(known)
         return self.take(
-            msg.Reply(SAGA_ID, self.state.run, sequence, undo, attempt, outcome, payload, error_type, message, after_ms)
+            msg.Reply(SAGA_ID, run, sequence, undo, attempt, outcome, payload, error_type, message, after_ms)
         )
 
     def send_failed(self, sequence: int, *, undo: bool = False, attempt: int | None = None) -> list[ev.Event]:
@@ -196,6 +199,16 @@ class Play:
 
     def terminate(self) -> list[ev.Event]:
         return self.take(msg.Terminate(SAGA_ID, self.message_id(), None, "enough", "ann"))
+
+    def restart(self, value: Any = None, *, same: bool = True) -> list[ev.Event]:
+        payload = None if same else orjson.dumps(value)
+        return self.take(msg.Restart(SAGA_ID, self.message_id(), payload, None, "once more", "ann"))
+
+    def redrive(self, reply_to: ReplyAddress | None = None) -> list[ev.Event]:
+        return self.take(msg.Redrive(SAGA_ID, self.message_id(), None, "mended", "ann", reply_to))
+
+    def reset(self, to: int, reply_to: ReplyAddress | None = None) -> list[ev.Event]:
+        return self.take(msg.Reset(SAGA_ID, self.message_id(), to, None, "from there", "ann", reply_to))
 
     def unpark(self, action: Override, sequence: int = 0, payload: bytes | None = None) -> list[ev.Event]:
         return self.take(msg.Unpark(SAGA_ID, self.message_id(), action, sequence, payload, None, "looked at it", "ann"))
@@ -301,7 +314,7 @@ class Play:
     def _send(self, effect: Effect) -> None:
         if isinstance(effect, Command):
             undo = effect.direction == "undo"
-            self.sent.append(Sent(effect.command, undo, effect.sequence, effect.attempt, effect.payload))
+            self.sent.append(Sent(effect.command, undo, effect.sequence, effect.attempt, effect.payload, effect.run))
         elif isinstance(effect, LocalCall):
             self.calls.append(effect)
         elif isinstance(effect, Answer):

@@ -44,7 +44,9 @@ def test_the_next_run_starts_with_its_input_and_new_keys() -> None:
     first = play.state.run
     play.do(1, "x")
     assert [type(event).__name__ for event in play.decisions[-2]] == ["StepSucceeded", "SagaEnded", "RunFollows"]
-    assert play.decisions[-1][0] == ev.SagaStarted("Monthly", b"2", "m-1", None, None, None, first)
+    assert play.decisions[-1][0] == ev.SagaStarted(
+        "Monthly", b"2", "m-1", None, None, None, first, following=Following.CONTINUED
+    )
     assert play.state.run != first
     assert [sent.payload for sent in play.sent] == [b'{"what":"month 1"}', b'{"what":"month 2"}']
     assert idempotency_key(SAGA_ID, first, 1, "do") != idempotency_key(SAGA_ID, play.state.run, 1, "do")

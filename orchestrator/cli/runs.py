@@ -1,0 +1,70 @@
+"""Further runs of a saga: `saga restart`, `redrive`, `reset`, `fork`."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Any
+
+import click
+
+from orchestrator.cli.application import connection_options
+from orchestrator.cli.operate import done, send, within_option
+from orchestrator.cli.output import json_option
+
+
+@click.command("restart")
+@click.argument("saga_id")
+@click.option("--input", "payload", help="Another input, as JSON; without it the one that it had.")
+@click.option("--reason", default="")
+@within_option
+@connection_options
+@json_option
+def restart_command(
+    saga_id: str, payload: str | None, reason: str, within: float, as_json: bool, **options: Any
+) -> None:
+    """Runs a saga that has ended again, from its beginning. Nothing of what it did is undone."""
+    by, given = getpass.getuser(), None if payload is None else payload.encode()
+    send(options, lambda c: c.restart(saga_id, payload=given, reason=reason, by=by, timeout=within or None))
+    done(as_json, saga_id, "restart", within)
+
+
+@click.command("redrive")
+@click.argument("saga_id")
+@click.option("--reason", default="")
+@within_option
+@connection_options
+@json_option
+def redrive_command(saga_id: str, reason: str, within: float, as_json: bool, **options: Any) -> None:
+    """Has a saga that failed or is parked go on, with all results that still stand."""
+    by = getpass.getuser()
+    send(options, lambda client: client.redrive(saga_id, reason=reason, by=by, timeout=within or None))
+    done(as_json, saga_id, "redrive", within)
+
+
+@click.command("reset")
+@click.argument("saga_id")
+@click.option("--to", required=True, type=click.IntRange(1), help="The step from which on it is undone and done anew.")
+@click.option("--reason", default="")
+@within_option
+@connection_options
+@json_option
+def reset_command(saga_id: str, to: int, reason: str, within: float, as_json: bool, **options: Any) -> None:
+    """Undoes what a saga did from a step on, and has it go on from there with the results before."""
+    by = getpass.getuser()
+    send(options, lambda client: client.reset(saga_id, to=to, reason=reason, by=by, timeout=within or None))
+    done(as_json, saga_id, "reset", within)
+
+
+@click.command("fork")
+@click.argument("saga_id")
+@click.argument("new_id")
+@click.option("--to", required=True, type=click.IntRange(1), help="The step that the new saga does first.")
+@click.option("--reason", default="")
+@within_option
+@connection_options
+@json_option
+def fork_command(saga_id: str, new_id: str, to: int, reason: str, within: float, as_json: bool, **options: Any) -> None:
+    """Starts the saga NEW_ID with the results of SAGA_ID's steps before some step; both go on."""
+    by = getpass.getuser()
+    send(options, lambda c: c.fork(saga_id, to=to, new_id=new_id, reason=reason, by=by, timeout=within or None))
+    done(as_json, saga_id, f"fork {new_id}", within)
