@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from orchestrator.service import Service, command
     from orchestrator.signals import Signal, signal
     from orchestrator.sources import FromTopic, SourceRecord
+    from orchestrator.tasks import HumanTask
 
 __all__ = [
     "Abort",
@@ -56,6 +57,7 @@ __all__ = [
     "FromTopic",
     "Handle",
     "HandlerContext",
+    "HumanTask",
     "Jitter",
     "LocalContext",
     "Map",
@@ -136,6 +138,7 @@ _HOMES = {
     "service": ("Service", "command"),
     "signals": ("Signal", "signal"),
     "sources": ("FromTopic", "SourceRecord"),
+    "tasks": ("HumanTask",),
 }
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 

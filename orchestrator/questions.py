@@ -154,7 +154,8 @@ def refuse(updates: Mapping[str, Update[..., Any]], saga: Any, name: str, payloa
     """Why a saga does not take an update, None if it does."""
     found = updates.get(name)
     if found is None:
-        return f"there is no update {name[:40]!r}; its updates: {', '.join(updates) or 'none'}"
+        known = ", ".join(each for each in updates if each.isidentifier())
+        return f"there is no update {name[:40]!r}; its updates: {known or 'none'}"
     try:
         arguments = found.arguments(payload)
         if found.check is not None:

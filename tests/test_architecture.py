@@ -26,7 +26,7 @@ LAYERS: list[tuple[str, set[str]]] = [
         {
             *("attributes", "durations", "retry", "service", "promises", "questions", "signals", "waits", "children"),
             *("functions", "groups", "mapping", "interceptors", "repeatable", "saga", "plan", "lint", "config", "wire"),
-            "schedules",
+            *("schedules", "tasks"),
         },
     ),
     ("edges", {"log", "store"}),
@@ -40,6 +40,7 @@ LAYERS: list[tuple[str, set[str]]] = [
 BESIDE = {
     "promises": {"signals"},
     "questions": {"signals"},
+    "tasks": {"durations", "questions", "signals", "wire"},
     "waits": {"durations", "promises", "signals"},
     "children": {"saga"},
     "retry": {"durations"},
@@ -48,7 +49,7 @@ BESIDE = {
     "interceptors": {"saga"},
     "saga": {
         *("attributes", "children", "durations", "functions", "groups", "interceptors", "retry", "service"),
-        *("promises", "questions", "repeatable", "signals", "waits", "plan"),
+        *("promises", "questions", "repeatable", "signals", "tasks", "waits", "plan"),
     },
     "plan": {"durations", "functions", "retry", "service", "saga"},
     "lint": {"saga"},
@@ -80,6 +81,7 @@ RIM = {
     "signals",
     "functions",
     "mapping",
+    "tasks",
     "questions",
     "saga",
     "plan",

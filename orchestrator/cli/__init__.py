@@ -40,6 +40,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "simulate": ("simulate", "Run the whole system under faults from seeds"),
     "source": ("source", "Start and tell sagas what is on a business topic"),
     "start": ("start", "Start a saga, and wait for its result if asked"),
+    "tasks": ("tasks", "List, show, claim and complete what sagas wait for people to do"),
     "terminate": ("operate", "End a saga at once, without undo"),
     "topics": ("topics", "Plan, apply, check and export the topics"),
     "versions": ("look", "Count sagas by the version of their code"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILE = "visibility.sqlite"
 _VALUE_WIDTH = 100
 
-_waiting = click.option(
+waiting_option = click.option(
     "--within", default=60.0, show_default=True, metavar="SECONDS", help="For reading what is new in the journals."
 )
 
@@ -34,7 +34,7 @@ _waiting = click.option(
 @click.option("--where", metavar="FILTER", help="Such as: customer = 'ann' and amount > 3")
 @click.option("--order-by", metavar="NAMES", help="Such as: amount desc, started")
 @click.option("--limit", default=50, show_default=True)
-@_waiting
+@waiting_option
 @connection_options
 @json_option
 def list_command(
@@ -73,7 +73,7 @@ def list_command(
 
 @click.command("versions")
 @click.option("--type", "saga_type", help="Only of this type.")
-@_waiting
+@waiting_option
 @connection_options
 @json_option
 def versions_command(saga_type: str | None, within: float, as_json: bool, **options: Any) -> None:
@@ -131,7 +131,7 @@ def _told(run: Run) -> str:
 @click.command("count")
 @click.option("--where", metavar="FILTER", help="Such as: customer = 'ann' and amount > 3")
 @click.option("--group-by", metavar="NAME", help="Such as: status, type, or a search attribute.")
-@_waiting
+@waiting_option
 @connection_options
 @json_option
 def count_command(where: str | None, group_by: str | None, within: float, as_json: bool, **options: Any) -> None:
@@ -150,7 +150,7 @@ def count_command(where: str | None, group_by: str | None, within: float, as_jso
 @click.argument("saga_id")
 @click.option("--run", "run_id", help="An earlier run of this id. Default: its latest.")
 @click.option("--history", default=200, show_default=True, help="So many of the latest events.")
-@_waiting
+@waiting_option
 @connection_options
 @json_option
 def show_command(saga_id: str, run_id: str | None, history: int, within: float, as_json: bool, **options: Any) -> None:
@@ -257,6 +257,7 @@ def _print(details: Details) -> None:
         ("cause", run.cause or ""),
         ("why", _why(run)),
         ("summary", run.summary or ""),
+        *(("task", f"{key}: {said.get('title', '')}, see `saga tasks`") for key, said in run.tasks.items()),
         ("told", " ".join(f"{name}={_brief(value)}" for name, value in (run.attributes | run.memo).items())),
         ("started", f"{when(run.started_at_ms)} UTC"),
         ("ended", f"{when(run.ended_at_ms)} UTC, after {_duration(run)}" if run.ended_at_ms else ""),

@@ -21,6 +21,7 @@ from orchestrator.client.handle import Handle
 from orchestrator.client.operations import Operations
 from orchestrator.client.partitions import partitions_of
 from orchestrator.client.requests import Request, Requests, begin_of
+from orchestrator.client.tasks import Tasks
 from orchestrator.durations import Duration
 from orchestrator.errors import (
     Disconnected,
@@ -65,7 +66,7 @@ ATTACH_MAX_S = 60.0
 """An answer is asked for again after the first wait, then after twice that, and so on up to the maximum."""
 
 
-class Client(Operations):
+class Client(Operations, Tasks):
     """Requests to one orchestrator. For one event loop; use it as `async with`.
 
     `partitions` is the partition count of the inbox, which all input topics share, `answer_partitions` that of

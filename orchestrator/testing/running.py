@@ -5,28 +5,32 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from pydantic import BaseModel
 
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.model import messages as msg
 from orchestrator.model.divergence import name_in_history
-from orchestrator.model.events import Event, Status, StepKind
+from orchestrator.model.events import Event, Recorded, Status, StepKind
 from orchestrator.model.messages import Outcome, Override
 from orchestrator.model.state import SagaState
 from orchestrator.promises import Promise
+from orchestrator.questions import Update
 from orchestrator.saga import Saga
 from orchestrator.service import Command
 from orchestrator.signals import Signal
+from orchestrator.tasks import CLAIM, COMPLETE, REASSIGN
 from orchestrator.testing.end import End
 from orchestrator.testing.world import Flight, Sent, World
 from orchestrator.wire.commands import ReplyMessage
+from orchestrator.wire.notes import read_note, take_tasks
 
 log = logging.getLogger(__name__)
 
 O = TypeVar("O")  # noqa: E741 - output
 M = TypeVar("M", bound=BaseModel)
+P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
 
@@ -42,6 +46,28 @@ class Awaited:
 
     def __repr__(self) -> str:
         return f"promise {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTask:
+    """A human task by its key."""
+
+    key: str
+
+    def __repr__(self) -> str:
+        return f"task {self.key}"
+
+    def is_opened_by(self, event: Recorded) -> bool:
+        """Whether this is the note that opens it."""
+        change = read_note(event.payload).tasks.get(self.key)
+        return change is not None and "opened_ms" in change
+
+
+def filled_in(id: str, message_id: str, form: BaseModel, key: str | None, by: str) -> msg.Update:
+    """Somebody's completing a task."""
+    key = type(form).__name__ if key is None else key
+    payload = COMPLETE.encode(key, by, form.model_dump(mode="json"))
+    return msg.Update(id, message_id, message_id, COMPLETE.name, payload)
 
 
 def waits_for(kind: StepKind, name: str, awaited: Signal[Any] | Awaited) -> bool:
@@ -187,6 +213,33 @@ class Running(Generic[O]):
         """Likewise, but it is failed: the saga hears `StepFailed`."""
         name, message_id = promise.named(key), self._message_id()
         return self._take(msg.Settle(self._world.saga_id, message_id, name, b"", error_type, message, by=BY))
+
+    @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """The open human tasks by their keys, as lists show them: `title`, `assignee`, `group`, `due_ms`, ..."""
+        tasks: dict[str, dict[str, Any]] = {}
+        for event in self.journal:
+            if isinstance(event, Recorded) and event.kind is StepKind.NOTE:
+                take_tasks(tasks, read_note(event.payload))
+        return tasks
+
+    def claim_task(self, *, by: str, key: str = "") -> Self:
+        """Somebody makes a task theirs. This and the following raise `UpdateRejected` where the saga refuses it."""
+        return self._update(CLAIM, key, by)
+
+    def complete_task(self, form: BaseModel, *, by: str = BY, key: str | None = None) -> Self:
+        """Somebody fills in a task's form, by default of the task that is named like the form."""
+        return self._take(filled_in(self._world.saga_id, self._message_id(), form, key, by))
+
+    def reassign_task(
+        self, *, assignee: str | None = None, group: str | None = None, by: str = BY, key: str = ""
+    ) -> Self:
+        """A task is handed on."""
+        return self._update(REASSIGN, key, by, assignee, group)
+
+    def _update(self, update: Update[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Self:
+        id, message_id = self._world.saga_id, self._message_id()
+        return self._take(msg.Update(id, message_id, message_id, update.name, update.encode(*args, **kwargs)))
 
     def answer(self, command: Command[..., Any, R], reply: R) -> Self:
         """The service answers a command that nobody has answered yet. Raises `AssertionError` if there is none."""

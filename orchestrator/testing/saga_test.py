@@ -15,7 +15,7 @@ from orchestrator.errors import DefinitionError
 from orchestrator.functions import local_function
 from orchestrator.lint import check
 from orchestrator.model import messages as msg
-from orchestrator.model.events import Status
+from orchestrator.model.events import Recorded, Status
 from orchestrator.model.messages import Outcome
 from orchestrator.participant import HandlerContext, Participant
 from orchestrator.promises import Promise
@@ -23,7 +23,7 @@ from orchestrator.saga import Saga
 from orchestrator.service import Command
 from orchestrator.signals import Signal
 from orchestrator.testing.end import End
-from orchestrator.testing.running import BY, Awaited, Running, waits_for
+from orchestrator.testing.running import BY, Awaited, OpenTask, Running, filled_in, waits_for
 from orchestrator.testing.services import Script, Scripted, Services
 from orchestrator.testing.world import Happening, Sent, World
 from orchestrator.wire.commands import ReplyMessage
@@ -49,7 +49,7 @@ class Planned:
     make: Make
     words: str
     after_ms: int = 0
-    awaited: Command[..., Any, Any] | Signal[Any] | Awaited | None = None
+    awaited: Command[..., Any, Any] | Signal[Any] | Awaited | OpenTask | None = None
     attempt: int = 1
     once: bool = False
     """Of several for the same one only the first, the others for the next."""
@@ -57,6 +57,8 @@ class Planned:
     def matches(self, happening: Happening) -> bool:
         if isinstance(happening, Sent):
             return happening.command is self.awaited and happening.attempt == self.attempt
+        if isinstance(happening, Recorded):
+            return isinstance(self.awaited, OpenTask) and self.awaited.is_opened_by(happening)
         return isinstance(self.awaited, Signal | Awaited) and waits_for(happening.kind, happening.name, self.awaited)
 
 
@@ -188,6 +190,13 @@ class SagaTest(Generic[I, O]):
         name = promise.named(key)
         make = lambda saga_id, message_id: msg.Settle(saga_id, message_id, name, b"", error_type, message)  # noqa: E731
         return self._settle(name, after, make)
+
+    def complete_task(self, form: BaseModel, *, by: str = BY, key: str | None = None, after: Duration = 0) -> Self:
+        """Somebody fills in a task's form, `after` the saga has opened the task; by default the one named so."""
+        awaited = OpenTask(type(form).__name__ if key is None else key)
+        make = lambda saga_id, message_id: filled_in(saga_id, message_id, form, key, by)  # noqa: E731
+        self._planned.append(Planned(make, f"complete_task({awaited.key})", milliseconds(after), awaited, once=True))
+        return self
 
     def _settle(self, name: str, after: Duration, make: Make) -> Self:
         words, awaited = f"promise({name})", Awaited(name)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.errors import UpdateRejected as Refused
 from orchestrator.model import messages as msg
 from orchestrator.model.decide import InputRejected, decide
 from orchestrator.model.definition import Definition, Request, StepRequest
@@ -17,11 +18,12 @@ from orchestrator.model.divergence import Divergence, name_of
 from orchestrator.model.driver import Driver
 from orchestrator.model.effects import Answer, Effect, Forward, LocalCall, Message, effects_of
 from orchestrator.model.effects import Command as CommandEffect
-from orchestrator.model.events import Decision, Status, WaitScheduled
+from orchestrator.model.events import Decision, Recorded, Status, StepKind, WaitScheduled
 from orchestrator.model.ids import Direction, idempotency_key
 from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SagaState, Step
 from orchestrator.model.turn import Execution, Moment
+from orchestrator.model.updates import UpdateRejected
 from orchestrator.service import Command
 from orchestrator.testing.histories import state_of
 from orchestrator.testing.services import Effect as Done
@@ -60,7 +62,7 @@ class Sent:
         return f"{self.command!r}{attempt}"
 
 
-Happening = Sent | WaitScheduled
+Happening = Sent | WaitScheduled | Recorded
 """What a saga has begun to wait for: a command's outcome, or a signal or a time."""
 
 
@@ -209,13 +211,18 @@ class World:
             self.execution, events, run = decide(self.execution, self.definition, given, moment)
         except InputRejected as rejected:
             raise AssertionError(str(rejected)) from None
+        except UpdateRejected as rejected:
+            raise Refused(self.saga_id, rejected.reason) from None
         finally:
             if self.execution is not None and self.replaying:
                 self.execution.detach()
         decision = Decision(self.saga_id, run, self.now_ms, events, message_id)
         self.decisions.append(decision)
         for event in events:
-            if isinstance(event, WaitScheduled) and event.sequence in self.state.open:
+            if isinstance(event, WaitScheduled):
+                if event.sequence in self.state.open:
+                    self.tell(event)
+            elif isinstance(event, Recorded) and event.kind is StepKind.NOTE:
                 self.tell(event)
         for _, effect in effects_of(decision, self.state):
             self.perform(effect)

@@ -17,7 +17,7 @@ from orchestrator.model.rule import Kind, Rule
 from orchestrator.wire.avro import FORMAT
 from orchestrator.wire.journal import DECISION_FINGERPRINT, Envelope, read_decision
 
-SCHEMA = 2
+SCHEMA = 3
 _VERSION = SCHEMA * 1000 + FORMAT
 BUSY_MS = 10_000
 """How long a transaction waits for another process's; its own takes some tens of milliseconds."""
@@ -34,13 +34,14 @@ CREATE TABLE runs (
     pinned INTEGER NOT NULL, status TEXT NOT NULL, phase TEXT NOT NULL, parked TEXT NOT NULL, paused TEXT,
     started_at_ms INTEGER NOT NULL, updated_at_ms INTEGER NOT NULL, ended_at_ms INTEGER,
     undone TEXT, cause TEXT, error_type TEXT NOT NULL, error_message TEXT NOT NULL,
-    attributes TEXT NOT NULL, memo TEXT NOT NULL, summary TEXT, partition INTEGER NOT NULL,
+    attributes TEXT NOT NULL, memo TEXT NOT NULL, summary TEXT, tasks TEXT NOT NULL, partition INTEGER NOT NULL,
     first_offset INTEGER NOT NULL, last_offset INTEGER NOT NULL, events INTEGER NOT NULL,
     PRIMARY KEY (saga_id, run)
 ) WITHOUT ROWID;
 CREATE INDEX runs_by_start ON runs (started_at_ms, saga_id, run);
 CREATE INDEX runs_by_status ON runs (status, started_at_ms, saga_id, run);
 CREATE INDEX runs_by_type ON runs (saga_type, status, started_at_ms, saga_id, run);
+CREATE INDEX runs_with_tasks ON runs (started_at_ms) WHERE tasks != '';
 CREATE TABLE attributes (
     partition INTEGER NOT NULL, saga_id TEXT NOT NULL, run TEXT NOT NULL, name TEXT NOT NULL, position INTEGER NOT NULL,
     kind TEXT NOT NULL, text TEXT, number REAL, PRIMARY KEY (saga_id, run, name, position)

@@ -10,7 +10,7 @@ import orjson
 from orchestrator.model import events as ev
 from orchestrator.model.evolve import BrokenHistory, transition_of
 from orchestrator.model.state import FINAL, SAGA_TRANSITIONS
-from orchestrator.wire.notes import NUMBERS, read_note
+from orchestrator.wire.notes import NUMBERS, read_note, take_tasks
 
 COLUMNS = (
     "saga_id",
@@ -32,6 +32,7 @@ COLUMNS = (
     "attributes",
     "memo",
     "summary",
+    "tasks",
     "partition",
     "first_offset",
     "last_offset",
@@ -67,6 +68,7 @@ class Row:
         self.attributes: dict[str, tuple[str, Any]] = {}
         self.memo: dict[str, Any] = {}
         self.summary: str | None = None
+        self.tasks: dict[str, dict[str, Any]] = {}
         self.attributes_changed = False
         self.partition = partition
         self.first_offset = offset
@@ -100,6 +102,7 @@ class Row:
         parked = orjson.dumps([*self.parked.items()]).decode() if self.parked else ""
         given = {"parked": parked, "status": str(self.status), "phase": str(self.phase)}
         given["attributes"] = orjson.dumps(self.attributes).decode() if self.attributes else ""
+        given["tasks"] = orjson.dumps(self.tasks).decode() if self.tasks else ""
         given["memo"] = orjson.dumps(self.memo).decode() if self.memo else ""
         return tuple(given[name] if name in given else getattr(self, name) for name in COLUMNS)
 
@@ -126,6 +129,8 @@ class Row:
                 self.attributes[name] = (kind, value)
         self.memo = {name: value for name, value in (self.memo | note.memo).items() if value is not None}
         self.summary = self.summary if note.summary is None else note.summary
+
+        take_tasks(self.tasks, note)
 
     def _phase_after(self, decision: ev.Decision) -> ev.Status:
         phase = self.phase
@@ -159,6 +164,7 @@ def read_row(values: tuple[Any, ...]) -> Row:
     row.pinned = bool(named["pinned"])
     row.parked = dict(orjson.loads(named["parked"])) if named["parked"] else {}
     row.attributes = orjson.loads(named["attributes"]) if named["attributes"] else {}
+    row.tasks = orjson.loads(named["tasks"]) if named["tasks"] else {}
     row.memo = orjson.loads(named["memo"]) if named["memo"] else {}
     return row
 
@@ -211,12 +217,14 @@ def _cancel_requested(row: Row, event: ev.CancelRequested, at_ms: int) -> None:
 
 def _compensation_started(row: Row, event: ev.CompensationStarted, at_ms: int) -> None:
     row.parked.pop(0, None)
+    row.tasks.clear()
     row.cause = str(event.cause)
     row.error_type, row.error_message = event.error_type, event.error_message
 
 
 def _ended(row: Row, event: ev.SagaEnded, at_ms: int) -> None:
     row.parked.clear()
+    row.tasks.clear()
     row.paused = None
     row.ended_at_ms = at_ms
     row.undone = str(event.undone)

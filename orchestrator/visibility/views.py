@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -18,6 +19,7 @@ from orchestrator.model.state import SagaState, Step
 from orchestrator.visibility.database import decode
 from orchestrator.visibility.projection import COLUMNS, read_row
 from orchestrator.visibility.query import Condition, read_filter, read_order, value_of
+from orchestrator.visibility.tasks import Task, tasks_of
 from orchestrator.visibility.why import Trace, Why, why
 
 MAX_LIMIT = 1_000
@@ -56,6 +58,8 @@ class Run:
     events: int
     version: int = 1
     pinned: bool = False
+    tasks: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What it waits for people to do, by the task's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +179,12 @@ class Views:
         query = f"{_RUNS} WHERE {wanted.sql} ORDER BY {order.sql} LIMIT ?"
         rows = self._database.execute(query, (*wanted.arguments, *order.arguments, limit))
         return tuple(_run(row) for row in rows)
+
+    def tasks(self, saga_id: str | None = None) -> tuple[Task, ...]:
+        """See `Visibility.tasks`."""
+        named, arguments = ("", ()) if saga_id is None else (" AND saga_id = ?", (saga_id,))
+        rows = self._database.execute(f"{_RUNS} WHERE tasks != ''{named}", arguments)
+        return tasks_of(_run(row) for row in rows)
 
     def count(self, where: str | None = None, group_by: str | None = None) -> dict[Any, int]:
         """See `Visibility.count`."""

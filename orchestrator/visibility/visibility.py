@@ -17,6 +17,7 @@ from orchestrator.model.rule import JournalHalted
 from orchestrator.topics import TopicNames
 from orchestrator.visibility.database import Moved, open_database, wipe_partition
 from orchestrator.visibility.projector import Projector, StaleRows
+from orchestrator.visibility.tasks import Task
 from orchestrator.visibility.views import Details, Page, Run, VersionCount, Views
 from orchestrator.visibility.why import Why
 from orchestrator.wire.avro import UnreadableRecord
@@ -146,6 +147,10 @@ class Visibility:
         The language is that of `visibility.query`. Raises `InvalidRequest`.
         """
         return self.views.find(where, order_by, limit)
+
+    def tasks(self, saga_id: str | None = None) -> tuple[Task, ...]:
+        """What sagas, or one of them, wait for people to do: what is due first comes first."""
+        return self.views.tasks(saga_id)
 
     def count(self, where: str | None = None, group_by: str | None = None) -> dict[Any, int]:
         """How many runs there are by the values of a field or an attribute, else under None.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.model import events as ev
 from orchestrator.model.events import Status, StepKind
 from orchestrator.model.pauses import over_command, over_saga
 from orchestrator.model.state import SagaState, Step, StepStatus
+from orchestrator.wire.notes import read_note, take_tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Trace:
     def __init__(self) -> None:
         self.since: dict[int, int] = {}
         self.undo_error: dict[int, str] = {}
+        self.tasks: dict[str, dict[str, Any]] = {}
+        """What people are to do, as the saga's notes tell it."""
         self.last_ms = 0
 
     def note(self, event: ev.Event, at_ms: int) -> None:
@@ -57,6 +61,8 @@ class Trace:
             self.since[sequence] = at_ms
         elif isinstance(event, ev.SagaParked | ev.CodeMissing):
             self.since[0] = at_ms
+        if isinstance(event, ev.Recorded) and event.kind is StepKind.NOTE:
+            take_tasks(self.tasks, read_note(event.payload))
         if isinstance(event, ev.UndoBackedOff):
             self.undo_error[event.sequence] = _error(event.error_type, event.error_message)
 
@@ -78,14 +84,30 @@ def _waits(state: SagaState, trace: Trace) -> Iterator[Wait]:
         kept = f"; {len(state.mailbox)} inputs are kept until then" if state.mailbox else ""
         frees = (f"a worker with the code of {state.saga_type}", saga.format("terminate"))
         yield Wait(f"the code of {state.saga_type}{kept}", 0, trace.since.get(0, 0), frees=frees)
+    if state.phase is Status.RUNNING:
+        yield from (_task(state.saga_id, key, said) for key, said in trace.tasks.items())
     for sequence in sorted(state.open | state.undo_open):
         step = state.steps[sequence]
         yield _step(state, step, trace) if step.is_command else _wait(state, step, trace)
     if state.continue_due:
         yield Wait("its next decision: the last one was too large for one", 0, trace.last_ms, frees=("a worker",))
-    elif not (state.open or state.undo_open or state.parked or state.paused or state.phase is not Status.RUNNING):
+    elif not (
+        trace.tasks
+        or state.open
+        or state.undo_open
+        or state.parked
+        or state.paused
+        or state.phase is not Status.RUNNING
+    ):
         frees = ("a signal that makes it true", saga.format("cancel"))
         yield Wait("a condition in its code to hold", 0, trace.last_ms, frees=frees)
+
+
+def _task(saga_id: str, key: str, said: dict[str, Any]) -> Wait:
+    whose = said.get("assignee") or (f"one of {said['group']}" if said.get("group") else "somebody")
+    frees = (f"saga tasks complete {saga_id} {key} --form JSON", f"saga tasks reassign {saga_id} {key}")
+    what = f"the task {key} of {whose}: {said.get('title', '')}"
+    return Wait(what, 0, said.get("opened_ms", 0), said.get("due_ms"), frees=frees)
 
 
 def _pause(state: SagaState) -> Wait:

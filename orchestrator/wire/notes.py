@@ -1,9 +1,12 @@
-"""What a saga tells of itself for lists and searches: attributes, a memo, a summary. As JSON in starts and histories.
+"""What a saga tells of itself for lists and searches: attributes, a memo, a summary, its open tasks for people.
 
-    {"attributes": {"customer": ["Keyword", "ann"], "amount": ["Double", 9.5]}, "memo": {...}, "summary": "..."}
+As JSON in starts and histories:
 
-Everything may be left out; an attribute or a part of the memo that is null is taken away. A `Datetime` is milliseconds
-since 1970.
+    {"attributes": {"customer": ["Keyword", "ann"], "amount": ["Double", 9.5]}, "memo": {...}, "summary": "...",
+     "tasks": {"Decision": {"title": "...", "assignee": "ann", "group": null, "due_ms": ...}}}
+
+Everything may be left out; an attribute, a part of the memo or a task that is null is taken away, and of a task only
+what changes is told. A `Datetime` is milliseconds since 1970.
 """
 
 from __future__ import annotations
@@ -23,11 +26,15 @@ MAX_KEYWORD_CHARACTERS = 255
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What changes. `attributes` maps a name to its kind and value (None: taken away); a summary of None stays."""
+    """What changes. `attributes` maps a name to its kind and value (None: taken away); a summary of None stays.
+
+    `tasks` maps a key to what changes of the task; None: it is not open any more.
+    """
 
     attributes: dict[str, tuple[str, Any]] = field(default_factory=dict)
     memo: dict[str, Any] = field(default_factory=dict)
     summary: str | None = None
+    tasks: dict[str, dict[str, Any] | None] = field(default_factory=dict)
 
 
 def write_note(note: Note) -> bytes:
@@ -39,10 +46,12 @@ def write_note(note: Note) -> bytes:
         said["memo"] = note.memo
     if note.summary is not None:
         said["summary"] = note.summary
+    if note.tasks:
+        said["tasks"] = note.tasks
     try:
         data = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
-        raise ValueError(f"the memo is no JSON: {error}") from None
+        raise ValueError(f"memo and tasks are no JSON: {error}") from None
     read_note(data)
     return data
 
@@ -62,7 +71,20 @@ def read_note(data: bytes) -> Note:
         raise ValueError("attributes and memo are objects, the summary is text")
     if len(attributes) > MAX_ATTRIBUTES:
         raise ValueError(f"{len(attributes)} attributes, at most {MAX_ATTRIBUTES}")
-    return Note({name: _attribute(name, given) for name, given in attributes.items()}, memo, summary)
+    tasks = said.get("tasks", {})
+    if not isinstance(tasks, dict):
+        raise ValueError("tasks are an object")
+    changes = {key: _task(key, given) for key, given in tasks.items()}
+    return Note({name: _attribute(name, given) for name, given in attributes.items()}, memo, summary, changes)
+
+
+def take_tasks(tasks: dict[str, dict[str, Any]], note: Note) -> None:
+    """Changes the open tasks of a run, by their keys, as a note says."""
+    for key, change in note.tasks.items():
+        if change is None:
+            tasks.pop(key, None)
+        else:
+            tasks[key] = {**tasks.get(key, {}), **change}
 
 
 def _attribute(name: str, given: Any) -> tuple[str, Any]:
@@ -74,6 +96,29 @@ def _attribute(name: str, given: Any) -> tuple[str, Any]:
     if not _fits(kind, value):
         raise ValueError(f"attribute {name}: {str(value)[:40]!r} is no {kind}")
     return kind, value
+
+
+TASK = {
+    "title": str,
+    "description": str,
+    "assignee": str | None,
+    "group": str | None,
+    "due_ms": int | None,
+    "opened_ms": int,
+    "form": dict,
+}
+"""What is told of a task. `form` is a JSON schema."""
+
+
+def _task(key: str, given: Any) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise ValueError(f"task {key[:40]!r}: it is an object or null")
+    for name, value in given.items():
+        if name not in TASK or not isinstance(value, TASK[name]):
+            raise ValueError(f"task {key[:40]!r}: {name[:40]!r} is {str(value)[:40]!r}")
+    return given
 
 
 def _fits(kind: str, value: Any) -> bool:

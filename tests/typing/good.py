@@ -22,6 +22,7 @@ from orchestrator import (
     FromTopic,
     Handle,
     HandlerContext,
+    HumanTask,
     Jitter,
     LocalContext,
     Map,
@@ -471,6 +472,29 @@ async def map_all(client: Client) -> MapReport:
     handle = await client.start(Prices, MapJob(source="orders.csv"), id="m-1")
     await handle.signal(Map.change, MapChange(concurrency=50))
     return await handle.result()
+
+
+class Asking(Saga[Order, str]):
+    async def run(self, order: Order) -> str:
+        task = self.human_task(Reservation, title="which?", group="stock", due=timedelta(days=1), escalate=self.remind)
+        assert_type(task, HumanTask[Reservation])
+        assert_type(await task, Reservation)
+        first, second = await self.gather(
+            self.human_task(Receipt, title="paid?", assignee="ann", key="a"),
+            self.human_task(Reservation, title="else?"),
+        )
+        assert_type((first, second), tuple[Receipt, Reservation])
+        return str(task.assignee)
+
+    async def remind(self, task: HumanTask[Reservation]) -> timedelta | None:
+        task.reassign(assignee="bob")
+        return timedelta(days=1) if task.escalations < 3 else None
+
+
+async def fill_in(client: Client) -> None:
+    await client.claim_task("a-1", by="ann")
+    await client.complete_task("a-1", Reservation(warehouse="A"), by="ann")
+    await client.reassign_task("a-1", "Reservation", assignee="bob", by="ann")
 
 
 orders = FromTopic("shop.orders", Order, where=lambda r: r.headers.get("type") == "placed" and len(r.value) > 0)

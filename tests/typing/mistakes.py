@@ -4,6 +4,7 @@ from orchestrator import (
     Client,
     FromTopic,
     HandlerContext,
+    HumanTask,
     Jitter,
     LocalContext,
     Map,
@@ -307,6 +308,24 @@ async def main(client: Client) -> None:
     await started.query(Expense.raise_to, 1)  # E: update where a query is asked for
     await client.start(Mistaken, ORDER, signal=(Expense.decided, "yes"))  # E: wrong payload of a signal with a start
     await client.start(Searched, ORDER, attributes=[Searched.customer(3)])  # E: attribute's value at the start
+
+
+class Asking(Saga[Order, str]):
+    async def run(self, order: Order) -> str:
+        receipt: Receipt = await self.human_task(Reservation, title="which?")  # E: wrong type of a form
+        await self.human_task(order, title="which?")  # E: object instead of a form's model
+        await self.human_task(int, title="how many?")  # E: form that is no model
+        await self.human_task(Reservation)  # E: task without a title
+        await self.human_task(Reservation, title="", due=60, escalate=self.remind)  # E: escalation of another form
+        return receipt.payment_id
+
+    async def remind(self, task: HumanTask[Receipt]) -> None:
+        task.reassign("ann")  # E: assignee that is not named
+        task.form.warehouse  # E: form of a task before it is filled in
+
+    async def ask(self, client: Client) -> None:
+        await client.complete_task("e-1", {"warehouse": "A"}, by="ann")  # E: form that is no model's object
+        await client.complete_task("e-1", Reservation(warehouse="A"))  # E: task that nobody completes
 
 
 class Searched(Saga[Order, str]):
