@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from orchestrator.functions import LocalContext, transactional
     from orchestrator.groups import Done
     from orchestrator.mapping import Map, MapChange, MapJob, MapReport
+    from orchestrator.migrations import PastRun
     from orchestrator.model.events import Status, Undone
     from orchestrator.model.messages import ChildCancellation, Conflict, ParentClose, Reuse
     from orchestrator.model.retries import FailedAttempt, Jitter
@@ -66,6 +67,7 @@ __all__ = [
     "MapReport",
     "ParentClose",
     "Participant",
+    "PastRun",
     "Pending",
     "Promise",
     "Promised",
@@ -128,6 +130,7 @@ _HOMES = {
     "mapping": ("Map", "MapChange", "MapJob", "MapReport"),
     "model.events": ("Status", "Undone"),
     "model.retries": ("FailedAttempt", "Jitter"),
+    "migrations": ("PastRun",),
     "model.messages": ("ChildCancellation", "Conflict", "ParentClose", "Reuse"),
     "participant": ("HandlerContext", "Participant", "inject", "per_call"),
     "plan": ("each", "local", "outcome", "parallel", "step", "takes"),

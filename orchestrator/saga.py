@@ -19,6 +19,7 @@ from orchestrator.errors import ContinueAsNew, DefinitionError
 from orchestrator.functions import FUNCTIONS, LocalMethods
 from orchestrator.groups import Groups
 from orchestrator.interceptors import Around
+from orchestrator.migrations import PastRun
 from orchestrator.model.definition import ChildRequest, Context, Definition, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked
 from orchestrator.model.messages import ChildCancellation, ParentClose, Reuse
@@ -44,6 +45,7 @@ Undo = Named[M, Any] | Call[Any, Any] | Callable[[R | None], Call[Any, Any]]
 """A command of the same service with the same request, a call, or a function from the reply (None: unknown)."""
 
 
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 SUGGEST_AFTER_OUTCOMES = 4_000
 """A replay of so many takes some tens of milliseconds."""
 
@@ -118,6 +120,7 @@ class Saga(Groups, RepeatableMethods, WaitMethods, NoteMethods, TaskMethods, Loc
             query=partial(ask, cls._queries),
             check_update=partial(refuse, cls._updates),
             update=partial(carry_out, cls._updates),
+            migrate=None if cls.migrate.__func__ is Saga.migrate.__func__ else cls._migrate,  # type: ignore[attr-defined]
         )
         if plan is not None:
             cls.run = plan.run  # type: ignore[method-assign]
@@ -256,6 +259,22 @@ class Saga(Groups, RepeatableMethods, WaitMethods, NoteMethods, TaskMethods, Loc
     def suggests_continue_as_new(self) -> bool:
         """Whether the history has grown so long that a new run would be better, from 4,000 outcomes on."""
         return self._context.outcomes >= SUGGEST_AFTER_OUTCOMES
+
+    @classmethod
+    def migrate(cls, past: PastRun) -> I | None:
+        """The input with which this version's code takes over a run of an older one: for sagas that override it.
+
+        It is asked when such a run next goes on and none of its steps is in flight. The code then begins in another run
+        of the id with that input; what was done before is undone with it if it fails, signals and who waits come along,
+        waits and timers do not. None: it repeats what was done, as without this method. It must not look at anything
+        but `past`; what it raises parks the saga.
+        """
+        return None
+
+    @classmethod
+    def _migrate(cls, version: int, payload: bytes, done: tuple[tuple[str, str, bytes], ...]) -> bytes | None:
+        migrated = cls.migrate(PastRun(version, _ANY.validate_json(payload), done))
+        return None if migrated is None else cls.encode_input(migrated)
 
     @classmethod
     async def _body(cls, context: Context, payload: bytes) -> bytes:

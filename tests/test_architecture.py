@@ -25,8 +25,8 @@ LAYERS: list[tuple[str, set[str]]] = [
         "authoring and wire",
         {
             *("attributes", "durations", "retry", "service", "promises", "questions", "signals", "waits", "children"),
-            *("functions", "groups", "mapping", "interceptors", "repeatable", "saga", "plan", "lint", "config", "wire"),
-            *("schedules", "tasks"),
+            *("functions", "groups", "mapping", "interceptors", "migrations", "repeatable", "saga", "plan"),
+            *("lint", "config", "wire", "schedules", "tasks"),
         },
     ),
     ("edges", {"log", "store"}),
@@ -49,10 +49,11 @@ BESIDE = {
     "interceptors": {"saga"},
     "saga": {
         *("attributes", "children", "durations", "functions", "groups", "interceptors", "retry", "service"),
-        *("promises", "questions", "repeatable", "signals", "tasks", "waits", "plan"),
+        *("migrations", "promises", "questions", "repeatable", "signals", "tasks", "waits", "plan"),
     },
     "plan": {"durations", "functions", "retry", "service", "saga"},
     "lint": {"saga"},
+    "migrations": {"service"},
     "mapping": {"durations", "groups", "retry", "saga", "signals"},
     "config": {"wire"},
     "schedules": {"baggage", "durations", "saga", "questions", "attributes"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.model import attempts, checks, children, operations, resets, starts, told
+from orchestrator.model import attempts, checks, children, migrations, operations, resets, starts, told
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.checks import InputRejected as InputRejected
@@ -228,7 +228,9 @@ def _move_version(turn: Turn, input: msg.MoveVersion) -> None:
     followed = of_start(turn.newest, state.saga_id)
     version = input.version or (state.version if followed is None else followed.version)
     turn.execution.detach()
-    turn.emit(ev.VersionChanged(version, input.version > 0, input.by, input.reason))
+    target = next((d for d in _versions(turn.newest) if d.version == version), None)
+    migrates = target is not None and migrations.migrates(target, state)
+    turn.emit(ev.VersionChanged(version, input.version > 0, input.by, input.reason, migrates))
     if 0 in state.parked:
         turn.emit(ev.SagaUnparked(input.by, input.reason))
     turn.definition = of_run(turn.newest, state)
@@ -238,6 +240,10 @@ def _move_version(turn: Turn, input: msg.MoveVersion) -> None:
         turn.emit(ev.CodeMissing())
     else:
         turn.advance()
+
+
+def _versions(newest: Definition | None) -> tuple[Definition, ...]:
+    return () if newest is None else (newest, *newest.older)
 
 
 def _take_held(turn: Turn) -> None:

@@ -153,6 +153,7 @@ class Functions(Protocol):
     def perform_async(self, call: LocalCall) -> Coroutine[Any, Any, Reply]: ...
 
 
+Migrate = Callable[[int, bytes, tuple[tuple[str, str, bytes], ...]], bytes | None]
 Body = Callable[[Context, bytes], Coroutine[Any, Any, bytes]]
 
 
@@ -184,6 +185,9 @@ class Definition:
     `check_update` says of an update's name and arguments why that object does not take it, None if it does; `update`
     carries it out.
 
+    `migrate` makes the input of this version's code from the version, the input and the results (service, command,
+    payload) of a run of an older version; None has the code repeat what was done, as without it.
+
     `commands` names every (service, command) of the static graph where there is one: for pictures, not for running.
 
     `version` counts from 1; runs of a `pinned` one keep it. `older`: the other versions of the type that a worker has,
@@ -206,3 +210,4 @@ class Definition:
     query: Callable[[Any, str, bytes], bytes] = _no_query
     check_update: Callable[[Any, str, bytes], str | None] = _no_update
     update: Callable[[Any, str, bytes], Coroutine[Any, Any, bytes]] = _no_handler
+    migrate: Migrate | None = None

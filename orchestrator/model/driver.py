@@ -58,7 +58,7 @@ class Driver:
         self.run = state.run
         self.baggage = state.baggage
         self.now_ms = state.started_at_ms
-        self.replaying = state.sequence > 0
+        self.replaying = state.sequence > state.ballast
         self.requests: list[tuple[int, int, Request]] = []
         self.released: list[tuple[int, int]] = []
         self.abandoned: list[int] = []
@@ -71,8 +71,8 @@ class Driver:
         self.error: BaseException | None = None
         self._state = state
         self._sign = sign
-        self.delivered = 0
-        self._sequence = 0
+        self.delivered = max((state.steps[s].resolved for s in range(1, state.ballast + 1)), default=0)
+        self._sequence = state.ballast
         self._waiting: dict[int, Branch] = {}
         self._asked: dict[int, StepRequest | ChildRequest] = {}
         self.to_stop: list[tuple[int, Leaving]] = []

@@ -60,7 +60,7 @@ class SagaStarted:
     """`timeout_ms` is for all runs of the saga, `run_timeout_ms` for this one; both count from its beginning.
 
     `begin_ms`: when the code begins to run, None for at once. `following`: why there is another run after
-    `previous_run`.
+    `previous_run`. `ballast`: so many inherited steps are none of its code, and only there to be undone with it.
     """
 
     saga_type: str
@@ -78,6 +78,7 @@ class SagaStarted:
     note: bytes = b""
     parent: Parent | None = None
     following: Following | None = None
+    ballast: int = 0
 
 
 @frozen
@@ -164,12 +165,16 @@ class SagaUnparked:
 
 @frozen
 class VersionChanged:
-    """From here on the run goes on with this version of its code: by itself, as a newer one came, or by a person."""
+    """From here on the run goes on with this version of its code: by itself, as a newer one came, or by a person.
+
+    `migrates`: that code does not repeat what was done before, but takes over what came of it, in another run.
+    """
 
     version: int
     pinned: bool
     by: str = ""
     reason: str = ""
+    migrates: bool = False
 
 
 @frozen

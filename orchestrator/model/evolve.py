@@ -52,7 +52,7 @@ def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
     state.traceparent = event.traceparent
     state.previous_run = event.previous_run
     state.baggage = event.baggage
-    state.version, state.pinned = event.version, event.pinned
+    state.version, state.pinned, state.ballast = event.version, event.pinned, event.ballast
     state.parent = event.parent
     if event.reply_to is not None:
         state.waiters.append(event.reply_to)
@@ -123,6 +123,10 @@ def _saga_parked(state: SagaState, event: ev.SagaParked, at_ms: int) -> None:
 
 
 def _version_changed(state: SagaState, event: ev.VersionChanged, at_ms: int) -> None:
+    if not event.migrates:
+        state.migrates_from = 0
+    elif not state.migrates_from:
+        state.migrates_from = state.version
     state.version, state.pinned = event.version, event.pinned
 
 
@@ -170,7 +174,6 @@ def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
     state.mailbox.clear()
     if event.status not in (ev.Status.CONTINUED_AS_NEW, ev.Status.RESET):
         state.signals.clear()
-    if event.status is not ev.Status.RESET:
         state.promises.clear()
     state.local.clear()
     set_due(state, 0, None)

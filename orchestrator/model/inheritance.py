@@ -74,12 +74,22 @@ def since(state: SagaState, until: int) -> list[Step]:
     return [state.steps[sequence] for sequence in range(until, state.sequence + 1)]
 
 
-def heir(step: Step, run: str, seed: str, *, owned: bool) -> ev.StepInherited:
+def heir(
+    step: Step,
+    run: str,
+    seed: str,
+    *,
+    owned: bool,
+    status: StepStatus | None = None,
+    payload: bytes | None = None,
+    result: bytes | None = None,
+) -> ev.StepInherited:
+    """The step as the next run has it, `owned` with its undo; some of it otherwise than it is."""
     return ev.StepInherited(
         step.sequence,
         run,
         seed,
-        step.status,
+        status or step.status,
         step.kind,
         step.after,
         step.ended,
@@ -87,8 +97,8 @@ def heir(step: Step, run: str, seed: str, *, owned: bool) -> ev.StepInherited:
         step.resolved_at_ms,
         step.service,
         step.command,
-        step.payload,
-        step.result,
+        step.payload if payload is None else payload,
+        step.result if result is None else result,
         step.partition,
         step.attempt,
         step.undo_command if owned else None,

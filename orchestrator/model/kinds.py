@@ -34,6 +34,8 @@ class Following(StrEnum):
     """Its code asked for it."""
     REUSED = "reused"
     """Another start came, which may use an id again."""
+    MIGRATED = "migrated"
+    """It has newer code, which took over what the run had come to."""
     RESTARTED = "restarted"
     """A person has it run again from its beginning."""
     RESET = "reset"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.model import checks, children, inheritance, told
+from orchestrator.model import checks, children, inheritance, migrations, told
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.definition import Definition
@@ -79,7 +79,7 @@ def begin_next(
     definition = of_start(definition, old.saga_id)
     turn = Turn(fresh, definition, moment)
     timeout_ms = definition.execution_timeout_ms if definition is not None else None
-    if follows.cause is ev.Following.CONTINUED and old.execution_due_ms is not None:
+    if follows.cause in _CONTINUING and old.execution_due_ms is not None:
         timeout_ms = max(0, old.execution_due_ms - moment.now_ms)
     turn.emit(
         ev.SagaStarted(
@@ -98,6 +98,7 @@ def begin_next(
             follows.note,
             follows.parent if follows.cause is ev.Following.REUSED else old.parent,
             follows.cause,
+            old.sequence if follows.cause is ev.Following.MIGRATED else 0,
         )
     )
     _hand_on(turn, old, follows)
@@ -109,16 +110,22 @@ def begin_next(
     return fresh, tuple(turn.events), run
 
 
+_CONTINUING = (ev.Following.CONTINUED, ev.Following.MIGRATED)
+
+
 def _hand_on(turn: Turn, old: SagaState, follows: ev.RunFollows) -> None:
     """What a run gets of the one before, whose work it carries on."""
+    signals = old.signals if follows.cause in _CONTINUING else []
+    steps: list[ev.StepInherited] = []
     if follows.cause is ev.Following.RESET:
-        for step in inheritance.inherited(old, follows.until):
-            turn.emit(step)
+        steps, signals = inheritance.inherited(old, follows.until), inheritance.signals_again(old, follows.until)
+    elif follows.cause is ev.Following.MIGRATED:
+        steps = migrations.ballast(old)
+    for step in steps:
+        turn.emit(step)
+    if follows.cause in (ev.Following.RESET, ev.Following.MIGRATED):
         for name, (payload, error_type, error_message) in old.promises.items():
             turn.emit(ev.PromiseSettled(name, payload, error_type, error_message))
-        signals = inheritance.signals_again(old, follows.until)
-    else:
-        signals = old.signals if follows.cause is ev.Following.CONTINUED else []
     for name, payload in signals:
         turn.emit(ev.SignalReceived(name, payload))
     if old.phase in (Status.CONTINUED_AS_NEW, Status.RESET):

@@ -170,12 +170,14 @@ class SagaState:
     `signals` are names and payloads of those that the code has not asked for yet, the oldest first; `promises` the
     settled ones by name, with the result or an error's type and message. `updates` has the sequence of each by its id,
     `asked` who waits for those under way, `follows` the id's next run, which is due at once, `version` is of its code,
-    0 as long as it has had none.
+    0 as long as it has had none. `migrates_from` is the version whose code did what is there, where the run's own has
+    yet to take that over; so many inherited steps as `ballast` says are none of its code, and only undone with it.
     """
 
     __slots__ = (
         "asked",
         "baggage",
+        "ballast",
         "begin_ms",
         "cancel",
         "cancel_at_ms",
@@ -194,6 +196,7 @@ class SagaState:
         "keep",
         "local",
         "mailbox",
+        "migrates_from",
         "new_due",
         "old_due",
         "open",
@@ -252,6 +255,7 @@ class SagaState:
         self.baggage: str | None = None
         self.version = 0
         self.pinned = False
+        self.migrates_from = self.ballast = 0
         self.due_ms: int | None = None
         self.waiters: list[ReplyAddress] = []
         self.sequence = 0
@@ -277,8 +281,7 @@ class SagaState:
         self.pivot_done = False
         self.forced = False
         """A person had it undone, so that a pivot keeps nothing from it."""
-        self.keep = 0
-        """Steps before this one are not undone: another run goes on from there."""
+        self.keep = 0  # steps before this one are not undone: another run goes on from there
         self.cancel: Cause | None = None
         self.cancel_resolved = self.cancel_at_ms = 0
         self.cause: Cause | None = None

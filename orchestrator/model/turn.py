@@ -10,7 +10,7 @@ import traceback
 from collections import Counter
 
 from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
-from orchestrator.model import children, handlers, pauses, requests, undoing
+from orchestrator.model import children, handlers, migrations, pauses, requests, undoing
 from orchestrator.model import events as ev
 from orchestrator.model.budget import MAX_BYTES, MAX_EFFECTS, MAX_EVENTS
 from orchestrator.model.definition import Definition
@@ -169,7 +169,10 @@ class Turn:
             return None
         if self.execution.driver is None:
             if self.definition.version != state.version:
-                self.emit(ev.VersionChanged(self.definition.version, self.definition.pinned))
+                migrates = migrations.migrates(self.definition, state)
+                self.emit(ev.VersionChanged(self.definition.version, self.definition.pinned, migrates=migrates))
+            if state.migrates_from:
+                return None
             self.execution.driver = Driver(self.definition, state, self.moment.sign)
             try:
                 self.execution.driver.catch_up()
@@ -215,6 +218,8 @@ class Turn:
         if state.parked and not self.past_parked:
             return
         driver = self.warm()
+        if driver is None and state.migrates_from and migrations.take_over(self):
+            driver = self.warm()
         if driver is None:
             return
         while True:

@@ -66,6 +66,8 @@ _RUN_PLAIN = (
     "baggage",
     "version",
     "pinned",
+    "migrates_from",
+    "ballast",
     "due_ms",
     "begin_ms",
     "timeout_ms",

@@ -17,6 +17,7 @@ from orchestrator.client import Client
 from orchestrator.client.client import Outgoing
 from orchestrator.interceptors import Around
 from orchestrator.log.kafka import KafkaLog
+from orchestrator.migrations import PastRun
 from orchestrator.model.definition import StepRequest
 from orchestrator.model.events import SagaParked
 from orchestrator.participant.runner import Runner
@@ -61,6 +62,21 @@ class First(Before, name="Versioned", pinned=True):
 class Second(Saga[Order, str], name="Versioned", version=2):
     async def run(self, order: Order) -> str:
         return "second " + await self.step(Shipping.ship(order_id=order.id, warehouse="B"))
+
+
+class Moved(Before, name="Moved"):
+    pass
+
+
+class MovedOn(Saga[list[str], str], name="Moved", version=2):
+    """Takes over what the first version has come to."""
+
+    async def run(self, taken: list[str]) -> str:
+        return f"from {taken[0]}: " + await self.step(Payments.charge(order_id=self.id, cents=1))
+
+    @classmethod
+    def migrate(cls, past: PastRun) -> list[str] | None:
+        return [f"{stock.warehouse} {past.input['id']}" for stock in past.results(Inventory.reserve)]
 
 
 class Silent:
@@ -169,6 +185,15 @@ def test_pinned_sagas_keep_their_version_and_a_person_moves_one(broker: str, pre
             await_parked(visibility, 0)
     with shop(broker, prefix, succeed, [First, Second]):
         assert asyncio.run(results(broker, prefix, First, "b")) == ["shipped"]
+
+
+def test_new_code_takes_over_what_old_code_has_done(broker: str, prefix: str) -> None:
+    silent = Silent("ship", "m")
+    with shop(broker, prefix, silent, [Moved]):
+        asyncio.run(start(broker, prefix, Moved, "m"))
+        assert silent.asked.wait(60)
+    with shop(broker, prefix, succeed, [MovedOn]):
+        assert asyncio.run(results(broker, prefix, Moved, "m")) == ["from A m: receipt"]
 
 
 class Tenant:

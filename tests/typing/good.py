@@ -31,6 +31,7 @@ from orchestrator import (
     MapReport,
     ParentClose,
     Participant,
+    PastRun,
     Promised,
     Retry,
     RetryLater,
@@ -411,6 +412,16 @@ class NewOrder(Saga[Order, str], name="OrderFulfilment", version=2, pinned=True)
         return order.id
 
 
+class TakenOver(Saga[Order, str], name="OrderFulfilment", version=3):
+    async def run(self, order: Order) -> str:
+        return order.id
+
+    @classmethod
+    def migrate(cls, past: PastRun) -> Order | None:
+        assert_type(past.results(Inventory.reserve), list[Reservation])
+        return None if past.has_done(Shipping.ship) else Order(id=past.input["id"], sku="tea", cents=past.version)
+
+
 class PatientOrder(Saga[Order, str], around=[Patient()]):
     async def run(self, order: Order) -> str:
         return self.baggage["tenant"]
@@ -440,6 +451,11 @@ def ship_with(request: Ship, context: HandlerContext, *, database: Database = in
 async def start_with_baggage(client: Client) -> str:
     handle = await client.start(PatientOrder, Order(id="o-1", sku="tea", cents=900), baggage={"tenant": "acme"})
     await client.move_version("o-1", 2, reason="it is broken", by="ann")
+    await client.redrive("o-1", timeout=10)
+    await client.restart("o-1", payload=b"{}", reason="again")
+    await client.reset("o-1", to=3)
+    await client.fork("o-1", to=3, new_id="o-2")
+    await client.unpark("o-1", "retry", step=3, payload=b"{}")
     with provided.override({Database: Database()}):
         return await handle.result()
 

@@ -10,6 +10,7 @@ from orchestrator import (
     Map,
     MapJob,
     Participant,
+    PastRun,
     Retry,
     Saga,
     each,
@@ -338,6 +339,22 @@ class Searched(Saga[Order, str]):
         self.upsert(Searched.customer)  # E: attribute without its value
         self.upsert(customer="ann")  # E: attribute by its name
         return ""
+
+
+class MigratesToText(Saga[Order, str], name="Mistaken", version=2):
+    async def run(self, order: Order) -> str:
+        return order.id
+
+    @classmethod
+    def migrate(cls, past: PastRun) -> str | None:  # E: input of another type from a migration
+        past.results(Inventory.reserve)[0].payment_id  # E: field that is not in a result taken over
+        return None
+
+
+async def run_again(client: Client) -> None:
+    await client.reset("o-1")  # E: reset without a step
+    await client.fork("o-1", to=3)  # E: fork without a new id
+    await client.restart("o-1", payload=ORDER)  # E: restart with an input that is no bytes
 
 
 def nothing_for(request: Charge) -> None:

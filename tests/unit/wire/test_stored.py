@@ -69,6 +69,8 @@ HINTS: dict[str, dict[str, Any]] = {
         "undo_retry": RetryPolicy | None,
     },
     "SagaState": {
+        "ballast": int,
+        "migrates_from": int,
         "begin_ms": int | None,
         "baggage": str | None,
         "cancel": Cause | None,
