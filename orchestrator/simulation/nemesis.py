@@ -158,10 +158,13 @@ def cancel_saga(world: World) -> None:
 
 
 def terminate_saga(world: World) -> None:
+    """A person ends a saga at once; sometimes another one thinks better of it."""
     saga_id = _saga(world)
     world.send(
         TOPICS.operations, saga_id, b"", {h.INPUT_TYPE: "terminate", h.MESSAGE_ID: f"end-{world.random.random()}"}
     )
+    if world.random.random() < 0.3:
+        world.later(world.random.choice((50, 500)), partial(_run_again, world, saga_id, "redrive"))
 
 
 def move_version(world: World) -> None:
@@ -204,12 +207,15 @@ def compensate_saga(world: World) -> None:
 
 def run_again(world: World) -> None:
     """A person has a saga run again: from the beginning, from where it failed, from some step."""
+    saga_id = f"saga-{world.random.randrange(world.to_start + 1)}" if world.random.random() < 0.5 else _saga(world)
+    _run_again(world, saga_id, world.random.choice(("restart", "redrive", "reset", "reset")))
+
+
+def _run_again(world: World, saga_id: str, kind: str) -> None:
     random = world.random
-    kind = random.choice(("restart", "redrive", "reset", "reset"))
     headers: dict[str, str | int | None] = {h.INPUT_TYPE: kind, h.MESSAGE_ID: f"{kind}-{random.random()}"}
     if kind == "reset":
-        headers[h.STEP] = random.randint(1, 6)
-    saga_id = f"saga-{random.randrange(world.to_start + 1)}" if random.random() < 0.5 else _saga(world)
+        headers[h.STEP] = random.choice((1, 1, 2, 2, 3, 4))
     world.send(TOPICS.operations, saga_id, None, headers)
 
 

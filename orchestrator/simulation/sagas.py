@@ -192,6 +192,15 @@ async def _handle(subject: Any, name: str, payload: bytes) -> bytes:
 UPDATES: dict[str, Any] = {"check_update": lambda subject, name, payload: None, "update": _handle}
 
 
+def _migrate(version: int, payload: bytes, done: tuple[tuple[str, str, bytes], ...]) -> bytes | None:
+    """Some sagas go on with the last of their parts where newer code comes; the others repeat what was done."""
+    plan = json.loads(payload)
+    if not plan.get("migrates"):
+        return None
+    kind, parts = plan["plan"]
+    return json.dumps({**plan, "plan": [kind, parts[-1:]], "migrates": False}).encode()
+
+
 def draw_update(random: Random) -> bytes:
     """An update's arguments."""
     return json.dumps(_step(random)).encode()
@@ -201,7 +210,8 @@ def definitions(*, newest: bool = True) -> dict[str, Definition]:
     """Both saga types; the second one has a time limit, and its runs keep their version. The newest knows patches."""
     found = []
     for version, body in ((1, _carry_out_before), (2, carry_out))[: 2 if newest else 1]:
-        plain = Definition("Plain", body, functions=FUNCTIONS, version=version, **UPDATES)
+        migrate = _migrate if version > 1 else None
+        plain = Definition("Plain", body, functions=FUNCTIONS, version=version, migrate=migrate, **UPDATES)
         timed = replace(plain, name="Timed", execution_timeout_ms=12_000, run_timeout_ms=11_000, pinned=True)
         found += [plain, timed]
     return by_type(found)
@@ -221,6 +231,7 @@ def draw(random: Random) -> bytes:
     cleanup = _step(random) if random.random() < 0.08 else None
     again = random.choice((1, 2)) if random.random() < 0.08 else 0
     plan = {"plan": ["seq", parts], "cleanup": cleanup, "bug": random.random() < 0.02, "again": again}
+    plan["migrates"] = random.random() < 0.3
     return json.dumps(plan).encode()
 
 
