@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from orchestrator.service import Service, command
     from orchestrator.signals import Signal, signal
     from orchestrator.sources import FromTopic, SourceRecord
+    from orchestrator.streams import Stream, stream
     from orchestrator.tasks import HumanTask
 
 __all__ = [
@@ -87,6 +88,7 @@ __all__ = [
     "SourceRecord",
     "Status",
     "StepFailed",
+    "Stream",
     "Undone",
     "Update",
     "UpdateFailed",
@@ -102,6 +104,7 @@ __all__ = [
     "query",
     "signal",
     "step",
+    "stream",
     "takes",
     "transactional",
     "update",
@@ -141,6 +144,7 @@ _HOMES = {
     "service": ("Service", "command"),
     "signals": ("Signal", "signal"),
     "sources": ("FromTopic", "SourceRecord"),
+    "streams": ("Stream", "stream"),
     "tasks": ("HumanTask",),
 }
 _HOME = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}

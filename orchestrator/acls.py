@@ -134,6 +134,7 @@ def _completer(names: TopicNames, services: Sequence[str]) -> Iterator[Need]:
 
 def _client(names: TopicNames, services: Sequence[str]) -> Iterator[Need]:
     yield from _topic(names.inbox, *_WRITE, *_LOOK)
+    yield from _topic(names.lifecycle, *_READ)
     yield from _topic(names.answers, *_READ, *_LOOK)
 
 

@@ -29,6 +29,7 @@ from orchestrator.repeatable import RepeatableMethods
 from orchestrator.retry import Retry as Retry
 from orchestrator.service import Call, Command, Named
 from orchestrator.signals import Signal, declared_by, first_problem
+from orchestrator.streams import Stream, StreamMethods
 from orchestrator.tasks import UPDATES as TASK_UPDATES
 from orchestrator.tasks import TaskMethods
 from orchestrator.waits import WaitMethods
@@ -64,7 +65,9 @@ class StepAwaitable(Generic[R]):
         return self._command.decode(payload or b"")
 
 
-class Saga(Groups, RepeatableMethods, WaitMethods, NoteMethods, TaskMethods, LocalMethods, Generic[I, O]):
+class Saga(
+    Groups, RepeatableMethods, WaitMethods, NoteMethods, StreamMethods, TaskMethods, LocalMethods, Generic[I, O]
+):
     """Base of sagas: `class OrderFulfilment(Saga[Order, str])`, an input type and a result type.
 
     Class arguments: `name` (the saga type on the wire, default the class's name), `execution_timeout` (seconds or
@@ -98,6 +101,7 @@ class Saga(Groups, RepeatableMethods, WaitMethods, NoteMethods, TaskMethods, Loc
         cls._attributes = attributes_of(cls)
         cls._signals = declared_by(cls, Signal)
         cls._promises = declared_by(cls, Promise)
+        cls._streams = declared_by(cls, Stream)
         cls._queries = declared_by(cls, Query)
         cls._updates = {**TASK_UPDATES, **declared_by(cls, Update)}
         from orchestrator.plan import compile_plan  # declarative style builds on this module

@@ -26,7 +26,7 @@ LAYERS: list[tuple[str, set[str]]] = [
         {
             *("attributes", "durations", "retry", "service", "promises", "questions", "signals", "waits", "children"),
             *("functions", "groups", "mapping", "interceptors", "migrations", "repeatable", "saga", "plan"),
-            *("lint", "config", "wire", "schedules", "tasks"),
+            *("lint", "config", "wire", "schedules", "streams", "tasks"),
         },
     ),
     ("edges", {"log", "store"}),
@@ -40,6 +40,7 @@ LAYERS: list[tuple[str, set[str]]] = [
 BESIDE = {
     "promises": {"signals"},
     "questions": {"signals"},
+    "streams": {"signals"},
     "tasks": {"durations", "questions", "signals", "wire"},
     "waits": {"durations", "promises", "signals"},
     "children": {"saga"},
@@ -49,7 +50,8 @@ BESIDE = {
     "interceptors": {"saga"},
     "saga": {
         *("attributes", "children", "durations", "functions", "groups", "interceptors", "retry", "service"),
-        *("migrations", "promises", "questions", "repeatable", "signals", "tasks", "waits", "plan"),
+        *("migrations", "promises", "questions", "repeatable", "signals", "streams", "tasks"),
+        *("waits", "plan"),
     },
     "plan": {"durations", "functions", "retry", "service", "saga"},
     "lint": {"saga"},

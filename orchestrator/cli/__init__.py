@@ -19,6 +19,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "demo": ("demo", "Run a thousand orders while a worker and a service are killed, and check every one"),
     "dev": ("dev", "Broker, worker, services and client in one command"),
     "doctor": ("doctor", "Check Java, broker, topics and versions"),
+    "follow": ("follow", "Print what a saga publishes, until it has ended"),
     "init": ("init", "Make a small project: a saga, a service, a test"),
     "lint": ("lint", "Read sagas for what a replay could not repeat"),
     "list": ("look", "List sagas by status"),

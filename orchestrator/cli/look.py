@@ -230,6 +230,7 @@ def _as_json(details: Details) -> dict[str, Any]:
 
     return {
         "saga": asdict(details.run),
+        "published": {name: plain(value) for name, value in details.published.items()},
         "input": plain(details.input),
         "result": plain(details.result),
         "steps": [
@@ -259,6 +260,7 @@ def _print(details: Details) -> None:
         ("summary", run.summary or ""),
         *(("task", f"{key}: {said.get('title', '')}, see `saga tasks`") for key, said in run.tasks.items()),
         ("told", " ".join(f"{name}={_brief(value)}" for name, value in (run.attributes | run.memo).items())),
+        *(("stream", f"{name}: {shown(value)}") for name, value in details.published.items()),
         ("started", f"{when(run.started_at_ms)} UTC"),
         ("ended", f"{when(run.ended_at_ms)} UTC, after {_duration(run)}" if run.ended_at_ms else ""),
         ("input", shown(details.input)),

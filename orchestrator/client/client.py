@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from orchestrator.attributes import Assignment
 from orchestrator.client.asking import UpdateHandle, answered
 from orchestrator.client.connection import Answer, Connection, Expected, came
+from orchestrator.client.following import Following
 from orchestrator.client.handle import Handle
 from orchestrator.client.operations import Operations
 from orchestrator.client.partitions import partitions_of
@@ -66,7 +67,7 @@ ATTACH_MAX_S = 60.0
 """An answer is asked for again after the first wait, then after twice that, and so on up to the maximum."""
 
 
-class Client(Operations, Tasks):
+class Client(Operations, Tasks, Following):
     """Requests to one orchestrator. For one event loop; use it as `async with`.
 
     `partitions` is the partition count of the inbox, which all input topics share, `answer_partitions` that of
@@ -88,6 +89,7 @@ class Client(Operations, Tasks):
         around: Iterable[Callable[[Outgoing], Outgoing]] = (),
     ) -> None:
         self.client_id = client_id or f"saga-client-{uuid.uuid4().hex[:12]}"
+        self._topics = topics
         self._answers = topics.answers
         self._partitions = partitions
         self._answer_partition = partition_of(self.client_id, answer_partitions or partitions)
@@ -338,12 +340,17 @@ class Client(Operations, Tasks):
 
     async def query_raw(self, id: str, name: str, payload: bytes = b"{}", *, timeout: float = 30.0) -> bytes:
         """The same by the query's name, with its arguments by name as JSON; the answer is JSON."""
+        return (await self.ask(id, name, payload, timeout=timeout))[1]
+
+    async def ask(self, id: str, name: str, payload: bytes, *, timeout: float = 30.0) -> tuple[str, bytes]:
+        """The same, with the run that was asked."""
         reply = self._reply_address()
         request = self._requests.query(None, id, reply.correlation_id, name, payload, reply)
         await self._connection.listen(self._timeout_s)
         expected = self._connection.expect(reply.correlation_id)
         await self._send(request, id)
-        return answered(id, await self._await(lambda: request, id, expected, timeout))
+        answer = await self._await(lambda: request, id, expected, timeout)
+        return answer.run, answered(id, answer)
 
     async def update(self, id: str, update: Update[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Has a saga do something, and gives what came of it, within 30 seconds.

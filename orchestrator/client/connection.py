@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Semaphore, Thread
 from weakref import WeakValueDictionary
 
 from orchestrator.client.requests import Request
 from orchestrator.errors import Disconnected, InvalidRequest, NotAcknowledged
-from orchestrator.log.base import Appender, Delivery, Ends, Failure, Log, LogFull, Reader, ReadFailed, Record
+from orchestrator.log.base import (
+    Appender,
+    Delivery,
+    Ends,
+    Failure,
+    Log,
+    LogFull,
+    Reader,
+    ReadFailed,
+    Record,
+    TopicPartition,
+)
 from orchestrator.wire import headers as h
 
 MAX_UNDER_WAY = 20_000
@@ -51,6 +63,26 @@ class Expected:
         self.came = asyncio.Event()
 
 
+class Events:
+    """Public events of one saga, in their order, for one who follows it. `place` is the partition they are on."""
+
+    def __init__(self, place: TopicPartition) -> None:
+        self.place = place
+        self._waiting: asyncio.Queue[Record | None] = asyncio.Queue()
+
+    def put(self, record: Record | None) -> None:
+        """None: some may be missing from here on."""
+        self._waiting.put_nowait(record)
+
+    async def next(self, timeout_s: float) -> Record | None:
+        """The next one; None where some may be missing, or nothing came for so long."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._waiting.get()
+        except TimeoutError:
+            return None
+
+
 class Connection:
     """One appender, and one reader of one partition of the answers once `listen` was called.
 
@@ -69,9 +101,12 @@ class Connection:
         self._under_way: set[asyncio.Future[Delivery]] = set()
         self._room = asyncio.Semaphore(MAX_UNDER_WAY)
         self._reader: Reader | None = None
-        self._listening = False
+        self._listening: set[TopicPartition] = set()
+        """What is read from its end on."""
         self._listen_lock = asyncio.Lock()
         self._ends: asyncio.Future[Ends] | None = None
+        self._followed: dict[bytes, set[Events]] = {}
+        """Who follows a saga, by its id."""
         self._expected: WeakValueDictionary[bytes, Expected] = WeakValueDictionary()
         self._retired: list[asyncio.Future[object]] = []
         self._closing = False
@@ -99,7 +134,8 @@ class Connection:
             await asyncio.to_thread(self._reader.close)
         await asyncio.gather(*self._retired)
         self._abandon()
-        self._listening = False
+        self._listening.clear()
+        self._tell_lost()
         for expected in list(self._expected.values()):
             expected.came.set()
 
@@ -173,31 +209,48 @@ class Connection:
     def closed(self) -> bool:
         return self._closing
 
-    async def listen(self, timeout_s: float | None) -> None:
-        """Returns when answers are read from the partition's end on. Raises `Disconnected`."""
-        if self._listening:
+    async def listen(self, timeout_s: float | None, place: TopicPartition | None = None) -> None:
+        """Returns when answers, or another partition, are read from the end on. Raises `Disconnected`."""
+        place = place or self._answers
+        if place in self._listening:
             return
         try:
             async with asyncio.timeout(timeout_s), self._listen_lock:
-                while not self._listening:
-                    await self._begin_listening()
+                while place not in self._listening:
+                    await self._begin_listening(place)
         except TimeoutError:
-            raise Disconnected(f"no answer from Kafka within {timeout_s} s about topic {self._answers[0]}") from None
+            raise Disconnected(f"no answer from Kafka within {timeout_s} s about topic {place[0]}") from None
 
-    async def _begin_listening(self) -> None:
+    @contextmanager
+    def followed(self, place: TopicPartition, saga_id: str) -> Iterator[Events]:
+        """The public events of a saga that come while the block lasts, once its partition is listened to."""
+        key, events = saga_id.encode(), Events(place)
+        self._followed.setdefault(key, set()).add(events)
+        try:
+            yield events
+        finally:
+            self._followed[key].discard(events)
+            if not self._followed[key]:
+                del self._followed[key]
+            if not any(other.place == place for others in self._followed.values() for other in others):
+                self._listening.discard(place)
+                if self._reader is not None and not self._closing:
+                    self._reader.unassign(*place)
+
+    async def _begin_listening(self, place: TopicPartition) -> None:
         if self._closing or self._loop is None:
             raise Disconnected("the client is closed: use it inside `async with`")
         if self._reader is None:
             self._reader = self._log.reader(wake=self._wake)
         reader = self._reader
         self._ends = self._loop.create_future()
-        reader.ask_ends([self._answers], self._ends)
+        reader.ask_ends([place], self._ends)
         ends = await self._ends
-        if self._answers in ends.offsets and reader is self._reader:
-            reader.assign(*self._answers, ends.offsets[self._answers])
-            self._listening = True
+        if place in ends.offsets and reader is self._reader:
+            reader.assign(*place, ends.offsets[place])
+            self._listening.add(place)
         elif ends.failure in (Failure.UNKNOWN_TOPIC, Failure.UNAUTHORIZED):
-            raise Disconnected(_why(self._answers[0], ends.failure, ends.detail))
+            raise Disconnected(_why(place[0], ends.failure, ends.detail))
         else:
             await asyncio.sleep(RETRY_S)
 
@@ -243,13 +296,19 @@ class Connection:
         happenings = reader.poll()
         for happening in happenings:
             if isinstance(happening, Record):
-                self._take_answer(happening)
+                if happening.topic == self._answers[0]:
+                    self._take_answer(happening)
+                else:
+                    for events in self._followed.get(happening.key or b"", ()):
+                        events.put(happening)
             elif isinstance(happening, Ends):
                 if not happening.token.done():
                     happening.token.set_result(happening)
             elif isinstance(happening, ReadFailed):
-                self._listening = False
+                self._listening.discard((happening.topic, happening.partition))
+                self._tell_lost()
                 if happening.partition < 0:
+                    self._listening.clear()
                     self._retire(reader.close)
                     self._reader = None
                     if self._ends is not None and not self._ends.done():
@@ -279,6 +338,12 @@ class Connection:
             headers.get(h.ERROR_MESSAGE, ""),
         )
         expected.came.set()
+
+    def _tell_lost(self) -> None:
+        """Something may be missing of what is followed."""
+        for events in [events for others in self._followed.values() for events in others]:
+            if events.place not in self._listening:
+                events.put(None)
 
     def _retire(self, close: Callable[..., object], *arguments: object) -> None:
         """Closes a client of the log that cannot go on; that blocks, so not on the loop."""

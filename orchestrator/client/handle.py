@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from orchestrator.errors import OtherSagaType, SagaAlreadyExists, SagaFailed, SagaNotFound, StartRejected
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.questions import Query, Update
     from orchestrator.saga import Saga
     from orchestrator.signals import Signal
+    from orchestrator.streams import Stream
 
 O = TypeVar("O")  # noqa: E741 - output, as in `Saga`
 S = TypeVar("S")
@@ -98,6 +100,10 @@ class Handle(Generic[O]):
     async def start_update(self, update: Update[P, R], /, *args: P.args, **kwargs: P.kwargs) -> UpdateHandle[R]:
         """The same, but returns when Kafka has it, see `Client.start_update`."""
         return await self._client.start_update(self.id, update, *args, **kwargs)
+
+    def follow(self, stream: Stream[S], /) -> AsyncIterator[S]:
+        """What the saga publishes on a stream, from the first value to its end, see `Client.follow`."""
+        return self._client.follow(self.id, stream)
 
     def _open(self, answer: Answer) -> O:
         if answer.status == Status.COMPLETED:

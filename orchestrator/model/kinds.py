@@ -59,6 +59,8 @@ class StepKind(StrEnum):
     """The result of something that would be another one at each replay."""
     NOTE = "note"
     """What the saga tells of itself to whoever lists and searches: `wire.notes`."""
+    STREAM = "stream"
+    """What the saga tells everybody about its progress."""
     PATCH = "patch"
     """The code took the changed way here."""
 

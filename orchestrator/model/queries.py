@@ -7,11 +7,17 @@ from orchestrator.model.definition import Definition
 from orchestrator.model.divergence import Divergence
 from orchestrator.model.driver import Driver
 from orchestrator.model.effects import ANSWERED, REFUSED, Answer
-from orchestrator.model.events import Refusal
+from orchestrator.model.events import Refusal, Status, StepKind
 from orchestrator.model.messages import Query
 from orchestrator.model.state import UNSTARTED, SagaState
 
 _MESSAGE_CHARACTERS = 4_000
+PUBLISHED = "saga.published"
+"""What a run has published on a stream: no query that a saga could declare, for its name is no identifier.
+
+It is asked with a sequence number, a space and the stream's name, and answered with what was published after that
+number, `{"ended": ..., "more": ..., "values": [[number, value], ...]}`.
+"""
 
 
 def answer(definition: Definition | None, state: SagaState | None, query: Query) -> Answer:
@@ -21,6 +27,8 @@ def answer(definition: Definition | None, state: SagaState | None, query: Query)
     if query.saga_type not in (None, state.saga_type):
         reason = f"the id belongs to a saga of type {state.saga_type}"
         return _refused(query, state.run, Refusal.OTHER_TYPE, reason)
+    if query.name == PUBLISHED:
+        return Answer(query.saga_id, state.run, query.reply_to, ANSWERED, _published(state, query.payload))
     if definition is None:
         reason = f"the worker that owns it has no code of {state.saga_type}"
         return _refused(query, state.run, Refusal.NO_CODE, reason)
@@ -37,6 +45,23 @@ def answer(definition: Definition | None, state: SagaState | None, query: Query)
     if len(payload) > MAX_BYTES:
         return _refused(query, state.run, Refusal.QUERY_FAILED, f"{len(payload)} bytes, at most {MAX_BYTES}")
     return Answer(query.saga_id, state.run, query.reply_to, ANSWERED, payload)
+
+
+def _published(state: SagaState, payload: bytes) -> bytes:
+    after, _, name = payload.decode(errors="replace").partition(" ")
+    least = int(after) if after.isdecimal() and len(after) < 19 else 0
+    values: list[bytes] = []
+    size, more = 0, False
+    for sequence, step in state.steps.items():
+        if step.kind is StepKind.STREAM and step.command == name and sequence > least:
+            size += len(step.result) + 32
+            if size > MAX_BYTES:
+                more = True
+                break
+            values.append(b"[%d,%s]" % (sequence, step.result))
+    ended = state.ended and state.phase is not Status.CONTINUED_AS_NEW
+    flags = [b"true" if flag else b"false" for flag in (ended, more)]
+    return b'{"ended":%s,"more":%s,"values":[%s]}' % (*flags, b",".join(values))
 
 
 def _refused(query: Query, run: str, kind: Refusal, reason: str) -> Answer:

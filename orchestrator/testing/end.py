@@ -9,14 +9,16 @@ from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel
 
-from orchestrator.model.events import Decision, Event, Status, Undone
+from orchestrator.model.events import Decision, Event, Recorded, Status, StepKind, Undone
 from orchestrator.model.messages import Outcome
 from orchestrator.service import Command
+from orchestrator.streams import Stream
 from orchestrator.testing.histories import save
 from orchestrator.testing.world import Sent
 
 O = TypeVar("O")  # noqa: E741 - output
 M = TypeVar("M", bound=BaseModel)
+S = TypeVar("S")
 
 AnyCommand = Command[..., Any, Any]
 
@@ -64,6 +66,10 @@ class End(Generic[O]):
     def attempts(self, command: AnyCommand) -> int:
         """How often `command` was sent, all its steps and attempts together."""
         return sum(sent.command is command for sent in self.sent)
+
+    def published(self, stream: Stream[S]) -> list[S]:
+        """What the saga has published on a stream, in order."""
+        return published(self.journal, stream)
 
     def ran_together(self, *commands: AnyCommand) -> bool:
         """Whether all of these were under way at one time. Raises `AssertionError` for one that was never sent."""
@@ -130,6 +136,12 @@ class End(Generic[O]):
             if sent.direction == "undo" and sent.outcome is Outcome.SUCCESS:
                 seen.setdefault(sent.key, sent)
         return list(seen.values())
+
+
+def published(journal: list[Event], stream: Stream[S]) -> list[S]:
+    """What is on a stream."""
+    told = [event for event in journal if isinstance(event, Recorded) and event.kind is StepKind.STREAM]
+    return [stream.decode(event.payload) for event in told if event.name == stream.name]
 
 
 def _span(sent: Sent) -> tuple[int, float]:

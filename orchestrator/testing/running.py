@@ -20,8 +20,9 @@ from orchestrator.questions import Update
 from orchestrator.saga import Saga
 from orchestrator.service import Command
 from orchestrator.signals import Signal
+from orchestrator.streams import Stream
 from orchestrator.tasks import CLAIM, COMPLETE, REASSIGN
-from orchestrator.testing.end import End
+from orchestrator.testing.end import End, published
 from orchestrator.testing.world import Flight, Sent, World
 from orchestrator.wire.commands import ReplyMessage
 from orchestrator.wire.notes import read_note, take_tasks
@@ -222,6 +223,10 @@ class Running(Generic[O]):
             if isinstance(event, Recorded) and event.kind is StepKind.NOTE:
                 take_tasks(tasks, read_note(event.payload))
         return tasks
+
+    def published(self, stream: Stream[S]) -> list[S]:
+        """What the saga has published on a stream so far."""
+        return published(self.journal, stream)
 
     def claim_task(self, *, by: str, key: str = "") -> Self:
         """Somebody makes a task theirs. This and the following raise `UpdateRejected` where the saga refuses it."""

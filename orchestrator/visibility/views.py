@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from orchestrator.errors import InvalidRequest
-from orchestrator.model.events import Decision, Event, Status
+from orchestrator.model.events import Decision, Event, Status, StepKind
 from orchestrator.model.evolve import evolve
 from orchestrator.model.state import SagaState, Step
 from orchestrator.visibility.database import decode
@@ -125,6 +125,8 @@ class Details:
     result: bytes
     steps: tuple[StepView, ...]
     history: tuple[Entry, ...]
+    published: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    """What it has published last, by the stream's name."""
 
 
 class Views:
@@ -207,7 +209,8 @@ class Views:
                 entries.append(Entry(decision.at_ms, offset, index, decision.source, event))
             del entries[: max(0, len(entries) - history)]
         steps = tuple(_step(state, step) for _, step in sorted(state.steps.items()))
-        return Details(found, state.payload, state.result, steps, tuple(entries))
+        told = {step.command: step.result for _, step in sorted(state.steps.items()) if step.kind is StepKind.STREAM}
+        return Details(found, state.payload, state.result, steps, tuple(entries), told)
 
     def why(self, saga_id: str, run: str | None = None) -> Why | None:
         """See `Visibility.why`."""

@@ -1,7 +1,7 @@
 """The public event stream: which events are told to everybody, and as what JSON.
 
-Payloads stay inside: a subscriber learns what happened to which saga, not with what data. Names and fields here are a
-contract with subscribers: they are added to, never changed.
+Payloads stay inside, but for what a saga publishes itself: a subscriber learns what happened to which saga, not with
+what data. Names and fields here are a contract with subscribers: they are added to, never changed.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from orchestrator.wire import headers as h
 EVENT_ID = "event-id"
 EVENT_TYPE = "event-type"
 
-Fields = dict[str, str | int | None]
+PUBLISHED = "published"
+ENDED = "ended"
+
+Fields = dict[str, Any]
 
 
 def is_public(event: ev.Event) -> bool:
     """Whether everybody is told of it."""
-    return type(event) in _PUBLIC
+    kind = type(event)
+    return kind in _PUBLIC and (kind is not ev.Recorded or event.kind is ev.StepKind.STREAM)  # type: ignore[union-attr]
 
 
 def public_records(
@@ -39,9 +43,9 @@ def public_records(
     shared: dict[str, Any] = {}
     whose: list[tuple[str, bytes]] = []
     for index, event in enumerate(decision.events):
-        write = _PUBLIC.get(type(event))
-        if write is None:
+        if not is_public(event):
             continue
+        write = _PUBLIC[type(event)]
         if not whose:
             shared, whose = _shared(decision, state)
         name, more = write(event, state)
@@ -93,6 +97,10 @@ def _done(event: ev.StepSucceeded, state: SagaState | None) -> tuple[str, Fields
     return "step-done", {**_step(state, event.sequence), "attempt": event.attempt, "by": event.by}
 
 
+def _published(event: ev.Recorded, state: SagaState | None) -> tuple[str, Fields]:
+    return PUBLISHED, {"step": event.sequence, "stream": event.name, "value": orjson.Fragment(event.payload)}
+
+
 def _refused(event: ev.StepRefused, state: SagaState | None) -> tuple[str, Fields]:
     return "step-refused", {**_step(state, event.sequence), "attempt": event.attempt, **_error(event)}
 
@@ -135,12 +143,13 @@ def _resumed(event: ev.SagaResumed, state: SagaState | None) -> tuple[str, Field
 
 
 def _ended(event: ev.SagaEnded, state: SagaState | None) -> tuple[str, Fields]:
-    return "ended", {"status": str(event.status), "undone": str(event.undone), **_error(event), "by": event.by}
+    return ENDED, {"status": str(event.status), "undone": str(event.undone), **_error(event), "by": event.by}
 
 
 _PUBLIC: dict[type, Callable[[Any, SagaState | None], tuple[str, Fields]]] = {
     ev.SagaStarted: _started,
     ev.StepSucceeded: _done,
+    ev.Recorded: _published,
     ev.StepRefused: _refused,
     ev.StepEndedUnknown: _unknown,
     ev.CompensationStarted: _compensating,

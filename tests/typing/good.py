@@ -52,6 +52,7 @@ from orchestrator import (
     query,
     signal,
     step,
+    stream,
     takes,
     transactional,
     update,
@@ -502,9 +503,23 @@ class Asking(Saga[Order, str]):
         assert_type((first, second), tuple[Receipt, Reservation])
         return str(task.assignee)
 
+    told = stream(Receipt)
+    counted = stream(int)
+
+    def tell(self, receipt: Receipt) -> None:
+        self.publish(Asking.told, receipt)
+        self.publish(Asking.counted, 3)
+
     async def remind(self, task: HumanTask[Reservation]) -> timedelta | None:
         task.reassign(assignee="bob")
         return timedelta(days=1) if task.escalations < 3 else None
+
+
+async def follow(client: Client, handle: Handle[str]) -> None:
+    async for receipt in handle.follow(Asking.told):
+        assert_type(receipt, Receipt)
+    async for number in client.follow("a-1", Asking.counted):
+        assert_type(number, int)
 
 
 async def fill_in(client: Client) -> None:

@@ -3,6 +3,7 @@
 from orchestrator import (
     Client,
     FromTopic,
+    Handle,
     HandlerContext,
     HumanTask,
     Jitter,
@@ -22,6 +23,7 @@ from orchestrator import (
     query,
     signal,
     step,
+    stream,
     takes,
     transactional,
     update,
@@ -319,6 +321,19 @@ class Asking(Saga[Order, str]):
         await self.human_task(Reservation)  # E: task without a title
         await self.human_task(Reservation, title="", due=60, escalate=self.remind)  # E: escalation of another form
         return receipt.payment_id
+
+    told = stream(Receipt)
+
+    def tell(self, order: Order) -> None:
+        self.publish(Asking.told, order)  # E: wrong value for a stream
+        self.publish("told", Receipt(payment_id="p"))  # E: stream by its name
+        self.publish(Asking.told)  # E: stream without a value
+
+    async def listen(self, handle: Handle[str], client: Client) -> None:
+        async for told in handle.follow(Asking.told):
+            told.warehouse  # E: field that is not on the stream
+        async for each in client.follow("a-1", Expense.decided):  # E: signal where a stream is asked for
+            print(each)
 
     async def remind(self, task: HumanTask[Receipt]) -> None:
         task.reassign("ann")  # E: assignee that is not named

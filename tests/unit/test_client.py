@@ -158,7 +158,7 @@ def test_a_lost_answer_is_asked_for_again(world: World) -> None:
         connection = client._connection
         assert connection._reader is not None
         connection._reader.unassign(*connection._answers)
-        connection._listening = False
+        connection._listening.clear()
         while not world.records(world.topics.answers):
             await asyncio.sleep(0)
         return await handle.result()
