@@ -23,6 +23,7 @@ from orchestrator.migrations import PastRun
 from orchestrator.model.definition import ChildRequest, Context, Definition, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked
 from orchestrator.model.messages import ChildCancellation, ParentClose, Reuse
+from orchestrator.others import OtherMethods
 from orchestrator.promises import Promise
 from orchestrator.questions import Query, Update, ask, carry_out, refuse
 from orchestrator.repeatable import RepeatableMethods
@@ -66,7 +67,15 @@ class StepAwaitable(Generic[R]):
 
 
 class Saga(
-    Groups, RepeatableMethods, WaitMethods, NoteMethods, StreamMethods, TaskMethods, LocalMethods, Generic[I, O]
+    Groups,
+    RepeatableMethods,
+    WaitMethods,
+    NoteMethods,
+    StreamMethods,
+    TaskMethods,
+    LocalMethods,
+    OtherMethods,
+    Generic[I, O],
 ):
     """Base of sagas: `class OrderFulfilment(Saga[Order, str])`, an input type and a result type.
 

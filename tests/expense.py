@@ -71,3 +71,11 @@ class Approval(Saga[int, str]):
         except StepFailed as failed:
             return f"{failed.error_type}: {failed.message}"
         return f"{cents} approved by {first.by} and {second.by}"
+
+
+class Auditor(Saga[str, str]):
+    """Decides about an expense by itself."""
+
+    async def run(self, expense_id: str) -> str:
+        self.signal(expense_id, Expense.decided, Decision(by="auditor", approved=False))
+        return "audited"

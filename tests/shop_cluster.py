@@ -16,10 +16,10 @@ from orchestrator.store.memory import MemoryStores
 from orchestrator.topics import TopicNames
 from orchestrator.wire.commands import CommandMessage, ReplyMessage, read_command, reply_headers
 from orchestrator.wire.tokens import TokenKeys
-from tests.expense import Approval, Expense
+from tests.expense import Approval, Auditor, Expense
 from tests.shop_world import PARTITIONS, SERVICES, Greeting, OrderFulfilment, succeed
 
-SAGAS = (OrderFulfilment, Greeting, Expense, Approval)
+SAGAS = (OrderFulfilment, Greeting, Expense, Approval, Auditor)
 
 
 def serve(

@@ -26,7 +26,7 @@ LAYERS: list[tuple[str, set[str]]] = [
         {
             *("attributes", "durations", "retry", "service", "promises", "questions", "signals", "waits", "children"),
             *("functions", "groups", "mapping", "interceptors", "migrations", "repeatable", "saga", "plan"),
-            *("lint", "config", "wire", "schedules", "streams", "tasks"),
+            *("lint", "config", "wire", "schedules", "streams", "tasks", "others"),
         },
     ),
     ("edges", {"log", "store"}),
@@ -50,9 +50,10 @@ BESIDE = {
     "interceptors": {"saga"},
     "saga": {
         *("attributes", "children", "durations", "functions", "groups", "interceptors", "retry", "service"),
-        *("migrations", "promises", "questions", "repeatable", "signals", "streams", "tasks"),
+        *("migrations", "others", "promises", "questions", "repeatable", "signals", "streams", "tasks"),
         *("waits", "plan"),
     },
+    "others": {"signals"},
     "plan": {"durations", "functions", "retry", "service", "saga"},
     "lint": {"saga"},
     "migrations": {"service"},

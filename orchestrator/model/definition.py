@@ -44,6 +44,9 @@ class Context(Protocol):
     def begin(self, request: ChildRequest) -> None:
         """Starts another saga; no pause, and its end is waited for by nobody. Only for the saga's own code."""
 
+    def tell(self, request: SignalRequest) -> None:
+        """Tells another saga something; no pause. Only for the saga's own code."""
+
     def stop(self, request: ChildRequest, how: Leaving) -> None:
         """Has a child that the code waits for stop; its end is waited for as before. Nothing if it is not under way."""
 
@@ -125,6 +128,19 @@ class RecordRequest:
 
 
 @frozen
+class SignalRequest:
+    """Something that another saga is told; the code goes on at once."""
+
+    saga_id: str
+    signal: str
+    payload: bytes
+
+    @property
+    def name(self) -> str:
+        return f"{self.signal} to {self.saga_id}"
+
+
+@frozen
 class ChildRequest:
     """Another saga that the code starts. `undo`: it is undone with its parent. `baggage`: None is its parent's."""
 
@@ -139,7 +155,7 @@ class ChildRequest:
     note: bytes = b""
 
 
-Request = StepRequest | WaitRequest | RecordRequest | ChildRequest
+Request = StepRequest | WaitRequest | RecordRequest | SignalRequest | ChildRequest
 
 
 class Functions(Protocol):

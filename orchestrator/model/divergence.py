@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.model.definition import ChildRequest, Request, StepRequest
+from orchestrator.model.definition import ChildRequest, Request, SignalRequest, StepRequest
 from orchestrator.model.events import StepKind
 from orchestrator.model.state import SagaState, Step
 
@@ -35,7 +35,8 @@ def name_of(request: Request) -> str:
         return _called(request.kind, request.service, request.command)
     if isinstance(request, ChildRequest):
         return f"{StepKind.CHILD} {request.saga_type}"
-    return _called(request.kind, "", request.name)
+    kind = StepKind.SENT if isinstance(request, SignalRequest) else request.kind
+    return _called(kind, "", request.name)
 
 
 def name_in_history(step: Step) -> str:

@@ -21,6 +21,7 @@ from orchestrator.model.definition import (
     RecordRequest,
     Request,
     Sign,
+    SignalRequest,
     StepRequest,
     WaitRequest,
     unsigned,
@@ -103,6 +104,12 @@ class Driver:
         """Implements `definition.Context.begin`."""
         if not self._running:
             raise ForeignAwait(f"child {request.saga_type} was asked for outside of the saga's run")
+        self._sequence = self._upcoming()
+        self.requests.append((self._sequence, self.delivered, request))
+
+    def tell(self, request: SignalRequest) -> None:
+        """Implements `definition.Context.tell`."""
+        self._check_running(StepKind.SENT, request.name)
         self._sequence = self._upcoming()
         self.requests.append((self._sequence, self.delivered, request))
 

@@ -7,8 +7,18 @@ from typing import Literal
 
 Direction = Literal["do", "undo"]
 
+MAX_SAGA_ID_BYTES = 512
 _OFFSET_BITS = 44
 """An epoch on the wire is one 64-bit integer: 19 bits of incarnation above 44 bits of claim offset."""
+
+
+def problem_of(saga_id: str) -> str | None:
+    """Why no saga can have this id, None if one can."""
+    if not saga_id:
+        return "a saga id is not empty"
+    if "\0" in saga_id or (len(saga_id) > MAX_SAGA_ID_BYTES // 4 and len(saga_id.encode()) > MAX_SAGA_ID_BYTES):
+        return f"a saga id has at most {MAX_SAGA_ID_BYTES} bytes and no NUL"
+    return None
 
 
 def run_id(incarnation: int, offset: int, index: int) -> str:

@@ -57,6 +57,8 @@ class StepKind(StrEnum):
     UPDATE = "update"
     VALUE = "value"
     """The result of something that would be another one at each replay."""
+    SENT = "sent"
+    """A signal for another saga; the name says which, and to whom."""
     NOTE = "note"
     """What the saga tells of itself to whoever lists and searches: `wire.notes`."""
     STREAM = "stream"

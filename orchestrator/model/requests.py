@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model import children
 from orchestrator.model import events as ev
+from orchestrator.model import messages as msg
 from orchestrator.model.budget import MAX_BYTES
-from orchestrator.model.definition import ChildRequest, RecordRequest, Request, StepRequest, WaitRequest
+from orchestrator.model.definition import ChildRequest, RecordRequest, Request, SignalRequest, StepRequest, WaitRequest
 from orchestrator.model.divergence import name_of
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Leaving
@@ -35,7 +36,8 @@ def take(turn: Turn, driver: Driver) -> bool:
             turn.park("a step's payload is too large", what)
             return False
         effects = 1 if isinstance(event, ev.StepScheduled) else 0
-        if not turn.fits(effects=effects, size=size):
+        sends = isinstance(request, ChildRequest | SignalRequest)
+        if not turn.fits(effects=effects + sends, size=size):
             del asked[:taken]
             return False
         turn.emit(event, effects=effects)
@@ -43,6 +45,10 @@ def take(turn: Turn, driver: Driver) -> bool:
             turn.emit(ev.StepHeld(sequence))
         if isinstance(request, ChildRequest):
             children.start(turn, sequence, request)
+        elif isinstance(request, SignalRequest):
+            state = turn.state
+            message_id = f"{state.saga_id}/{state.run}/{sequence}"
+            turn.send(msg.Signal(request.saga_id, message_id, request.signal, request.payload, by=state.saga_id))
     asked.clear()
     return True
 
@@ -54,6 +60,8 @@ def _event(turn: Turn, sequence: int, after: int, request: Request) -> tuple[ev.
         return ev.WaitScheduled(sequence, after, request.kind, request.name, due_ms), 0
     if isinstance(request, RecordRequest):
         return ev.Recorded(sequence, after, request.kind, request.name, request.payload), len(request.payload)
+    if isinstance(request, SignalRequest):
+        return ev.Recorded(sequence, after, ev.StepKind.SENT, request.name, b""), len(request.payload)
     scheduled = _scheduled(turn, sequence, after, request)
     return scheduled, len(request.payload) + len(scheduled.undo_payload or b"")
 

@@ -2,8 +2,8 @@
 
 A plan is a tree of ("seq", plans), ("try", plans), ("par", plans, successes, tolerated, concurrency), ("step", ...),
 ("sleep", ms), ("receive", ms), ("promise", name, ms), ("hold", ms, ms), ("note", name), ("patch", plans, name),
-("child", ...), ("abort",). A step carries the script its service will act by: what each attempt of its `do` and `undo`
-comes to.
+("child", ...), ("tell", saga id), ("abort",). A step carries the script its service will act by: what each attempt of
+its `do` and `undo` comes to.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from random import Random
 from typing import Any, cast
 
 from orchestrator.errors import Abort, ContinueAsNew, StepFailed
-from orchestrator.model.definition import ChildRequest, Context, Definition, StepRequest, WaitRequest
+from orchestrator.model.definition import ChildRequest, Context, Definition, SignalRequest, StepRequest, WaitRequest
 from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import StepKind
 from orchestrator.model.groups import Together
@@ -74,7 +74,7 @@ def _with_requests(plan: Plan) -> Plan:
         return [kind, _child_request(plan[1]), plan[1]["waited for"]]
     if kind == "promise":
         return [kind, WaitRequest(StepKind.PROMISE, plan[1], plan[2])]
-    if kind in ("hold", "note"):
+    if kind in ("hold", "note", "tell"):
         return plan
     if kind == "abort":
         return plan
@@ -109,6 +109,9 @@ async def _sequence(context: Context, plan: Plan) -> None:
         raise Abort("Aborted")
     if plan[0] == "child":
         context.begin(plan[1])
+        return
+    if plan[0] == "tell":
+        context.tell(SignalRequest(plan[1], SIGNAL, b'"by another"'))
         return
     if plan[0] == "note":
         context.record(StepKind.VALUE, plan[1], lambda: b"%d" % context.now_ms)
@@ -251,11 +254,13 @@ def _part(random: Random, depth: int) -> Plan:
         return ["receive", random.choice((1, 500, 3_000, 10_000))]
     if kind < 0.44:
         return ["hold", random.choice((0, 300, 2_000)), random.choice((1, 1_000, 5_000))]
-    if kind < 0.46:
+    if kind < 0.455:
         return ["note", "made"]
-    if depth == 2 and kind < 0.49:
+    if kind < 0.47:
+        return ["tell", f"saga-{random.randrange(40)}"]
+    if depth == 2 and kind < 0.50:
         return ["child", _child(random)]
-    if depth and kind < 0.51:
+    if depth and kind < 0.52:
         return ["patch", [_part(random, depth - 1)], f"patch-{random.randrange(4)}"]
     return ["step", _step(random)]
 

@@ -9,9 +9,11 @@ from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel
 
-from orchestrator.model.events import Decision, Event, Recorded, Status, StepKind, Undone
+from orchestrator.model.events import Decision, Event, InputSent, Recorded, Status, StepKind, Undone
 from orchestrator.model.messages import Outcome
+from orchestrator.model.messages import Signal as Told
 from orchestrator.service import Command
+from orchestrator.signals import Signal
 from orchestrator.streams import Stream
 from orchestrator.testing.histories import save
 from orchestrator.testing.world import Sent
@@ -82,6 +84,15 @@ class End(Generic[O]):
         return any(
             all(any(begin <= at < end for begin, end in own) for own in spans) for mine in spans for at, _ in mine
         )
+
+    def signals(self, signal: Signal[S]) -> list[tuple[str, S]]:
+        """What the saga told others by this signal, in order: (saga id, value)."""
+        sent = [event.input for event in self.journal if isinstance(event, InputSent)]
+        return [
+            (told.saga_id, signal.decode(told.payload))
+            for told in sent
+            if isinstance(told, Told) and told.name == signal.name
+        ]
 
     def assert_completed(self, result: O | EllipsisType = ...) -> Self:
         """It completed, with `result` if one is given."""

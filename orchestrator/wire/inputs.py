@@ -13,6 +13,8 @@ from orchestrator.baggage import MAX_BAGGAGE_BYTES
 from orchestrator.model import messages as msg
 from orchestrator.model.events import InputHeld
 from orchestrator.model.frozen import frozen
+from orchestrator.model.ids import MAX_SAGA_ID_BYTES as MAX_SAGA_ID_BYTES
+from orchestrator.model.ids import problem_of
 from orchestrator.model.messages import Conflict, Outcome, Override, ReplyAddress, Reuse
 from orchestrator.model.pauses import check_rule
 from orchestrator.topics import TopicNames
@@ -50,7 +52,6 @@ TARGET = "target"
 BY = "by"
 REASON = "reason"
 RULE = "rule"
-MAX_SAGA_ID_BYTES = 512
 MAX_MESSAGE_ID_BYTES = 512
 
 
@@ -141,8 +142,8 @@ def _saga_id(record: Incoming, headers: dict[str, str]) -> str:
 
 def check_saga_id(saga_id: str) -> str:
     """The same id. Raises `MalformedMessage`."""
-    if "\0" in saga_id or (len(saga_id) > MAX_SAGA_ID_BYTES // 4 and len(saga_id.encode()) > MAX_SAGA_ID_BYTES):
-        raise MalformedMessage(f"a saga id has at most {MAX_SAGA_ID_BYTES} bytes and no NUL")
+    if (problem := problem_of(saga_id)) is not None:
+        raise MalformedMessage(problem)
     return saga_id
 
 

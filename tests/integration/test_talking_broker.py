@@ -14,7 +14,7 @@ from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Outcome
 from orchestrator.topics import TopicNames
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
-from tests.expense import Approval, Decision, Expense
+from tests.expense import Approval, Auditor, Decision, Expense
 from tests.shop_cluster import shop
 from tests.shop_world import PARTITIONS
 
@@ -45,6 +45,20 @@ def test_signals_before_with_and_after_the_start(broker: str, prefix: str) -> No
 
     with shop(broker, prefix) as (log, topics):
         asyncio.run(main(log, topics))
+
+
+def test_a_saga_tells_another_one(broker: str, prefix: str) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            before = await client.start(Auditor, "e-2", id="a-2")
+            assert await before.result(timeout=60) == "audited"
+            handles = [await client.start(Expense, cents, id=id) for cents, id in ((100, "e-1"), (200, "e-2"))]
+            await client.start(Auditor, "e-1", id="a-1")
+            results = [await handle.result(timeout=60) for handle in handles]
+            assert results == ["100 denied by auditor", "200 denied by auditor"]
+
+    with shop(broker, prefix):
+        asyncio.run(main())
 
 
 def test_promises_by_token_and_by_name(broker: str, prefix: str) -> None:

@@ -152,6 +152,8 @@ class Expense(Saga[int, str]):
         assert_type(late, Receipt | None)
         assert_type(await self.receive(Expense.nudged), None)
         assert_type(await self.wait_until(lambda: late is None, timeout=60), bool)
+        self.signal("e-2", Expense.decided, Receipt(payment_id="p-1"))
+        self.signal("e-2", Expense.nudged)
         assert_type(self.more_than(10), bool)
         assert_type(await self.raise_to(10), int)
         paid = self.promise(Expense.paid, key="boss")

@@ -98,6 +98,9 @@ class Expense(Saga[int, str]):
         paid = self.promise(Expense.paid)
         when_paid: Order = await paid  # E: wrong type of a promise's result
         print((await self.receive(paid, timeout=60)).payment_id, when_paid)  # E: promise that may not be kept in time
+        self.signal("e-2", Expense.decided, cents)  # E: wrong payload of a signal to another saga
+        self.signal("e-2", Expense.decided)  # E: signal to another saga without its payload
+        await self.signal("e-2", Expense.nudged)  # E: nothing to wait for in telling another saga
         self.promise(Expense.decided)  # E: signal where a promise is asked for
         await self.receive(Expense.paid)  # E: promise that was not made
         return receipt.id

@@ -1,0 +1,38 @@
+"""What a saga says to other sagas by their ids."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, overload
+
+from orchestrator.errors import DefinitionError
+from orchestrator.model.definition import Context, SignalRequest
+from orchestrator.model.ids import problem_of
+from orchestrator.signals import Signal
+
+S = TypeVar("S")
+
+
+class OtherMethods:
+    """What a saga's code tells other sagas. Base of `Saga`."""
+
+    _context: Context
+
+    @overload
+    def signal(self, id: str, signal: Signal[None], /) -> None: ...
+    @overload
+    def signal(self, id: str, signal: Signal[S], value: S, /) -> None: ...
+    def signal(self, id: str, signal: Signal[Any], value: Any = None, /) -> None:
+        """Tells the saga `id` something, exactly once and in the order of telling; nothing is waited for.
+
+        It may come before that saga is started, which then has it for a day. What that saga cannot take (it has ended,
+        the value does not fit) is in its history or among the dead letters. Nothing takes it back: where this saga is
+        undone, what the other one was told stays told. Raises `DefinitionError`, `pydantic.ValidationError`.
+        """
+        self._context.tell(SignalRequest(checked_id(id), signal.name, signal.encode(value)))
+
+
+def checked_id(id: str) -> str:
+    """The same id. Raises `DefinitionError` where no saga can have it."""
+    if (problem := problem_of(id)) is not None:
+        raise DefinitionError(f"{id[:40]!r}: {problem}")
+    return id
