@@ -36,8 +36,8 @@ def _check_told(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
     for history in accepted.histories.values():
         if history.state.phase is not ev.Status.NOT_STARTED:
             firsts[history.saga_id] += not history.state.previous_run
-        if history.state.ended:
-            ended.setdefault(history.saga_id, set()).add(str(history.state.phase))
+    for history, event in accepted.of_runs(ev.SagaEnded):
+        ended.setdefault(history.saga_id, set()).add(str(event.status))  # one that is reset or undone ends again
     _check_chains(evidence, accepted, verdict)
     for told in evidence.told:
         count = firsts[told.saga_id]
