@@ -291,3 +291,28 @@ def test_what_code_upserts_replaces_what_was_there(tmp_path: Path) -> None:
         (run,) = visibility.find("customer = 'ann' and items = 1")
         assert (run.summary, run.memo) == ("reserving", {"colour": "green", "size": 3})
         assert visibility.find("customer = 'bob'") == ()
+
+
+def test_a_run_that_carries_on_is_found_by_what_the_one_before_told(tmp_path: Path) -> None:
+    class Continuing(Tagged, name="Greeting"):
+        async def run(self, _: None) -> str:
+            self.upsert(Tagged.customer("ann"))
+            self.memo(colour="green")
+            await self.sleep(1)
+            self.continue_as_new(None)
+
+    world = World()
+    world.engine.config.definitions["Greeting"] = Continuing.definition  # type: ignore[index]
+
+    async def main() -> None:
+        async with Client(world.log, world.topics, PARTITIONS) as client:
+            await client.start(Tagged, None, id="a", attributes=[Tagged.items(1)], summary="new")
+
+    drive(world, main())
+    world.settle()
+    world.advance(1_100)
+    with Visibility(tmp_path / "v.sqlite", world.log, world.topics, PARTITIONS) as visibility:
+        assert visibility.catch_up(5)
+        runs = visibility.find("customer = 'ann' and items = 1")
+        assert len(runs) > 1
+        assert {(run.summary, run.memo["colour"]) for run in runs} == {("new", "green")}
