@@ -166,7 +166,7 @@ class Intake:
     def _read(self, role: str, record: Record) -> Taken | None:
         passage: Passage | None = None
         try:
-            headers = read_headers(record.headers)
+            headers = read_headers(record.headers, h.MAX_HEADER_BYTES + (h.PASSAGE_BYTES if role == INTERNAL else 0))
             if role == INTERNAL:
                 passage = read_passage(headers)
                 if not self._is_next(passage):

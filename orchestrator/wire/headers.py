@@ -66,6 +66,8 @@ ECHOED = (
 """What a reply repeats of its command. More does no harm."""
 
 MAX_HEADER_BYTES = 16 * 1024
+PASSAGE_BYTES = 2 * 1024
+"""Room beside these for what is added to a record that goes on to another partition."""
 MAX_ERROR_MESSAGE_BYTES = 4 * 1024
 MAX_DETAILS_BYTES = 4 * 1024
 """Of a heartbeat: they travel in a header of the next attempt."""
@@ -75,7 +77,7 @@ class MalformedMessage(Exception):
     """A record that does not follow the header contract. The message says what is wrong and where."""
 
 
-def read_headers(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+def read_headers(headers: Iterable[tuple[str, bytes | None]], most: int = MAX_HEADER_BYTES) -> dict[str, str]:
     """Headers as text by lower-case name, the last of repeated ones. Raises `MalformedMessage`."""
     given = tuple(headers)
     raw = dict(given)
@@ -89,8 +91,8 @@ def read_headers(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
         plain = False
     if not plain:
         size, found = _read_any(given)
-    if size > MAX_HEADER_BYTES:
-        raise MalformedMessage(f"the headers have {size} bytes, at most {MAX_HEADER_BYTES}")
+    if size > most:
+        raise MalformedMessage(f"the headers have {size} bytes, at most {most}")
     return found
 
 

@@ -8,9 +8,11 @@ from orchestrator.log.base import Record, TopicSpec
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
 from orchestrator.wire.dead_letters import SHORTENED
+from orchestrator.wire.headers import MAX_HEADER_BYTES
 from tests.shop_world import PARTITIONS, World
 
 HOME = partition_of("o-1", PARTITIONS)
+AT_HOME = next(f"o-{n}" for n in range(2, 100) if partition_of(f"o-{n}", PARTITIONS) == HOME)
 LARGE = 2 << 20
 INPUT = b'{"id":"o-1"}'
 START = {"saga-id": "o-1", "saga-type": "OrderFulfilment"}
@@ -92,6 +94,20 @@ def test_a_dead_letter_that_is_refused_is_sent_again_after_a_pause_and_nothing_i
     ((reason, letter),) = letters(world)
     assert "does not fit OrderFulfilment" in reason
     assert letter.value == b"no json"
+
+
+def test_a_record_with_as_many_headers_as_fit_comes_through_from_the_wrong_partition() -> None:
+    world = World()
+    wrong = (HOME + 1) % PARTITIONS
+    writer = world.log.appender()
+    room = MAX_HEADER_BYTES - len("saga-type" + "OrderFulfilment" + "filler")
+    for saga_id, filler in (("o-1", b"x" * room), (AT_HOME, b"")):
+        headers = [("saga-type", b"OrderFulfilment"), ("filler", filler)]
+        value = b'{"id":"' + saga_id.encode() + b'"}'
+        writer.append(world.topics.inbox, wrong, value, key=saga_id.encode(), headers=headers, token=None)
+    world.settle()
+    assert letters(world) == []
+    assert (world.status("o-1"), world.status(AT_HOME)) == (Status.COMPLETED, Status.COMPLETED)
 
 
 def step(world: World) -> bool:
