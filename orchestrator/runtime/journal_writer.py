@@ -16,6 +16,13 @@ from orchestrator.model.rule import Kind, chained
 from orchestrator.wire.avro import FORMAT
 from orchestrator.wire.journal import DECISION_FINGERPRINT, Envelope, write_envelope
 
+MAX_RECORD_BYTES = 1_040_000
+"""What the journal takes, less what Kafka adds: its `max.message.bytes` is 1,048,588."""
+
+
+class DecisionTooLarge(Exception):
+    """The journal would not take it. Nothing was sent; deciding the same input again comes to the same."""
+
 
 class EpochLost(Exception):
     """The epoch is over: somebody else claimed the partition, or the fate of a record is unknown. Claim again."""
@@ -76,7 +83,7 @@ class JournalWriter:
         effects_open: tuple[tuple[int, int], ...],
         rest: Any,
     ) -> None:
-        """Takes one decision; an empty body makes a mark. It leaves with the next `flush`."""
+        """Takes one decision, to leave with the next `flush`; an empty body makes a mark. Raises `DecisionTooLarge`."""
         envelope = Envelope(
             Kind.DECISION,
             self._nonce,
@@ -90,6 +97,8 @@ class JournalWriter:
             body,
         )
         value = write_envelope(envelope)
+        if len(value) > MAX_RECORD_BYTES:
+            raise DecisionTooLarge(f"the decision has {len(value)} bytes, at most {MAX_RECORD_BYTES} fit the journal")
         self._chain = chained(self._chain, value)
         self._queued.append(Pending(self._next, value, envelope, self._chain, rest))
         self.pending_bytes += len(value)

@@ -11,10 +11,12 @@ from orchestrator.model import messages as msg
 from orchestrator.model.decide import decide
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
-from orchestrator.runtime import partition
+from orchestrator.model.messages import Outcome
+from orchestrator.runtime import journal_writer, partition
 from orchestrator.runtime.tenure import Phase
 from orchestrator.saga import Saga
-from tests.shop_world import PARTITIONS, Inventory, World, send_starts
+from orchestrator.wire.commands import CommandMessage, ReplyMessage
+from tests.shop_world import PARTITIONS, Inventory, World, send_starts, succeed
 
 BAD = "bad"
 GOOD = next(f"good-{n}" for n in range(100) if partition_of(f"good-{n}", PARTITIONS) == partition_of(BAD, PARTITIONS))
@@ -83,6 +85,20 @@ def test_code_that_arrives_and_cannot_be_decided_parks_its_saga(monkeypatch: pyt
     monkeypatch.setattr(partition, "decide", failing(msg.CodeArrived))
     world.crash()
     assert world.engine.config.definitions == definitions
+    settled(world)
+
+
+def test_a_decision_that_the_journal_would_not_take_parks_its_saga(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    monkeypatch.setattr(journal_writer, "MAX_RECORD_BYTES", 4_000)
+
+    def behave(message: CommandMessage) -> ReplyMessage | None:
+        if message.saga_id == BAD:
+            return ReplyMessage(Outcome.SUCCESS, b'{"warehouse":"' + b"x" * 4_000 + b'"}')
+        return succeed(message)
+
+    world.behave = behave
+    send_starts(world, BAD)
     settled(world)
 
 
