@@ -12,6 +12,7 @@ from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.definition import ChildRequest
 from orchestrator.model.events import Cause, Status, UnknownCause
+from orchestrator.model.ids import problem_of
 from orchestrator.model.messages import ChildCancellation, Leaving, Parent, ParentClose
 from orchestrator.model.state import SagaState, Step, StepStatus
 
@@ -97,6 +98,13 @@ def report(turn: Turn, parent: Parent, *, undo: bool, problem: str = "") -> None
 # -- the child's side
 
 
+def is_left_over(state: SagaState, parent: Parent) -> bool:
+    """Whether a saga that has ended is what a former run of the same parent started and undid: it may run again."""
+    former = state.parent
+    same = former is not None and former.saga_id == parent.saga_id and former.run != parent.run
+    return same and state.phase is not Status.COMPLETED
+
+
 def undo_child(turn: Turn, input: msg.UndoChild) -> None:
     """The parent undoes its step, which is this saga."""
     state = turn.state
@@ -115,7 +123,7 @@ def undo_child(turn: Turn, input: msg.UndoChild) -> None:
     turn.emit(ev.UndoAsked())
     if state.ended:
         turn.compensate(Cause.UNDONE, "Undone", "its parent undoes it")
-    elif state.phase is not Status.COMPENSATING and state.cancel is None:
+    elif not state.stopping:
         turn.cancel(Cause.CANCELED, "its parent undoes it", state.parent.saga_id)
     turn.advance()
 
@@ -162,7 +170,7 @@ def parent_left(turn: Turn, input: msg.ParentLeft) -> None:
         how is Leaving.LEFT and parent.cancellation is ChildCancellation.ABANDON
     ):
         turn.absorb(input, "its parent left it to itself")
-    elif state.phase is Status.COMPENSATING or state.cancel is not None:
+    elif state.stopping:
         turn.absorb(input, "the saga is stopping already")
     else:
         turn.cancel(Cause.CANCELED, "its parent stops", parent.saga_id)
@@ -183,6 +191,8 @@ def child_ended(turn: Turn, input: msg.ChildEnded) -> None:
         turn.absorb(input, f"the saga has no child {input.sequence}")
     elif input.undo:
         _undo_ended(turn, step, input)
+    elif input.status == REFUSED and step.status in (StepStatus.UNDOING, StepStatus.UNDO_PARKED):
+        turn.emit(ev.UndoSucceeded(step.sequence, step.undo_attempt))  # there is nothing of it
     elif step.status not in (StepStatus.RUNNING, StepStatus.PARKED):
         turn.absorb(input, f"late: the step is {step.status}", step.sequence)
     else:
@@ -214,5 +224,11 @@ def _undo_ended(turn: Turn, step: Step, input: msg.ChildEnded) -> None:
 
 
 def child_id(state: SagaState, sequence: int, given: str | None) -> str:
-    """The id of a child without one of its own: no other run and no other step has it."""
-    return given or f"{state.saga_id}/{state.run}/{sequence}"
+    """The id that a child was given; without one it gets one that no other run and no other step has.
+
+    Raises `ValueError` for one that no saga can have.
+    """
+    wanted = f"{state.saga_id}/{state.run}/{sequence}" if given is None else given
+    if (problem := problem_of(wanted)) is not None:
+        raise ValueError(f"{wanted[:80]!r} is no child's id: {problem}")
+    return wanted

@@ -157,7 +157,7 @@ def _cancel(turn: Turn, input: msg.Cancel) -> None:
     # A person's word reaches further than the clock's, and than code that could not even clean up.
     timed_out_while_parked = state.parked and state.cancel is Cause.TIMED_OUT and not state.cancel_resolved
     again = timed_out_while_parked or 0 in state.parked
-    if state.phase is Status.COMPENSATING or (state.cancel is not None and not again):
+    if state.stopping and (state.phase is Status.COMPENSATING or not again):
         turn.absorb(input, "the saga is stopping already")
         return
     if state.paused is not None:

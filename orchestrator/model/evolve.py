@@ -107,8 +107,7 @@ def _compensation_started(state: SagaState, event: ev.CompensationStarted, at_ms
         state.waiters.clear()  # they were told how it had ended
     enter(state, event)
     state.cause = event.cause
-    if event.forced_by:
-        state.forced, state.undo_stack, state.keep = True, None, event.keep
+    state.forced, state.undo_stack, state.keep = event.forced_by != "", None, event.keep
     state.error_type, state.error_message = event.error_type, event.error_message
     state.parked.pop(0, None)
     if event.cause is not ev.Cause.RESET:

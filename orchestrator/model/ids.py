@@ -16,7 +16,11 @@ def problem_of(saga_id: str) -> str | None:
     """Why no saga can have this id, None if one can."""
     if not saga_id:
         return "a saga id is not empty"
-    if "\0" in saga_id or (len(saga_id) > MAX_SAGA_ID_BYTES // 4 and len(saga_id.encode()) > MAX_SAGA_ID_BYTES):
+    try:
+        size = len(saga_id.encode())
+    except UnicodeEncodeError:
+        return "a saga id is text that UTF-8 can hold"
+    if "\0" in saga_id or size > MAX_SAGA_ID_BYTES:
         return f"a saga id has at most {MAX_SAGA_ID_BYTES} bytes and no NUL"
     return None
 

@@ -41,7 +41,7 @@ def take(turn: Turn, driver: Driver) -> bool:
             del asked[:taken]
             return False
         turn.emit(event, effects=effects)
-        if isinstance(event, ev.StepScheduled) and event.service in turn.moment.open_circuits:
+        if isinstance(request, StepRequest) and request.service in turn.moment.open_circuits:
             turn.emit(ev.StepHeld(sequence))
         if isinstance(request, ChildRequest):
             children.start(turn, sequence, request)
@@ -77,10 +77,15 @@ def let_go(turn: Turn, driver: Driver) -> bool:
         step = turn.state.steps[sequence]
         at_once = how is Leaving.TERMINATE
         told = step.terminate_sent if at_once else step.cancel_sent
-        if step.status is StepStatus.RUNNING and not told:
-            if not turn.fits(effects=1):
-                del driver.to_stop[:taken]
-                return False
+        undecided = step.status is StepStatus.PARKED and how is Leaving.LEFT
+        if not undecided and (step.status is not StepStatus.RUNNING or told):
+            continue
+        if not turn.fits(effects=1):
+            del driver.to_stop[:taken]
+            return False
+        if undecided:  # the child has ended, and no person has said what that means
+            turn.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.EXHAUSTED, "Canceled", ""))
+        else:
             turn.emit(ev.ChildCanceled(sequence, at_once))
             children.leave(turn, step, how)
     driver.to_stop.clear()

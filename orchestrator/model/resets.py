@@ -98,6 +98,8 @@ def _why_not(state: SagaState, until: int) -> str:
         return "it is being undone: wait until it has ended"
     if state.ended and state.parent is not None:
         return _whose_child(state)
+    if state.undo_asked:
+        return "its parent undoes it"
     if state.mailbox:
         return "it waits for a worker with its code, which has to take what came meanwhile"
     if state.phase is Status.TERMINATED and state.undo_open:

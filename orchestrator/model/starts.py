@@ -172,6 +172,8 @@ def may_start_anew(input: msg.Start, state: SagaState) -> bool:
     """Whether a start's policies want another run of an id that exists."""
     if not state.ended:
         return input.reuse is Reuse.TERMINATE_IF_RUNNING or input.conflict is Conflict.TERMINATE_EXISTING
+    if input.parent is not None and input.reuse is None:
+        return children.is_left_over(state, input.parent)
     if input.reuse is Reuse.ALLOW_DUPLICATE_FAILED_ONLY:
         return state.phase is not Status.COMPLETED
     return input.reuse in (Reuse.ALLOW_DUPLICATE, Reuse.TERMINATE_IF_RUNNING)

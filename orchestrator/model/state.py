@@ -329,6 +329,13 @@ class SagaState:
         return self.phase
 
     @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop already. A run that is set back goes on in the next one, unless it is told to."""
+        if self.phase is Status.COMPENSATING:
+            return self.cause is not Cause.RESET
+        return self.cancel is not None
+
+    @property
     def ended(self) -> bool:
         return self.phase in FINAL
 

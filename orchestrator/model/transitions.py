@@ -92,6 +92,7 @@ SAGA_TRANSITIONS: dict[tuple[Status | None, str], Status] = {
     (_T.WAITING_FOR_CODE, "CodeFound"): _T.RUNNING,
     (_T.RUNNING, "CompensationStarted"): _T.COMPENSATING,
     (_T.WAITING_FOR_CODE, "CompensationStarted"): _T.COMPENSATING,
+    (_T.COMPENSATING, "CompensationStarted"): _T.COMPENSATING,
     (_T.RUNNING, "SagaEnded.COMPLETED"): _T.COMPLETED,
     (_T.RUNNING, "SagaEnded.CONTINUED_AS_NEW"): _T.CONTINUED_AS_NEW,
     (_T.COMPLETED, "CompensationStarted"): _T.COMPENSATING,

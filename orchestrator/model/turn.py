@@ -96,10 +96,13 @@ class Turn:
         self.end(ev.SagaEnded(ev.Status.TERMINATED, undone, b"", "Terminated", reason, by))
 
     def cancel(self, cause: ev.Cause, reason: str, by: str) -> None:
-        """Asks the run to stop: through its code, or without it where there is none to be had."""
+        """Asks the run to stop: through its code, or without it where there is none to be had.
+
+        One that is being set back has nothing to go on with any more: all that it did is undone.
+        """
         state = self.state
         self.emit(ev.CancelRequested(cause, reason, by))
-        if state.begin_ms is not None:
+        if state.begin_ms is not None or state.phase is ev.Status.COMPENSATING:
             self.compensate(cause, "Canceled", reason)
         elif state.phase is ev.Status.WAITING_FOR_CODE or (0 in state.parked and cause is ev.Cause.CANCELED):
             self.stop_without_code(cause, reason)
@@ -213,6 +216,9 @@ class Turn:
 
     def _run_code(self) -> None:
         state = self.state
+        if self.definition is None:
+            self.emit(ev.CodeMissing())
+            return
         if state.cancel is not None and not state.cancel_resolved:
             self._raise_cancel(state.cancel)
         if state.parked and not self.past_parked:
@@ -236,7 +242,10 @@ class Turn:
                 return
             if not requests.let_go(self, driver):
                 return
-            if driver.finished or not (state.signals or state.promises) or not requests.hand_out(self):
+            if driver.finished:
+                break
+            given = bool(state.signals or state.promises) and requests.hand_out(self)
+            if not given and driver.delivered == len(state.outcomes):
                 break
         if driver.finished:
             self._finish(driver)

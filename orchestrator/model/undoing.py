@@ -45,13 +45,14 @@ def undo(turn: Turn, stack: list[int]) -> None:
 
 def _schedule_undo(turn: Turn, sequence: int) -> bool:
     step = turn.state.steps[sequence]
-    if turn.holds_back(step.service, step.undo_command or "") or not turn.fits(effects=1):
+    child = step.kind is ev.StepKind.CHILD
+    if (not child and turn.holds_back(step.service, step.undo_command or "")) or not turn.fits(effects=1):
         return False
     turn.emit(ev.UndoScheduled(sequence), effects=1)
-    if step.service in turn.moment.open_circuits:
-        turn.emit(ev.UndoHeld(sequence))
-    if step.kind is ev.StepKind.CHILD:
+    if child:
         children.ask_undo(turn, step)
+    elif step.service in turn.moment.open_circuits:
+        turn.emit(ev.UndoHeld(sequence))
     return True
 
 

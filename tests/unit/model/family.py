@@ -33,6 +33,8 @@ class Family:
         self.post: deque[msg.Input] = deque()
         self.offset = 10
         self.now_ms = 1_000_000
+        self.open_circuits: frozenset[str] = frozenset()
+        self.rules: set[str] = set()
 
     def state(self, saga_id: str) -> SagaState:
         return self.runs[saga_id].state
@@ -81,7 +83,15 @@ class Family:
         if execution is not None and execution.state.saga_type:
             saga_type = execution.state.saga_type
         self.offset += 1
-        moment = Moment(self.now_ms, 1, self.offset, PARTITIONS, sent=self.sent)
+        moment = Moment(
+            self.now_ms,
+            1,
+            self.offset,
+            PARTITIONS,
+            open_circuits=self.open_circuits,
+            paused=self.rules,
+            sent=self.sent,
+        )
         execution, events, run = decide(execution, self.definitions.get(saga_type or ""), given, moment)
         if execution is not None:
             self.runs[given.saga_id] = execution

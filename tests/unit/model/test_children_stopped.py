@@ -1,0 +1,166 @@
+"""Children that are stopped, undone or started again in odd moments: their parents always hear of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from model.family import Family
+from model.shop import Shop
+from orchestrator.model import messages as msg
+from orchestrator.model.messages import ChildCancellation, CodeArrived, Override, Unpark
+from orchestrator.saga import Saga
+
+
+class Child(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        await self.step(Shop.reserve(what=what), undo=Shop.release)
+        await self.step(Shop.note())
+        return f"{what} done"
+
+
+class Waiting(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        result = await self.child(Child, what, id="child")
+        await self.step(Shop.note())
+        return result
+
+
+class Trying(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        return await self.child(Child, what, id="child", cancellation=ChildCancellation.TRY_CANCEL)
+
+
+class PastPivot(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        await self.step(Shop.reserve(what=what), pivot=True)
+        return await self.child(Child, what, id="child")
+
+
+@pytest.fixture(params=[True, False], ids=["cold", "warm"])
+def family(request: pytest.FixtureRequest) -> Iterator[Family]:
+    made = Family(Waiting, Trying, PastPivot, Child, cold=request.param)
+    yield made
+    made.close()
+
+
+def names(family: Family, saga_id: str) -> list[str]:
+    return [type(event).__name__ for event in family.journal[saga_id]]
+
+
+PARENTS = pytest.mark.parametrize("parent", [Waiting, Trying])
+
+
+@PARENTS
+def test_a_child_without_code_is_stopped_once_there_is_some(family: Family, parent: type[Saga[str, str]]) -> None:
+    family.start(parent, "parent", "tea")
+    code = family.definitions.pop("Child")
+    family.cancel("parent")
+    assert family.status("child") == "WAITING_FOR_CODE"
+    family.definitions["Child"] = code
+    family.take(CodeArrived("child", family.state("child").run))
+    family.reply("child", 1, undo=True)
+    assert (family.status("child"), family.status("parent")) == ("CANCELED", "CANCELED")
+
+
+@PARENTS
+def test_a_child_that_is_being_reset_is_stopped_for_good(family: Family, parent: type[Saga[str, str]]) -> None:
+    family.start(parent, "parent", "tea")
+    family.take(msg.Reset("child", "reset", 1, by="ann"))
+    family.cancel("parent")
+    assert family.status("child") == "COMPENSATING"
+    family.reply("child", 1, undo=True)
+    assert (family.status("child"), family.status("parent")) == ("CANCELED", "CANCELED")
+    assert "RunFollows" not in names(family, "child")
+
+
+def test_a_child_that_its_parent_undoes_is_not_reset(family: Family) -> None:
+    family.start(Trying, "parent", "tea")
+    family.take(msg.Pause("child", "pause"))
+    family.cancel("parent")
+    family.take(msg.Reset("child", "reset", 1, by="ann"))
+    assert "its parent undoes it" in family.journal["child"][-1].reason  # type: ignore[union-attr]
+    family.take(msg.Resume("child", "resume"))
+    family.reply("child", 1, undo=True)
+    assert family.status("parent") == "CANCELED"
+
+
+def test_a_child_that_was_refused_meanwhile_needs_no_undo(family: Family) -> None:
+    family.start(Child, "child", "mine")
+    family.take(msg.Start("parent", "start", "Trying", b'"tea"'))
+    family.take(family.post.popleft())
+    family.take(msg.Cancel("parent", "cancel"))
+    family.deliver()
+    assert family.status("parent") == "CANCELED"
+    assert family.status("child") == "RUNNING"
+
+
+def test_a_cancellation_reaches_a_parent_whose_child_ended_and_is_parked(family: Family) -> None:
+    family.start(PastPivot, "parent", "tea")
+    family.reply("parent", 1, "x")
+    family.refuse("child", 1)
+    assert family.status("parent") == "PARKED"
+    family.cancel("parent")
+    assert (family.status("parent"), family.state("parent").undone) == ("CANCELED", "partial")
+
+
+@pytest.mark.parametrize("how", ["reset", "redrive"])
+def test_a_next_run_starts_the_child_again_that_was_undone(family: Family, how: str) -> None:
+    family.start(Waiting, "parent", "tea")
+    if how == "reset":
+        family.take(msg.Reset("parent", "reset", 1, by="ann"))
+    else:
+        family.refuse("child", 1)
+        assert family.status("parent") == "FAILED"
+        family.take(msg.Redrive("parent", "redrive", by="ann"))
+    family.deliver()
+    if how == "reset":
+        family.reply("child", 1, undo=True)
+    family.reply("child", 1, "x")
+    family.reply("child", 2)
+    family.reply("parent", 2)
+    assert family.state("parent").result == b'"tea done"'
+    assert len([name for name in names(family, "child") if name == "SagaStarted"]) == 2
+
+
+def test_a_child_that_completed_in_a_former_run_stays(family: Family) -> None:
+    family.start(Waiting, "parent", "tea")
+    family.reply("child", 1, "x")
+    family.reply("child", 2)
+    family.terminate("parent")
+    family.take(msg.Restart("parent", "restart", by="ann"))
+    family.deliver()
+    assert family.state("parent").error_type == "ChildRefused"
+    assert family.status("child") == "COMPLETED"
+
+
+@pytest.mark.parametrize("child_id", ["", "a\0b", "é" * 257, "\ud800"])
+def test_an_id_that_no_saga_can_have_parks_the_parent(family: Family, child_id: str) -> None:
+    class Odd(Saga[str, str]):
+        async def run(self, what: str) -> str:
+            return await self.child(Child, what, id=child_id)
+
+    family.definitions["Odd"] = Odd.definition
+    family.start(Odd, "parent", "tea")
+    assert "is no child's id" in family.state("parent").parked[0]
+    assert list(family.runs) == ["parent"]
+
+
+def test_a_child_has_nothing_to_do_with_a_service_of_its_name(family: Family) -> None:
+    family.open_circuits = frozenset({"Child"})
+    family.rules = {"service:Child"}
+    family.start(Waiting, "parent", "tea")
+    family.reply("child", 1, "x")
+    family.reply("child", 2)
+    family.refuse("parent", 2)
+    family.reply("child", 1, undo=True)
+    assert family.status("parent") == "COMPENSATED"
+
+
+def test_a_child_that_was_not_undone_is_asked_again(family: Family) -> None:
+    family.start(Waiting, "parent", "tea")
+    family.terminate("child")
+    assert family.status("parent") == "PARKED"
+    family.take(Unpark("parent", "skip", Override.SKIP, 1))
+    assert (family.status("parent"), family.state("parent").undone) == ("COMPENSATED", "partial")
