@@ -153,7 +153,10 @@ def forge_reply(world: World) -> None:
 
 
 def cancel_saga(world: World) -> None:
-    saga_id = _saga(world)
+    _cancel(world, _saga(world))
+
+
+def _cancel(world: World, saga_id: str) -> None:
     world.send(TOPICS.inbox, saga_id, b"", {h.INPUT_TYPE: "cancel", h.MESSAGE_ID: f"cancel-{world.random.random()}"})
 
 
@@ -206,9 +209,11 @@ def compensate_saga(world: World) -> None:
 
 
 def run_again(world: World) -> None:
-    """A person has a saga run again: from the beginning, from where it failed, from some step."""
+    """A person has a saga run again, from the beginning, its failure or some step; sometimes another one cancels it."""
     saga_id = f"saga-{world.random.randrange(world.to_start + 1)}" if world.random.random() < 0.5 else _saga(world)
     _run_again(world, saga_id, world.random.choice(("restart", "redrive", "reset", "reset")))
+    if world.random.random() < 0.3:
+        world.later(world.random.choice((10, 40, 200)), partial(_cancel, world, saga_id))
 
 
 def _run_again(world: World, saga_id: str, kind: str) -> None:
