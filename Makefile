@@ -2,6 +2,7 @@
 .PHONY: help venv demo test check bench clean
 PYTHON ?= python3
 BIN := .venv/bin
+QUICK = tests/unit tests/typing tests/test_*.py
 LINT = $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
 help: ## this list
@@ -20,7 +21,7 @@ demo: venv ## a thousand orders over a real broker while a worker and a service 
 
 check: venv ## formatting, lint, types, architecture and unit tests: before every commit
 	$(LINT)
-	$(BIN)/pytest -q tests/unit tests/typing tests/test_*.py
+	$(BIN)/pytest -q -n 2 $(QUICK)
 
 bench: venv ## throughput, latency and CPU of the whole system, beside a floor in the same run
 	$(BIN)/saga bench orders
@@ -29,7 +30,8 @@ test: venv ## everything that belongs to the gate, with its own broker
 	$(LINT)
 	deploy/system-packages
 	$(BIN)/python -m orchestrator.broker --warm-up
-	$(BIN)/pytest -q tests
+	$(BIN)/pytest -q -n 2 $(QUICK) tests/protocol tests/sim
+	$(BIN)/pytest -q tests/contract tests/integration tests/bench tests/e2e
 
 clean: ## remove what building and running left behind
 	rm -rf .venv .saga dist build .mypy_cache .ruff_cache .pytest_cache

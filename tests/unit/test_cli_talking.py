@@ -39,7 +39,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         with pytest.raises(StopIteration):
             act(asked).__await__().send(None)
 
-    monkeypatch.setattr(operate, "_send", send)
+    monkeypatch.setattr(operate, "send", send)
     return asked
 
 
