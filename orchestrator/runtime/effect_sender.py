@@ -82,6 +82,8 @@ class EffectSender:
         self._waiting: deque[Outgoing] = deque()
         self._later: list[Outgoing] = []
         self._lanes: dict[int, _Lane] = {}
+        self._broken = 0
+        """How many lanes are."""
         self._open = 0
         self.counters: Counter[str] = Counter() if counters is None else counters
 
@@ -91,9 +93,22 @@ class EffectSender:
         return self._open
 
     @property
+    def waiting(self) -> bool:
+        """Whether some wait for room."""
+        return bool(self._waiting)
+
+    @property
     def restless(self) -> bool:
-        """Whether `tick` may have something to do."""
-        return bool(self._waiting or self._later) or any(lane.broken for lane in self._lanes.values())
+        """Whether `tick` may have something to do, now or later."""
+        return bool(self._waiting or self._later or self._broken)
+
+    def next_due_ms(self) -> int | None:
+        """When `tick` has something to do that no report announces."""
+        if not self.restless:
+            return None
+        moments = [out.retry_at_ms for out in self._later]
+        moments += [lane.retry_at_ms for lane in self._lanes.values() if lane.broken and not lane.under_way]
+        return min(moments, default=None)
 
     @property
     def stuck(self) -> int:
@@ -150,7 +165,7 @@ class EffectSender:
         """Sends what had to wait for room or for a destination."""
         while self._waiting and self._produce_now(self._waiting[0], now_ms):
             self._waiting.popleft()
-        for lane in self._lanes.values():
+        for lane in self._lanes.values() if self._broken else ():
             if lane.broken and not lane.under_way and lane.retry_at_ms <= now_ms:
                 self._mend(lane, now_ms)
         if self._later:
@@ -237,6 +252,7 @@ class EffectSender:
         if delivery.failure is None:
             out.acked = True
         else:
+            self._broken += not lane.broken
             lane.broken = True
             self.counters["send_failures"] += 1
         while lane.entries and lane.entries[0].acked and not lane.broken:
@@ -246,6 +262,7 @@ class EffectSender:
     def _mend(self, lane: _Lane, now_ms: int) -> None:
         """Nothing of a broken lane is on its way any more: all from the first unacknowledged one on goes again."""
         lane.broken = False
+        self._broken -= 1
         while lane.entries and lane.entries[0].acked:
             self._done(lane.entries.popleft())
         for entry in lane.entries:

@@ -115,11 +115,14 @@ class Engine:
             appender.send()
         busy |= self.local.step(self._guarded)
         for tenure in list(self.tenures.values()):
-            self._advance(tenure, mono_ms)
-            self._journal.send()
-            self._outward.send()
-            busy |= tenure.partition is not None and tenure.partition.ready
-            busy |= self._resolve(tenure)
+            partition = tenure.partition
+            if partition is None or tenure.phase is not Phase.OWNING or not partition.rests(mono_ms):
+                self._advance(tenure, mono_ms)
+                self._journal.send()
+                self._outward.send()
+                busy |= tenure.partition is not None and tenure.partition.ready
+            if self._feeds is not None:
+                busy |= self._resolve(tenure)
         if self.topic_ids is not self._compared:
             self._compare_topics()
         if mono_ms >= self._commit_at_ms:
@@ -129,14 +132,8 @@ class Engine:
 
     def next_due_in_ms(self, mono_ms: int, limit_ms: int) -> int:
         """How long the caller may wait for something to happen, at most `limit_ms`."""
-        wait = limit_ms
-        for tenure in self.tenures.values():
-            partition = tenure.partition
-            if partition is not None:
-                due = partition.timers.next_due_ms()
-                if due is not None:
-                    wait = min(wait, max(0, due - partition.now_ms(mono_ms)))
-        return wait
+        owned = [each.partition for each in self.tenures.values() if each.phase is Phase.OWNING and each.partition]
+        return min([limit_ms, *(partition.due_in_ms(mono_ms) for partition in owned)])
 
     def leave(self, mono_ms: int) -> None:
         """Begins to hand everything back; `left` tells when it is done."""
@@ -232,10 +229,8 @@ class Engine:
         tenure = self.tenures.get(number)
         if tenure is None or tenure.partition is not partition or partition is None:
             return
-        if ends.failure is not None:
-            partition.timers.ends_failed()
-        else:
-            partition.timers.ends({self._roles[topic]: offset for (topic, _), offset in ends.offsets.items()})
+        offsets = {self._roles[topic]: offset for (topic, _), offset in ends.offsets.items()}
+        partition.ends(None if ends.failure is not None else offsets)
 
     def _committed(self, committed: Committed, mono_ms: int) -> None:
         if committed.token is None:
@@ -273,9 +268,8 @@ class Engine:
     def _advance(self, tenure: Tenure, mono_ms: int) -> None:
         if tenure.phase is Phase.OWNING:
             assert tenure.partition is not None
-            if not tenure.partition.rests(mono_ms):
-                self._guarded(tenure.number, tenure.partition.step, mono_ms)
-                self._after_step(tenure)
+            self._guarded(tenure.number, tenure.partition.step, mono_ms)
+            self._after_step(tenure)
         elif tenure.phase is Phase.WAITING and mono_ms >= tenure.begin_at_ms:
             self._begin(tenure, mono_ms)
         elif tenure.phase is Phase.TAKING_OVER:

@@ -126,10 +126,9 @@ class Intake:
                     return taken
         return None
 
-    @property
-    def restless(self) -> bool:
-        """Whether `tick` may have something to do."""
-        return bool(self._unsent)
+    def next_due_ms(self) -> int | None:
+        """When `tick` may have something to do."""
+        return self._unsent[0].retry_at_ms if self._unsent else None
 
     @property
     def ready(self) -> bool:

@@ -89,7 +89,9 @@ class Materializer:
 
     @property
     def behind(self) -> bool:
-        """Whether the store is not at the last confirmed decision."""
+        """Whether a cut would take something: the store is behind, and no cut waits for its turn."""
+        if self._cut_at is not None:
+            return False
         return bool(self._runs or self._messages) or self._stored_at != self._progress.at.offset
 
     def run(self, state: SagaState) -> None:

@@ -7,6 +7,7 @@ the epoch drops this object with all it had pending; the next one begins from th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from orchestrator.model import messages as msg
 from orchestrator.model.attempts import sign_of
 from orchestrator.model.decide import InputRejected, decide
 from orchestrator.model.definition import Definition
-from orchestrator.model.effects import Command, Effect, LocalCall, effects, effects_of, local_calls
+from orchestrator.model.effects import Command, Effect, LocalCall, effects_of
 from orchestrator.model.events import Status
 from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import epoch_number
@@ -37,6 +38,7 @@ from orchestrator.runtime.pauses import Pauses
 from orchestrator.runtime.poison import set_aside
 from orchestrator.runtime.questions import Questions
 from orchestrator.runtime.replica import Replica
+from orchestrator.runtime.resuming import calls_to_make, inputs_to_go_on, resend
 from orchestrator.runtime.runs import Runs
 from orchestrator.runtime.tally import UNKNOWN_TYPE, Tally
 from orchestrator.runtime.timers import Timer, Timers
@@ -169,6 +171,10 @@ class Partition:
         """Whether a step would find nothing to do."""
         return mono_ms < self._step_at_mono and not self.intake.waiting and not self.local.replies
 
+    def due_in_ms(self, mono_ms: int) -> int:
+        """For how long a step would find nothing to do if nothing comes and nothing is reported."""
+        return max(0, self._step_at_mono - mono_ms)
+
     def step(self, mono_ms: int) -> None:
         """Decides what has come, fires what is due, sends. Raises `EpochLost`."""
         now_ms = self.now_ms(mono_ms)
@@ -186,7 +192,7 @@ class Partition:
             with suppress(InputRejected):
                 self._attempt(self.local.replies.popleft())
         self._fire(now_ms)
-        for saga_id in self._pauses.released(BATCH):
+        for saga_id in self._pauses.released(BATCH) if self._pauses.restless else ():
             if (execution := self.runs.find(saga_id)) is not None:
                 self._attempt(msg.Released(saga_id, execution.state.run))
         if self.questions.answers:
@@ -194,8 +200,9 @@ class Partition:
         if mono_ms - self._last_input_mono >= MARK_AFTER_MS:
             self.mark()
         elif mono_ms - self._cut_mono >= STORE_EVERY_MS or self._changes.gathered >= STORE_ENTRIES:
-            self._cut_mono = mono_ms
             self._changes.cut(self.writer.next_offset - 1)
+        if not self._changes.behind:
+            self._cut_mono = mono_ms
         self.writer.flush()
         self.sender.tick(now_ms)
         self.runs.evict()
@@ -203,31 +210,42 @@ class Partition:
 
     def _find_next_step(self, mono_ms: int) -> int:
         """When to step again if nothing comes and nothing is reported."""
-        if self.writer.queued or self.sender.restless or self.intake.restless or self.timers.restless or self.ready:
+        if self.ready:
             return mono_ms
-        at = mono_ms + FAR_MS
-        for due_ms in (self.timers.next_due_ms(), self.circuits.next_due_ms()):
+        at = mono_ms + (1 if self.writer.queued or self.sender.waiting else FAR_MS)
+        for part in (self.timers, self.circuits, self.sender, self.intake):
+            due_ms = part.next_due_ms()
             if due_ms is not None:
                 at = min(at, mono_ms + due_ms - self._now_ms)
         if self._changes.behind:
             at = min(at, self._cut_mono + STORE_EVERY_MS)
-        sent, _ = self.sender.mark(self.progress.at.offset)
-        if self.intake.positions != self._journaled[0] or sent > self._journaled[1]:
-            at = min(at, self._last_input_mono + MARK_AFTER_MS)
-        return at
+        if not self.writer.pending:
+            sent, _ = self.sender.mark(self.progress.at.offset)
+            if self.intake.positions != self._journaled[0] or sent > self._journaled[1]:
+                at = min(at, self._last_input_mono + MARK_AFTER_MS)
+        return max(mono_ms + 1, at)
 
     def delivered(self, what: Any, delivery: Delivery, mono_ms: int) -> None:
         """A report of the journal's, the effects' or the dead letters' appender. Raises `EpochLost`."""
         if self.closed:
             return
+        if isinstance(what, Outgoing):
+            self.sender.delivered(what, delivery, self.now_ms(mono_ms))
+            if delivery.failure is None and not self.sender.restless and self.sender.pending != MAX_PENDING:
+                # It only moves the mark, which may wait. Beyond so many starts wait, from here on no longer.
+                self._step_at_mono = min(self._step_at_mono, self._last_input_mono + MARK_AFTER_MS)
+                return
         self._step_at_mono = 0
         if isinstance(what, Pending):
             self._settling.append(self.writer.delivered(what, delivery))
             self._clock = (max(self._clock[0], delivery.timestamp_ms), mono_ms)
-        elif isinstance(what, Outgoing):
-            self.sender.delivered(what, delivery, self.now_ms(mono_ms))
         elif isinstance(what, DeadLetter):
             self._dead_letter_delivered(what, delivery)
+
+    def ends(self, offsets: Mapping[str, int] | None) -> None:
+        """The end offsets that the timers asked for, by role; None: they could not be had."""
+        self._step_at_mono = 0
+        self.timers.ends(offsets)
 
     def _dead_letter_delivered(self, letter: DeadLetter, delivery: Delivery) -> None:
         """What of it has to be journaled: the answer to who waits, the counter of an internal message."""
@@ -470,30 +488,11 @@ class Partition:
     # -- beginning
 
     def _resume(self, replica: Replica) -> None:
-        """Re-sends what is open, in journal order and before anything new; goes on with what waits for this owner."""
-        exceptions = set(self.progress.at.effects_open)
-        for offset, index, saga_id, run, event in replica.open_effects:
-            execution = self.runs.find(saga_id)
-            state = execution.state if execution is not None and execution.state.run == run else None
-            for effect in effects(event, saga_id, state):
-                if not isinstance(effect, LocalCall):
-                    self.sender.send(offset, index, effect, self._now_ms, below_mark=(offset, index) in exceptions)
-                    self.counters["resent"] += 1
-        replica.open_effects.clear()
-        for key, _ in list(self.store.scan(keys.LOCAL)):
-            execution = self.runs.find(key[1:].decode())
-            for call in local_calls(execution.state) if execution is not None else ():
-                self.local.add(call)
-        while (timer := self.timers.pop_due_at_once()) is not None:
-            saga_id = timer[1]
-            execution = self.runs.find(saga_id)
-            if execution is not None and execution.state.continue_due:
-                self._attempt(msg.Continue(saga_id, execution.state.run))
-        for key, _ in list(self.store.scan(keys.WAITING)):
-            execution = self.runs.find(key[1:].decode())
-            if execution is not None and execution.state.saga_type in self.config.definitions:
-                state = execution.state
-                self._attempt(msg.CodeArrived(state.saga_id, state.run))
+        self.counters["resent"] += resend(replica, self.runs, self.sender, self._now_ms)
+        for call in calls_to_make(self.store, self.runs):
+            self.local.add(call)
+        for given in inputs_to_go_on(self.store, self.runs, self.timers, self.config.definitions):
+            self._attempt(given)
 
     def take(self, role: str, record: Record) -> None:
         """Hands in one record of an input topic."""

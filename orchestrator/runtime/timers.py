@@ -21,7 +21,7 @@ class Timers:
     """`is_set` tells a timer that still holds from one that was moved or cleared since; those are dropped on the way.
 
     `asks_ends` is set when somebody should find out the end offsets of the topics in `CONSUMED_BEFORE` and say them by
-    `ends`, or that it could not be done by `ends_failed`.
+    `ends`.
     """
 
     def __init__(self, timers: Iterable[Timer], is_set: Callable[[Timer], bool]) -> None:
@@ -39,23 +39,16 @@ class Timers:
         """One of those that were due when they were made (a decision's next part), if there is any."""
         return heappop(self._heap) if self._heap and self._heap[0][0] == 0 else None
 
-    @property
-    def restless(self) -> bool:
-        """Whether some are due and wait for what must be consumed before."""
-        return self._until_ms is not None
-
     def next_due_ms(self) -> int | None:
-        """When the earliest is due; it may be stale."""
-        return self._heap[0][0] if self._heap else None
+        """When the earliest is due; it may be stale. None also while what is due waits for what comes before it."""
+        return self._heap[0][0] if self._heap and self._until_ms is None else None
 
-    def ends(self, offsets: Mapping[str, int]) -> None:
-        """End offsets by role, asked after `asks_ends` was set."""
-        if self._until_ms is not None:
+    def ends(self, offsets: Mapping[str, int] | None) -> None:
+        """End offsets by role, asked after `asks_ends` was set; None: no answer, so `due` asks again."""
+        if offsets is None:
+            self._until_ms = None
+        elif self._until_ms is not None:
             self._ends = dict(offsets)
-
-    def ends_failed(self) -> None:
-        """The broker did not answer; asked again at the next `due`."""
-        self._until_ms = None
 
     def due(self, now_ms: int, consumed: Callable[[str], int], limit: int) -> list[Timer]:
         """At most `limit` timers whose turn it is now."""

@@ -19,7 +19,7 @@ from orchestrator.model.rule import Rule
 from orchestrator.model.state import SagaState, StepStatus
 from orchestrator.participant import engine as participant
 from orchestrator.participant import ledger, rules, tenure
-from orchestrator.runtime import journal_writer, local_steps, materialize, partition, takeover
+from orchestrator.runtime import journal_writer, local_steps, materialize, partition, resuming, takeover
 from orchestrator.simulation import processes
 from orchestrator.wire import commands, journal
 from orchestrator.wire.ledger import Execution, read_record
@@ -255,7 +255,7 @@ MUTANTS = (
     _mutant("effects before ack", (partition.Partition, "_submit", _send_at_once)),
     _mutant("local steps before ack", (partition.Partition, "_submit", _call_at_once)),
     _mutant("local steps beside each other", (local_steps.LocalSteps, "add", _add_beside)),
-    _mutant("local steps forgotten at a take-over", (partition, "local_calls", lambda state: [])),
+    _mutant("local steps forgotten at a take-over", (resuming, "local_calls", lambda state: [])),
     _mutant("nonce reused", (processes, "Owner", _owner_with_one_nonce)),
     _mutant("undo in forward order", (SagaState, "to_undo", _forward), (upkeep, "take_out", _take_out_anywhere)),
     _mutant("an abandoned step stays", (upkeep, "UNDO_NOW", frozenset({StepStatus.UNKNOWN}))),

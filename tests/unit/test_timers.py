@@ -75,7 +75,7 @@ def test_a_question_that_failed_is_asked_again() -> None:
     kept = Kept((10, "a", 1))
     kept.timers.due(10, upto(5), 10)
     kept.timers.asks_ends = False
-    kept.timers.ends_failed()
+    kept.timers.ends(None)
     assert kept.timers.due(10, upto(5), 10) == []
     assert kept.timers.asks_ends
 
