@@ -59,11 +59,22 @@ def leave(turn: Turn, step: Step, how: Leaving) -> None:
 
 
 def leave_all(turn: Turn) -> None:
-    """The parent ends at once: its open children do what they were started with."""
-    for sequence in sorted(turn.state.open):
-        step = turn.state.steps[sequence]
-        if step.kind is ev.StepKind.CHILD:
-            leave(turn, step, Leaving.CLOSED)
+    """The parent has ended: its open children do what they were started with. As far as the budget goes."""
+    for step in to_leave(turn.state):
+        if not turn.fits(effects=1):
+            return
+        turn.emit(ev.ChildCanceled(step.sequence, at_once=True))
+        leave(turn, step, Leaving.CLOSED)
+
+
+def to_leave(state: SagaState) -> list[Step]:
+    """The open children of a parent that has ended which were not told yet."""
+    open_ = (state.steps[sequence] for sequence in sorted(state.open))
+    return [
+        step
+        for step in open_
+        if step.kind is ev.StepKind.CHILD and step.status is StepStatus.RUNNING and not step.terminate_sent
+    ]
 
 
 def refusal(start: msg.Start, reason: str) -> msg.ChildEnded:

@@ -41,8 +41,8 @@ def _decide(
     if execution is None or execution.state.phase is Status.NOT_STARTED:
         return _decide_unknown(execution, definition, input, moment)
     state = execution.state
-    if state.follows is not None and isinstance(input, msg.Continue | msg.TimerDue) and input.run == state.run:
-        return starts.begin_next(execution, state.follows, definition, moment)
+    if state.ended and state.continue_due and isinstance(input, msg.Continue | msg.TimerDue) and input.run == state.run:
+        return starts.after_the_end(execution, definition, moment)
     newest, definition = definition, of_run(definition, state)
     turn = Turn(execution, definition, moment)
     turn.newest = newest

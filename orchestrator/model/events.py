@@ -236,7 +236,10 @@ class InputAbsorbed:
 
 @frozen
 class ChildCanceled:
-    """A child was asked to stop, `at_once`: without undo; its step goes on until it has."""
+    """A child was asked to stop, `at_once`: without undo; its step goes on until it has.
+
+    After the parent's own end: it was told of that.
+    """
 
     sequence: int
     at_once: bool = False

@@ -21,7 +21,7 @@ AFTER_THE_END = frozenset(
     {
         *(ev.WaiterAdded, ev.UpdateAsked, ev.AttachRefused, ev.InputAbsorbed, ev.InputAnswered),
         *(ev.RunFollows, ev.CircuitOpened, ev.CircuitClosed),
-        *(ev.InputSent, ev.UndoAsked, ev.CompensationStarted),
+        *(ev.InputSent, ev.UndoAsked, ev.CompensationStarted, ev.ChildCanceled, ev.ContinueDue, ev.Continued),
     }
 )
 """What may still happen to a run that has ended."""

@@ -26,7 +26,7 @@ def restart(turn: Turn, input: msg.Restart) -> None:
         turn.absorb(input, _whose_child(state))
     else:
         payload = state.payload if input.payload is None else input.payload
-        turn.follow(Following.RESTARTED, payload, by=input.by, reason=input.reason)
+        turn.emit(turn.following(Following.RESTARTED, payload, by=input.by, reason=input.reason))
 
 
 def redrive(turn: Turn, input: msg.Redrive) -> None:
@@ -82,7 +82,7 @@ def _set_back(turn: Turn, input: msg.Reset | msg.Redrive, to: int) -> None:
         return
     left = any(step.needs_undo for step in inheritance.since(state, until))
     if state.ended and not left and state.phase is not Status.TERMINATED:
-        turn.follow(Following.RESET, state.payload, by=input.by, reason=input.reason, until=until)
+        turn.emit(turn.following(Following.RESET, state.payload, by=input.by, reason=input.reason, until=until))
         return
     if state.paused is not None:
         turn.emit(ev.SagaResumed(input.by, "to be reset"))

@@ -68,7 +68,21 @@ def drop_signals(turn: Turn, problem_of: Callable[[str, bytes], str | None]) -> 
             turn.emit(ev.SignalDropped(place, name, problem))
 
 
-def begin_next(
+def after_the_end(
+    execution: Execution, definition: Definition | None, moment: Moment
+) -> tuple[Execution, tuple[ev.Event, ...], str]:
+    """What a run that has ended left to be continued: its children hear of it, then the next run begins."""
+    state = execution.state
+    if state.follows is not None and not children.to_leave(state):
+        return _begin_next(execution, state.follows, definition, moment)
+    turn = Turn(execution, None, moment)
+    if state.follows is None:
+        turn.emit(ev.Continued())
+    children.leave_all(turn)
+    return execution, tuple(turn.events), state.run
+
+
+def _begin_next(
     execution: Execution, follows: ev.RunFollows, definition: Definition | None, moment: Moment
 ) -> tuple[Execution, tuple[ev.Event, ...], str]:
     """The next run of a saga id. One that continues takes over who waits, and the signals that were not asked for."""
@@ -139,23 +153,23 @@ def start(turn: Turn, input: msg.Start) -> None:
     if input.saga_type != state.saga_type:
         _refuse_start(turn, input, ev.Refusal.OTHER_TYPE, _other_type(state))
     elif may_start_anew(input, state):
-        if not state.ended:
-            turn.terminate("a new start of the same id ends it", input.message_id)
-        turn.emit(
-            ev.RunFollows(
-                ev.Following.REUSED,
-                input.payload,
-                input.message_id,
-                input.reply_to,
-                input.traceparent,
-                input.signal,
-                input.signal_payload,
-                _begin_ms(turn, input),
-                input.baggage,
-                input.note,
-                input.parent,
-            )
+        follows = ev.RunFollows(
+            ev.Following.REUSED,
+            input.payload,
+            input.message_id,
+            input.reply_to,
+            input.traceparent,
+            input.signal,
+            input.signal_payload,
+            _begin_ms(turn, input),
+            input.baggage,
+            input.note,
+            input.parent,
         )
+        if state.ended:
+            turn.emit(follows)
+        else:
+            turn.terminate("a new start of the same id ends it", input.message_id, follows)
     elif input.parent is not None or _is_refused(input, state):
         reason = f"the id has a saga that is {state.status}, and the start's policy refuses that"
         _refuse_start(turn, input, ev.Refusal.ALREADY_EXISTS, reason)

@@ -75,25 +75,30 @@ class Turn:
         counter = self.moment.sent.get(str(target), 0) + self._sent[target]
         self.emit(ev.InputSent(target, counter, input), effects=1)
 
-    def end(self, event: ev.SagaEnded) -> None:
-        """The run is over."""
+    def end(self, event: ev.SagaEnded, follows: ev.RunFollows | None = None) -> None:
+        """The run is over; another one of the saga may follow."""
         self.execution.detach()
         self.end_updates(f"the saga is {event.status}")
-        children.leave_all(self)
         self.emit(event)
         children.ended(self)
+        if follows is not None:
+            self.emit(follows)
+        if self.state.ended:
+            children.leave_all(self)
 
-    def follow(self, cause: ev.Following, payload: bytes, *, by: str = "", reason: str = "", until: int = 0) -> None:
-        """Another run of the saga comes next, with an input of its own."""
+    def following(
+        self, cause: ev.Following, payload: bytes, *, by: str = "", reason: str = "", until: int = 0
+    ) -> ev.RunFollows:
+        """What says that another run of the saga comes next, with an input of its own."""
         state = self.state
         given = payload, state.started_by, None, state.traceparent
-        self.emit(ev.RunFollows(cause, *given, baggage=state.baggage, by=by, reason=reason, until=until))
+        return ev.RunFollows(cause, *given, baggage=state.baggage, by=by, reason=reason, until=until)
 
-    def terminate(self, reason: str, by: str) -> None:
+    def terminate(self, reason: str, by: str, follows: ev.RunFollows | None = None) -> None:
         """Ends the run at once; nothing is undone."""
         state = self.state
         undone = ev.Undone.PARTIAL if state.undos_done or state.undo_open else ev.Undone.NONE
-        self.end(ev.SagaEnded(ev.Status.TERMINATED, undone, b"", "Terminated", reason, by))
+        self.end(ev.SagaEnded(ev.Status.TERMINATED, undone, b"", "Terminated", reason, by), follows)
 
     def cancel(self, cause: ev.Cause, reason: str, by: str) -> None:
         """Asks the run to stop: through its code, or without it where there is none to be had.
@@ -311,8 +316,8 @@ class Turn:
             size = len(payload)
             self.park("the next run's input is too large", f"{size} bytes, at most {MAX_BYTES}; pass a reference")
         elif self.fits(size=len(payload)):
-            self.end(ev.SagaEnded(ev.Status.CONTINUED_AS_NEW, ev.Undone.NONE))
-            self.follow(ev.Following.CONTINUED, payload)
+            follows = self.following(ev.Following.CONTINUED, payload)
+            self.end(ev.SagaEnded(ev.Status.CONTINUED_AS_NEW, ev.Undone.NONE), follows)
 
 
 def _recordable(text: str) -> str:

@@ -21,9 +21,10 @@ def compensate(turn: Turn) -> None:
         return
     undo(turn, state.to_undo())
     if not state.undo_open and not state.to_undo():
-        turn.end(_ending(turn))
-        if state.phase is ev.Status.RESET:
-            turn.follow(ev.Following.RESET, state.payload, reason=state.error_message, until=state.keep)
+        follows = None
+        if state.cause is ev.Cause.RESET:
+            follows = turn.following(ev.Following.RESET, state.payload, reason=state.error_message, until=state.keep)
+        turn.end(_ending(turn), follows)
 
 
 def undo(turn: Turn, stack: list[int]) -> None:

@@ -28,6 +28,7 @@ class Family:
         self.cold = cold
         self.runs: dict[str, Execution] = {}
         self.journal: dict[str, list[ev.Event]] = {}
+        self.decisions: list[ev.Decision] = []
         self.sent: dict[str, int] = {}
         self.commands: list[Command] = []
         self.post: deque[msg.Input] = deque()
@@ -97,6 +98,7 @@ class Family:
             self.runs[given.saga_id] = execution
         self.journal.setdefault(given.saga_id, []).extend(events)
         decision = ev.Decision(given.saga_id, run, self.now_ms, events)
+        self.decisions.append(decision)
         for _, effect in effects_of(decision, None if execution is None else execution.state):
             if isinstance(effect, Message):
                 assert effect.counter == self.sent.get(str(effect.target), 0) + 1, "no number is left out"

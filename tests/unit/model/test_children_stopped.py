@@ -8,8 +8,10 @@ import pytest
 
 from model.family import Family
 from model.shop import Shop
+from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
-from orchestrator.model.messages import ChildCancellation, CodeArrived, Override, Unpark
+from orchestrator.model.budget import MAX_EFFECTS
+from orchestrator.model.messages import ChildCancellation, CodeArrived, Override, ParentClose, Reuse, Unpark
 from orchestrator.saga import Saga
 
 
@@ -156,6 +158,38 @@ def test_a_child_has_nothing_to_do_with_a_service_of_its_name(family: Family) ->
     family.refuse("parent", 2)
     family.reply("child", 1, undo=True)
     assert family.status("parent") == "COMPENSATED"
+
+
+class Many(Saga[int, str]):
+    async def run(self, children: int) -> str:
+        for n in range(children):
+            self.start_child(Child, "tea", id=f"child-{n}", parent_close=ParentClose.TERMINATE)
+        await self.step(Shop.note())
+        if children == 500:
+            self.continue_as_new(0)
+        return "done"
+
+
+@pytest.mark.parametrize("how", ["completed", "continued", "terminated", "replaced"])
+def test_however_many_children_hear_of_their_parents_end(family: Family, how: str) -> None:
+    family.definitions["Many"] = Many.definition
+    count = 500 if how == "continued" else 499
+    family.start(Many, "parent", count)
+    before = len(family.decisions)
+    run = family.state("parent").run
+    if how == "terminated":
+        family.terminate("parent")
+    elif how == "replaced":
+        family.take(msg.Start("parent", "again", "Many", b"0", reuse=Reuse.TERMINATE_IF_RUNNING))
+        family.deliver()
+    else:
+        family.reply("parent", count + 1)
+    assert {family.status(f"child-{n}") for n in range(count)} == {"TERMINATED"}
+    assert (family.state("parent").run != run) == (how in ("continued", "replaced"))
+    assert family.state("parent").ended == (how in ("completed", "terminated"))
+    sent = [sum(isinstance(event, ev.InputSent) for event in each.events) for each in family.decisions[before:]]
+    assert max(sent) <= MAX_EFFECTS
+    assert sum(sent) == 2 * count, "each is told once, and tells its end"
 
 
 def test_a_child_that_was_not_undone_is_asked_again(family: Family) -> None:
