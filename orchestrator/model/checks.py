@@ -9,7 +9,7 @@ from orchestrator.model.definition import Definition
 from orchestrator.model.state import SagaState
 
 MAX_SIGNALS = 1_000
-"""Signals kept for one run until its code asks for them; of `MAX_BYTES` together."""
+"""Signals kept for one run until its code asks for them; of `MAX_BYTES` together, with their names."""
 
 
 class InputRejected(Exception):
@@ -47,12 +47,16 @@ def check_settle(input: msg.Settle, state: SagaState, definition: Definition | N
     size, most = len(input.payload), _room(state)
     if size > most:
         raise InputRejected(f"the result has {size} bytes, at most {most}; pass a reference")
-    settled = state.promises
-    if input.name not in settled and (
-        len(settled) >= MAX_SIGNALS or sum(len(kept) for kept, _, _ in settled.values()) + size > most
-    ):
+    if input.name in state.promises:
+        return
+    kept = [len(name) + len(payload) + len(message) for name, (payload, _, message) in state.promises.items()]
+    for held in state.mailbox:
+        if isinstance(held, msg.Settle):
+            kept.append(len(held.name) + len(held.payload) + len(held.error_message))
+    size += len(input.name) + len(input.error_message)
+    if len(kept) >= MAX_SIGNALS or sum(kept) + size > most:
         raise InputRejected(
-            f"{len(settled)} promises of the saga are settled already; at most {MAX_SIGNALS} and {most} bytes are"
+            f"{len(kept)} promises of the saga are settled already; at most {MAX_SIGNALS} and {most} bytes are"
         )
 
 
@@ -71,9 +75,11 @@ def check_signal(name: str, payload: bytes, state: SagaState, definition: Defini
     size, most = len(payload), _room(state)
     if size > most:
         raise InputRejected(f"the signal has {size} bytes, at most {most}; pass a reference")
-    if len(state.signals) >= MAX_SIGNALS or sum(len(kept) for _, kept in state.signals) + size > most:
+    kept = [len(name) + len(payload) for name, payload in state.signals]
+    kept += [len(held.name) + len(held.payload) for held in state.mailbox if isinstance(held, msg.Signal)]
+    if len(kept) >= MAX_SIGNALS or sum(kept) + len(name) + size > most:
         raise InputRejected(
-            f"{len(state.signals)} signals are kept for the saga already, and its code asks for none of them; "
+            f"{len(kept)} signals are kept for the saga already, and its code asks for none of them; "
             f"at most {MAX_SIGNALS} and {most} bytes are"
         )
 

@@ -27,12 +27,18 @@ def point(state: SagaState, to: int) -> tuple[int, str]:
         to = earlier
     if to - 1 > MAX_INHERITED:
         return 0, f"it would inherit {to - 1} steps, at most {MAX_INHERITED}: reset it to an earlier one"
-    size = sum(len(step.payload) + len(step.result) + len(step.undo_payload or b"") for step in before(state, to))
-    size += sum(len(payload) for _, payload in signals_again(state, to))
-    size += sum(len(payload) for payload, _, _ in state.promises.values())
+    size = sum(size_of(step) for step in before(state, to))
+    size += sum(len(name) + len(payload) for name, payload in signals_again(state, to))
+    size += sum(len(name) + len(payload) + len(message) for name, (payload, _, message) in state.promises.items())
     if size > MAX_BYTES:
         return 0, f"its steps before {to} and its signals have {size} bytes, at most {MAX_BYTES} can be inherited"
     return to, ""
+
+
+def size_of(step: Step | ev.StepInherited) -> int:
+    """What it takes of a run's first decision, in bytes and characters."""
+    undo = len(step.undo_payload or b"")
+    return len(step.payload) + len(step.result) + undo + len(step.command) + len(step.error_message)
 
 
 def _unfit(state: SagaState, to: int) -> int | None:

@@ -11,7 +11,7 @@ from orchestrator.model import events as ev
 from orchestrator.model import undoing
 from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.definition import Definition
-from orchestrator.model.inheritance import MAX_INHERITED, heir
+from orchestrator.model.inheritance import MAX_INHERITED, heir, size_of
 from orchestrator.model.state import SagaState, Step, StepStatus
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def take_over(turn: Turn) -> bool:
     if problem := _problem(state, payload):
         turn.park("the saga is too large to be migrated", problem)
     elif turn.fits(size=len(payload)):
-        turn.end(ev.SagaEnded(ev.Status.CONTINUED_AS_NEW, ev.Undone.NONE))
-        turn.follow(ev.Following.MIGRATED, payload, until=state.sequence + 1)
+        follows = turn.following(ev.Following.MIGRATED, payload, until=state.sequence + 1)
+        turn.end(ev.SagaEnded(ev.Status.CONTINUED_AS_NEW, ev.Undone.NONE), follows)
     return False
 
 
@@ -72,6 +72,6 @@ def _results(state: SagaState) -> tuple[tuple[str, str, bytes], ...]:
 def _problem(state: SagaState, payload: bytes) -> str:
     if state.sequence > MAX_INHERITED:
         return f"it has {state.sequence} steps, at most {MAX_INHERITED} can be taken over"
-    size = len(payload) + sum(len(step.payload) + len(step.undo_payload or b"") for step in ballast(state))
+    size = len(payload) + sum(size_of(step) for step in ballast(state))
     size += sum(len(kept) for _, kept in state.signals) + sum(len(kept) for kept, _, _ in state.promises.values())
     return f"{size} bytes, at most {2 * MAX_BYTES} can be taken over" if size > 2 * MAX_BYTES else ""

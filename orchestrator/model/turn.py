@@ -38,6 +38,7 @@ _WITH_PAYLOAD = (
     ev.UpdateEnded,
     ev.Recorded,
 )
+_SENT_ALONG = ("payload", "baggage", "traceparent", "note")
 _TEXT_CHARACTERS = 4_000
 _TYPE_CHARACTERS = 256
 
@@ -71,7 +72,7 @@ class Turn:
         """An input for another saga, by the way on which nothing is lost, repeated or overtaken."""
         target = partition_of(input.saga_id, self.moment.partitions)
         self._sent[target] += 1
-        self._bytes += len(getattr(input, "payload", b""))
+        self._bytes += sum(len(getattr(input, name, None) or b"") for name in _SENT_ALONG)
         counter = self.moment.sent.get(str(target), 0) + self._sent[target]
         self.emit(ev.InputSent(target, counter, input), effects=1)
 

@@ -10,6 +10,8 @@ from orchestrator.model.turn import Turn
 
 MAX_OPEN = 100
 """Updates of one run under way."""
+MAX_WAITING = 200
+"""Addresses that wait for them: all are told in one decision when the run ends."""
 
 
 class UpdateRejected(Exception):
@@ -35,7 +37,10 @@ def update(turn: Turn, input: msg.Update) -> None:
     state = turn.state
     known = state.updates.get(input.update_id)
     if known is not None:
-        if input.reply_to is not None and input.reply_to not in state.asked.get(known, ()):
+        waiting = state.asked.get(known)
+        if input.reply_to is not None and (waiting is None or input.reply_to not in waiting):
+            if waiting is not None and sum(map(len, state.asked.values())) >= MAX_WAITING:
+                raise UpdateRejected(input, ev.Refusal.NOT_NOW, f"{MAX_WAITING} wait for updates of the saga")
             turn.emit(ev.UpdateAsked(known, input.reply_to))
         return
     if state.ended or state.phase is ev.Status.COMPENSATING:

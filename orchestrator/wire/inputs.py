@@ -163,7 +163,10 @@ def _reply_to(headers: dict[str, str]) -> ReplyAddress | None:
     partition = h.whole_number(headers, h.REPLY_PARTITION)
     if not 0 <= partition < 2**31:
         raise MalformedMessage(f"header {h.REPLY_PARTITION!r}: there is no partition {partition}")
-    return ReplyAddress(topic, partition, headers.get(h.CORRELATION_ID, ""))
+    correlation_id = headers.get(h.CORRELATION_ID, "")
+    if len(correlation_id.encode()) > MAX_MESSAGE_ID_BYTES:
+        raise MalformedMessage(f"header {h.CORRELATION_ID!r} has at most {MAX_MESSAGE_ID_BYTES} bytes")
+    return ReplyAddress(topic, partition, correlation_id)
 
 
 _KINDS = ("start", "attach", "cancel", "signal", "reschedule", "promise", "query", "update")

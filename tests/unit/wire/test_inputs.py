@@ -66,6 +66,8 @@ def malformed(role: str, headers: dict[str, str], record: Record | None = None) 
 
 # -- starts
 
+REPLY_TO = {"saga-type": "Order", "reply-to": "t", "reply-partition": "0"}
+
 
 def test_a_start_needs_a_key_and_a_type_only() -> None:
     start = read_input(INBOX, Record(), {"saga-type": "Order"})
@@ -103,6 +105,7 @@ def test_a_start_takes_what_else_is_said() -> None:
         ({"saga-type": "Order", "reply-to": "t", "reply-partition": "one"}, Record(), "must be a whole number"),
         ({"saga-type": "Order", "reply-to": "t", "reply-partition": "-1"}, Record(), "there is no partition -1"),
         ({"saga-type": "Order", "reply-to": "t", "reply-partition": str(2**31)}, Record(), "there is no partition"),
+        ({**REPLY_TO, "correlation-id": "é" * 257}, Record(), "'correlation-id' has at most 512 bytes"),
         ({"input-type": "begin"}, Record(), "'begin' is none of start, attach, cancel"),
         ({"input-type": "attach"}, Record(), "to attach needs the header 'reply-to'"),
         ({"input-type": "retry"}, Record(), "is none of start, attach, cancel"),
