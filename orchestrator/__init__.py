@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from orchestrator.questions import Query, Update, query, update
     from orchestrator.retry import Backoff, Retry
     from orchestrator.saga import Saga
+    from orchestrator.schedules.schedule import Overlap, Schedule, ScheduleDescription
+    from orchestrator.schedules.times import Calendar, Interval, ScheduleSpec
     from orchestrator.service import Service, command
     from orchestrator.signals import Signal, signal
     from orchestrator.sources import FromTopic, SourceRecord
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Abort",
     "Backoff",
+    "Calendar",
     "Canceled",
     "ChildCancellation",
     "Client",
@@ -60,12 +63,14 @@ __all__ = [
     "Handle",
     "HandlerContext",
     "HumanTask",
+    "Interval",
     "Jitter",
     "LocalContext",
     "Map",
     "MapChange",
     "MapJob",
     "MapReport",
+    "Overlap",
     "ParentClose",
     "Participant",
     "PastRun",
@@ -83,6 +88,9 @@ __all__ = [
     "SagaError",
     "SagaFailed",
     "SagaNotFound",
+    "Schedule",
+    "ScheduleDescription",
+    "ScheduleSpec",
     "Service",
     "Signal",
     "SourceRecord",
@@ -141,6 +149,8 @@ _HOMES = {
     "promises": ("Promise", "Promised", "promise"),
     "questions": ("Query", "Update", "query", "update"),
     "saga": ("Saga",),
+    "schedules.schedule": ("Overlap", "Schedule", "ScheduleDescription"),
+    "schedules.times": ("Calendar", "Interval", "ScheduleSpec"),
     "service": ("Service", "command"),
     "signals": ("Signal", "signal"),
     "sources": ("FromTopic", "SourceRecord"),

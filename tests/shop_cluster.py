@@ -12,6 +12,7 @@ from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.worker import Worker
 from orchestrator.saga import Saga
+from orchestrator.schedules import with_schedules
 from orchestrator.store.memory import MemoryStores
 from orchestrator.topics import TopicNames
 from orchestrator.wire.commands import CommandMessage, ReplyMessage, read_command, reply_headers
@@ -65,7 +66,7 @@ def shop(
     admin = log.admin()
     apply(admin, plan(topics, partitions=PARTITIONS, replication=1, services=SERVICES))
     admin.close()
-    definitions = by_type(saga.definition for saga in sagas)
+    definitions = with_schedules(by_type(saga.definition for saga in sagas))
     config = PartitionConfig(topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
     worker = Worker(log, config, MemoryStores())
     stop, wake = Event(), Event()

@@ -59,7 +59,7 @@ BESIDE = {
     "migrations": {"service"},
     "mapping": {"durations", "groups", "retry", "saga", "signals"},
     "config": {"wire"},
-    "schedules": {"baggage", "durations", "saga", "questions", "attributes"},
+    "schedules": {"attributes", "durations", "questions", "saga", "signals", "wire"},
     "sagas": {"connectors"},
     "bench": {"demo", "sagas"},
     "demo": {"sagas"},

@@ -35,6 +35,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "pause": ("operate", "Keep a saga, a type, a service, a step or a partition where it is"),
     "resume": ("operate", "Let go on what was paused"),
     "query": ("operate", "Ask a saga about itself"),
+    "schedule": ("schedule", "Start sagas at given times: create, list, show, pause, trigger, backfill, ..."),
     "show": ("look", "Show a saga with its steps and history"),
     "promise": ("operate", "Keep or fail a promise that a saga waits for"),
     "signal": ("operate", "Tell a running saga something"),

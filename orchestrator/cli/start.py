@@ -58,7 +58,7 @@ def start_command(
 
     When this returns, Kafka has the start and the saga will run. With --wait the exit code is 0 only if it completed.
     """
-    saga_type, payload = _checked(saga, _read_input(given))
+    saga_type, payload = checked(saga, read_input(given))
     saga_id = saga_id or str(uuid.uuid4())
     result = asyncio.run(_start(settings_of(options), saga_type, saga_id, payload, wait, in_utc(start_at), start_delay))
     if as_json:
@@ -69,7 +69,7 @@ def start_command(
         raise click.exceptions.Exit(1)
 
 
-def _read_input(given: str) -> bytes:
+def read_input(given: str) -> bytes:
     """The input as JSON in UTF-8."""
     if given == "-":
         text = sys.stdin.read()
@@ -87,7 +87,7 @@ def _read_input(given: str) -> bytes:
     return text.strip().encode()
 
 
-def _checked(saga: str, payload: bytes) -> tuple[str, bytes]:
+def checked(saga: str, payload: bytes) -> tuple[str, bytes]:
     """(saga type, payload), the payload held against the class where there is one."""
     if ":" not in saga:
         return saga, payload

@@ -75,10 +75,11 @@ def run_worker(
     from orchestrator.runtime.identity import pinned_topics
     from orchestrator.runtime.partition_config import PartitionConfig
     from orchestrator.runtime.worker import Worker
+    from orchestrator.schedules import with_schedules
     from orchestrator.store.rocks import RocksStores
     from orchestrator.telemetry import Pulse, Telemetry, WorkerMetrics, worker_readiness
 
-    definitions = load_definitions(modules, shares)
+    definitions = with_schedules(load_definitions(modules, shares))
     settings = settings_of(options)
     log: KafkaLog = log_of(settings)
     names = settings.topic_names

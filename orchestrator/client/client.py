@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from pydantic import TypeAdapter
 
@@ -37,6 +37,9 @@ from orchestrator.questions import Query, Update
 from orchestrator.saga import Saga
 from orchestrator.signals import Signal
 from orchestrator.topics import TopicNames
+
+if TYPE_CHECKING:
+    from orchestrator.client.schedules import Schedules
 
 _RESULT: TypeAdapter[Any] = TypeAdapter(Any)
 
@@ -139,6 +142,17 @@ class Client(Operations, Tasks, Following):
             around=around,
         ) as client:
             yield client
+
+    @property
+    def schedules(self) -> Schedules:
+        """What is started at given times: create, describe, update, pause, resume, trigger, backfill, delete."""
+        from orchestrator.client.schedules import Schedules  # not everybody has some
+
+        return Schedules(self)
+
+    def unique(self) -> str:
+        """A name that no other call of this or another client gives."""
+        return self._message_id()
 
     async def __aenter__(self) -> Client:
         self._connection.open()

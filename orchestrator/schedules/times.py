@@ -24,6 +24,8 @@ from orchestrator.errors import DefinitionError
 
 MAX_EXCLUDED = 10_000
 """Times in a row that may be excluded before there is none: a day of seconds that a calendar takes out is too many."""
+MAX_AT_ONCE = 200
+"""Times that are dealt with in one decision."""
 _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -119,6 +121,22 @@ class Calendar(_Spec):
         return {week[at.date()] for at, _ in zip(found, range(7), strict=False) if at.date() in week}
 
 
+class Upcoming(_Spec):
+    """A nominal time, and when its action is due."""
+
+    at: datetime
+    due: datetime
+
+
+class Look(_Spec):
+    """What was due at one moment. `after` is the last time that this deals with, `upcoming` the first one behind it."""
+
+    due: list[datetime]
+    missed: int
+    after: datetime
+    upcoming: Upcoming | None
+
+
 class ScheduleSpec(_Spec):
     """When a schedule is due: at any of its crons, intervals and calendars, but at no time that `exclude` covers.
 
@@ -151,6 +169,14 @@ class ScheduleSpec(_Spec):
         except (KeyError, ValueError, OSError):
             raise ValueError(f"there is no time zone {value!r}: it is a name such as Europe/Berlin") from None
         return value
+
+    @property
+    def words(self) -> str:
+        """In one line, for lists."""
+        calendars = (" ".join(calendar.model_dump().values()) for calendar in self.calendars)
+        intervals = (f"every {interval.every:g} s" for interval in self.intervals)
+        zone = "" if self.time_zone == "UTC" else f" ({self.time_zone})"
+        return "; ".join((*self.crons, *intervals, *calendars)) + zone
 
     def next_time(self, after: datetime) -> datetime | None:
         """The first nominal time later than `after` (in UTC), None where there is none any more."""
@@ -185,6 +211,28 @@ class ScheduleSpec(_Spec):
             longest = min(longest, (following - nominal) // _MILLISECOND)
         drawn = int.from_bytes(sha256(f"{schedule_id}/{nominal.isoformat()}".encode()).digest()[:6], "big")
         return nominal + longest * drawn // 2**48 * _MILLISECOND
+
+    def look(self, schedule_id: str, after: datetime, now: datetime, window_ms: int, *, jump: bool = False) -> Look:
+        """What is due by `now` of the times later than `after`: at most 200 at once.
+
+        `window_ms`: after which one is missed. `jump`: what is due beyond the 200 is passed over.
+        """
+        due: list[datetime] = []
+        missed = 0
+        while (at := self.next_time(after)) is not None:
+            when = self.delayed(at, schedule_id)
+            if when > now:
+                return Look(due=due, missed=missed, after=after, upcoming=Upcoming(at=at, due=when))
+            if len(due) + missed >= MAX_AT_ONCE and not jump:
+                return Look(due=due, missed=missed, after=after, upcoming=Upcoming(at=at, due=when))
+            if len(due) + missed >= MAX_AT_ONCE:
+                after = max(at, now)
+            else:
+                late = now - when > window_ms * _MILLISECOND
+                missed += late
+                due += [] if late else [at]
+                after = at
+        return Look(due=due, missed=missed, after=after, upcoming=None)
 
     def _candidates(self, local: datetime, end: datetime) -> Iterator[datetime]:
         for line in self.crons:

@@ -22,6 +22,7 @@ from orchestrator.service import Command
 from orchestrator.signals import Signal
 from orchestrator.streams import Stream
 from orchestrator.tasks import CLAIM, COMPLETE, REASSIGN
+from orchestrator.testing.asking import Asking
 from orchestrator.testing.end import End, published
 from orchestrator.testing.world import Flight, Sent, World
 from orchestrator.wire.commands import ReplyMessage
@@ -76,7 +77,7 @@ def waits_for(kind: StepKind, name: str, awaited: Signal[Any] | Awaited) -> bool
     return name == awaited.name and kind is (StepKind.SIGNAL if isinstance(awaited, Signal) else StepKind.PROMISE)
 
 
-class Running(Generic[O]):
+class Running(Asking, Generic[O]):
     """What `SagaTest.start` gives. Nothing happens by itself: `advance`, `until` and `finish` let the time pass.
 
     saga = SagaTest(OrderFulfilment).service(inventory, shipping).never(Payments.charge).start(order)

@@ -113,14 +113,18 @@ class SagaTest(Generic[I, O]):
         self._script.stand_ins[local_function(function).name] = instead
         return self
 
-    def child(self, saga: type[Saga[Any, R]], result: R) -> Self:
+    def child(self, saga: type[Saga[Any, R]], result: R, *, takes: Duration = 0) -> Self:
         """Children of this kind complete with `result`, and can be undone. Raises `pydantic.ValidationError`."""
-        self._script.children[saga.definition.name] = (Status.COMPLETED, saga.encode_result(result), "", "")
+        ending = (milliseconds(takes), Status.COMPLETED, saga.encode_result(result), "", "")
+        self._script.children[saga.definition.name] = ending
         return self
 
-    def child_fails(self, saga: type[Saga[Any, Any]], error_type: str, message: str = "") -> Self:
+    def child_fails(
+        self, saga: type[Saga[Any, Any]], error_type: str, message: str = "", *, takes: Duration = 0
+    ) -> Self:
         """Children of this kind fail, and leave nothing behind."""
-        self._script.children[saga.definition.name] = (Status.COMPENSATED, b"", error_type, message)
+        ending = (milliseconds(takes), Status.COMPENSATED, b"", error_type, message)
+        self._script.children[saga.definition.name] = ending
         return self
 
     def answer(self, command: Command[..., M, R], reply: R, *, takes: Duration = 0) -> Self:

@@ -55,8 +55,8 @@ class Script:
     """Commands of the services that this test says anything about."""
     stand_ins: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """What is called in place of a local step's function, by the function's name."""
-    children: dict[str, tuple[Status, bytes, str, str]] = field(default_factory=dict)
-    """How children end, by their saga type: status, result, error type and message."""
+    children: dict[str, tuple[int, Status, bytes, str, str]] = field(default_factory=dict)
+    """How children end, by their saga type: after so many milliseconds, status, result, error type and message."""
 
     @property
     def has_inbox(self) -> bool:

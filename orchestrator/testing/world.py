@@ -20,7 +20,7 @@ from orchestrator.model.effects import Answer, Effect, Forward, LocalCall, Messa
 from orchestrator.model.effects import Command as CommandEffect
 from orchestrator.model.events import Decision, Recorded, Status, StepKind, WaitScheduled
 from orchestrator.model.ids import Direction, idempotency_key
-from orchestrator.model.messages import Outcome
+from orchestrator.model.messages import Leaving, Outcome
 from orchestrator.model.state import SagaState, Step
 from orchestrator.model.turn import Execution, Moment
 from orchestrator.model.updates import UpdateRejected
@@ -306,12 +306,26 @@ class World:
                 raise AssertionError(f"child {name} was started, and this test has no end for it: add .child(...)")
             self._child_ends(given.parent, False, *self.services.children[given.saga_type])
         elif isinstance(given, msg.UndoChild):
-            self._child_ends(given.parent, True, Status.COMPENSATED)
+            self._child_ends(given.parent, True, 0, Status.COMPENSATED)
+        elif isinstance(given, msg.ParentLeft) and given.how is not Leaving.CLOSED:
+            self._child_stops(given)
+
+    def _child_stops(self, left: msg.ParentLeft) -> None:
+        """A child that is still under way ends now."""
+        for flight in self.flights:
+            ended = flight.input
+            if isinstance(ended, msg.ChildEnded) and not ended.undo and ended.sequence == left.parent.sequence:
+                self.flights.remove(flight)
+                at_once = left.how is Leaving.TERMINATE
+                status, error = (Status.TERMINATED, "Terminated") if at_once else (Status.CANCELED, "Canceled")
+                self._child_ends(left.parent, False, 0, status, b"", error)
+                return
 
     def _child_ends(
         self,
         parent: msg.Parent,
         undo: bool,
+        takes_ms: int,
         status: Status,
         payload: bytes = b"",
         error_type: str = "",
@@ -329,7 +343,7 @@ class World:
             error_type,
             error_message,
         )
-        self.flights.append(Flight(self.now_ms, SERVICE, ended))
+        self.flights.append(Flight(self.now_ms + takes_ms, SERVICE, ended))
 
     def tell(self, happening: Happening) -> None:
         """Tells the watchers."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from orchestrator import (
     Abort,
     Backoff,
+    Calendar,
     Canceled,
     ChildCancellation,
     Client,
@@ -23,12 +24,14 @@ from orchestrator import (
     Handle,
     HandlerContext,
     HumanTask,
+    Interval,
     Jitter,
     LocalContext,
     Map,
     MapChange,
     MapJob,
     MapReport,
+    Overlap,
     ParentClose,
     Participant,
     PastRun,
@@ -38,6 +41,8 @@ from orchestrator import (
     Reuse,
     Saga,
     SagaFailed,
+    ScheduleDescription,
+    ScheduleSpec,
     SourceRecord,
     Status,
     StepFailed,
@@ -108,6 +113,27 @@ class Sale(Saga[Order, str]):
 
 async def search(client: Client, order: Order) -> None:
     await client.start(Sale, order, attributes=[Sale.customer("ann")], memo={"size": 3}, summary="new")
+
+
+async def schedules(client: Client, order: Order) -> None:
+    spec = ScheduleSpec(
+        crons=("30 9 * * MON-FRI",),
+        intervals=(Interval(every=60), Interval(every=timedelta(hours=1), offset=5.5)),
+        calendars=(Calendar(hour="9", weekday="MON"),),
+        exclude=(Calendar(month="12"),),
+        time_zone="Europe/Berlin",
+        jitter=timedelta(seconds=5),
+        end=datetime.now(UTC),
+    )
+    await client.schedules.create("s", Sale, order, spec, overlap=Overlap.BUFFER_ONE, catch_up_window=60)
+    await client.schedules.create("t", Sale, order, spec, remaining_actions=3, memo={"for": "ann"}, paused=True)
+    await client.schedules.update("s", spec=spec, action=(Sale, order), remaining_actions=None)
+    assert_type(await client.schedules.describe("s"), ScheduleDescription)
+    assert_type(await client.schedules.trigger("s", Overlap.ALLOW_ALL), str)
+    assert_type(await client.schedules.backfill("s", datetime.now(UTC), datetime.now(UTC)), int)
+    await client.schedules.pause("s", "for a while")
+    await client.schedules.resume("s")
+    await client.schedules.delete("s", reason="old")
 
 
 # -- code style

@@ -14,6 +14,7 @@ from orchestrator import (
     PastRun,
     Retry,
     Saga,
+    ScheduleSpec,
     each,
     inject,
     local,
@@ -68,6 +69,7 @@ class Names(Map[Order, str]):
 
 
 ORDER = Order(id="o-1", sku="tea", cents=900)
+SPEC = ScheduleSpec(crons="* * * * *")  # E: line instead of several
 
 
 class Expense(Saga[int, str]):
@@ -289,6 +291,12 @@ async def main(client: Client) -> None:
     await client.start(Prices, MapJob(source=ORDER))  # E: wrong source of a map
     await client.start(Mistaken(), ORDER)  # E: saga that is an object, not a class
     await client.start(Mistaken, ORDER, start_at=5.0)  # E: start at a number
+    await client.schedules.create("s", Mistaken, Reserve(order_id="o", sku="tea"), SPEC)  # E: wrong input of a schedule
+    await client.schedules.create("s", Mistaken, ORDER, "* * * * *")  # E: cron line instead of a spec
+    await client.schedules.create("s", Mistaken, ORDER, SPEC, overlap="SKIP")  # E: overlap by its name
+    await client.schedules.create("s", Mistaken, ORDER, SPEC, remaining=3)  # E: unknown option of a schedule
+    await client.schedules.update("s", action=(Mistaken, "tea"))  # E: wrong input of a changed schedule
+    await client.schedules.backfill("s", "2026-01-01", "2026-01-02")  # E: times that are text
     await client.reschedule("o-1", start_delay="1h")  # E: delay that is text
     started = await client.start(Mistaken, ORDER)
     number: int = await started.result()  # E: wrong type of a result

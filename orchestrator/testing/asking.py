@@ -1,0 +1,60 @@
+"""Queries and updates of a saga under test."""
+
+from __future__ import annotations
+
+from typing import ParamSpec, TypeVar
+
+from orchestrator.errors import QueryFailed, UpdateFailed, UpdateRejected
+from orchestrator.model import messages as msg
+from orchestrator.model import queries, updates
+from orchestrator.model.effects import ANSWERED
+from orchestrator.model.state import StepStatus
+from orchestrator.questions import Query, Update
+from orchestrator.testing.world import Flight, World
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_NOBODY = msg.ReplyAddress("", 0, "")
+
+
+class Asking:
+    """Part of `Running`: what the saga says and does when it is asked."""
+
+    _world: World
+
+    def _message_id(self) -> str:
+        raise NotImplementedError
+
+    def _next(self) -> Flight | None:
+        raise NotImplementedError
+
+    def query(self, query: Query[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """What the saga says about itself. Raises `QueryFailed`, which says what its code raised."""
+        world = self._world
+        payload = query.encode(*args, **kwargs)
+        asked = msg.Query(world.saga_id, self._message_id(), _NOBODY, query.name, payload)
+        answer = queries.answer(world.definition, world.state, asked)
+        if answer.status != ANSWERED:
+            raise QueryFailed(world.saga_id, answer.error_message)
+        return query.decode_result(answer.payload)
+
+    def update(self, update: Update[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Has the saga do something, goes on until it is done, and gives what came of it.
+
+        Raises `UpdateRejected`, `UpdateFailed`.
+        """
+        world, update_id = self._world, self._message_id()
+        asked = msg.Update(world.saga_id, update_id, update_id, update.name, update.encode(*args, **kwargs))
+        try:
+            world.take(asked)
+        except updates.UpdateRejected as rejected:
+            raise UpdateRejected(world.saga_id, rejected.reason) from None
+        step = world.state.steps[world.state.updates[update_id]]
+        while step.status is StepStatus.UPDATING:
+            flight = self._next()
+            if flight is None:
+                raise AssertionError(f"the update {update.name} is never done")
+            world.arrive(flight)
+        if step.error_type:
+            raise UpdateFailed(world.saga_id, step.error_type, step.error_message)
+        return update.decode_result(step.result)

@@ -1,0 +1,67 @@
+"""Schedules over a real broker, with a worker."""
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from orchestrator import Client, Interval, Overlap, Saga, ScheduleSpec, Status, cli
+from tests.shop_cluster import shop
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+
+
+class Report(Saga[str, str]):
+    async def run(self, region: str) -> str:
+        return f"{region} at {self.baggage['scheduled-at']}"
+
+
+async def until_started(client: Client, id: str, times: int) -> None:
+    async with asyncio.timeout(60):
+        while len((await client.schedules.describe(id)).recent) < times:
+            await asyncio.sleep(0.05)
+
+
+def test_a_schedule_starts_sagas_is_triggered_paused_backfilled_and_deleted(
+    broker: str, prefix: str, tmp_path: Path
+) -> None:
+    async def main() -> str:
+        async with Client.connect(broker, prefix=prefix) as client:
+            schedules = client.schedules
+            often = ScheduleSpec(intervals=(Interval(every=0.3),))
+            await schedules.create("sales", Report, "north", often, overlap=Overlap.BUFFER_ONE)
+            await until_started(client, "sales", 3)
+            await schedules.pause("sales", "enough")
+            before = await schedules.describe("sales")
+            assert {run.outcome for run in before.recent} == {"completed"}
+            started = await schedules.trigger("sales")
+            report = await client.attach(Report, started)
+            assert await report.result(timeout=60) == f"north at {started.removeprefix('sales-')}"
+            hour = datetime(2026, 1, 1, tzinfo=UTC)
+            assert await schedules.backfill("sales", hour, hour + timedelta(seconds=0.6), Overlap.ALLOW_ALL) == 3
+            await until_started(client, "sales", min(10, len(before.recent) + 4))
+            told = await schedules.describe("sales")
+            assert told.paused
+            assert told.counts.started == before.counts.started + 4
+            return started
+
+    def said(*words: str) -> Any:
+        options = ["-b", broker, "--prefix", prefix, "--json"]
+        result = CliRunner().invoke(cli.saga, [*words, *options], env={"SAGA_STATE_DIRECTORY": str(tmp_path)})
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout.splitlines()[-1])
+
+    with shop(broker, prefix, sagas=(Report,)):
+        started = asyncio.run(main())
+        listed = {"id": "sales", "status": "paused", "action": "Report", "spec": "every 0.3 s"}
+        assert said("schedule", "list")["schedules"] == [listed]
+        runs = said("list", "--where", "schedule = 'sales'", "--order-by", "scheduled_at")["sagas"]
+        assert runs[-1]["saga_id"] == started
+        assert {run["status"] for run in runs} == {Status.COMPLETED}
+        said("schedule", "delete", "sales")
+        assert said("schedule", "list")["schedules"] == []
+        assert said("schedule", "list", "--all")["schedules"] == [listed | {"status": "terminated"}]
