@@ -9,6 +9,7 @@ from orchestrator.model.driver import Driver
 from orchestrator.model.effects import ANSWERED, REFUSED, Answer
 from orchestrator.model.events import Refusal, Status, StepKind
 from orchestrator.model.messages import Query
+from orchestrator.model.migrations import migrates
 from orchestrator.model.state import UNSTARTED, SagaState
 
 _MESSAGE_CHARACTERS = 4_000
@@ -32,6 +33,9 @@ def answer(definition: Definition | None, state: SagaState | None, query: Query)
     if definition is None:
         reason = f"the worker that owns it has no code of {state.saga_type}"
         return _refused(query, state.run, Refusal.NO_CODE, reason)
+    if state.migrates_from or migrates(definition, state):
+        reason = "its newer code has yet to take over what the older one did: ask again once it went on"
+        return _refused(query, state.run, Refusal.NOT_NOW, reason)
     driver = Driver(definition, state)
     try:
         driver.catch_up()

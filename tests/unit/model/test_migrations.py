@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from model.play import INBOX, Play
+from model.play import INBOX, SAGA_ID, Play
 from model.shop import Shop
 from model.test_versions import deploy, having
 from orchestrator.errors import Abort
@@ -12,6 +12,7 @@ from orchestrator.migrations import PastRun
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Following, Status
+from orchestrator.model.queries import answer
 from orchestrator.model.state import StepStatus
 from orchestrator.promises import promise
 from orchestrator.saga import Saga
@@ -195,3 +196,10 @@ def test_a_migrated_saga_is_migrated_again() -> None:
     play.do(5, {"number": 7})
     assert (play.state.version, play.sent[-1].payload) == (3, b'{"what":"coffee"}')
     assert play.state.run_of(play.step(1)) == first
+
+
+def test_a_query_waits_for_the_newer_code_to_take_over() -> None:
+    play = waiting()
+    deploy(play, New)
+    told = answer(play.definition, play.state, msg.Query(SAGA_ID, "q", INBOX, "stage"))
+    assert (told.status, told.error_type) == ("REFUSED", "NotNow")
