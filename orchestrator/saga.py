@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from orchestrator.attributes import NoteMethods, attributes_of
 from orchestrator.children import ChildAwaitable
 from orchestrator.durations import Duration, milliseconds
-from orchestrator.errors import ContinueAsNew, DefinitionError
+from orchestrator.errors import Abort, Canceled, ContinueAsNew, DefinitionError, StepFailed
 from orchestrator.functions import FUNCTIONS, LocalMethods
 from orchestrator.groups import Groups
 from orchestrator.interceptors import Around
@@ -297,8 +297,14 @@ class Saga(
         run: Callable[[Any], Awaitable[Any]] = saga.run
         for around in reversed(cls._around):
             run = partial(around.run, saga, go_on=run)
-        result = await run(cls._input.validate_json(payload))
-        return cls.encode_result(result)
+        try:
+            result = await run(cls._input.validate_json(payload))
+        except (StepFailed, Abort, Canceled):
+            saga._leave_keys()
+            raise
+        encoded = cls.encode_result(result)
+        saga._leave_keys()
+        return encoded
 
     @classmethod
     def _check_input(cls, payload: bytes) -> str | None:
@@ -310,7 +316,7 @@ class Saga(
 
     @classmethod
     def _check_signal(cls, name: str, payload: bytes) -> str | None:
-        declared = cls._signals.get(name)
+        declared = cls._signals.get(name.partition("/")[0])
         if declared is None:
             known = ", ".join(cls._signals) or "none"
             return f"{cls.definition.name} has no signal {name[:40]!r}; its signals: {known}"

@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar, overload
 
 from pydantic import TypeAdapter, ValidationError
 
+from orchestrator.errors import DefinitionError
+
 S = TypeVar("S")
 
 
@@ -52,6 +54,24 @@ class Declared(Generic[S]):
 
 class Signal(Declared[S]):
     """One thing a saga can be told."""
+
+    _owner: type | None = None
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        super().__set_name__(owner, name)
+        self._owner = owner
+
+    @property
+    def address(self) -> str:
+        """Its name with its saga's type, such as `Order.paid`: what business keys belong to."""
+        definition = getattr(self._owner, "definition", None)
+        if definition is None:
+            raise DefinitionError(f"{self!r} belongs to no saga: declare it in the class of one")
+        return f"{definition.name}.{self.name}"
+
+    def named(self, key: str) -> str:
+        """The name under which a saga hears it by a business key."""
+        return f"{self.name}/{key}"
 
 
 @overload

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
+from orchestrator.correlation import START, TOLD, keeper_of, leave, listen
 from orchestrator.durations import Duration, instant, milliseconds
 from orchestrator.errors import DefinitionError
-from orchestrator.model.definition import Context, WaitRequest
+from orchestrator.model.definition import Context, SignalRequest, WaitRequest
 from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import StepKind
+from orchestrator.others import checked_id
 from orchestrator.promises import Promise, Promised
 from orchestrator.signals import Signal
 
@@ -32,16 +35,26 @@ class Sleep:
 class Receive(Generic[S]):
     """The next signal of a name, or a promise's result; None where the time was up first."""
 
-    __slots__ = ("_decode", "_request")
+    __slots__ = ("_decode", "_listen", "_request")
 
-    def __init__(self, awaited: Signal[Any] | Promised[Any], timeout_ms: int | None) -> None:
+    def __init__(
+        self,
+        awaited: Signal[Any] | Promised[Any],
+        timeout_ms: int | None,
+        key: str | None = None,
+        listen: Callable[[], None] | None = None,
+    ) -> None:
         self._decode = awaited.decode
+        self._listen = listen
         if isinstance(awaited, Promised):
             self._request = awaited.request(timeout_ms)
         else:
-            self._request = WaitRequest(StepKind.SIGNAL, awaited.name, timeout_ms)
+            name = awaited.name if key is None else awaited.named(key)
+            self._request = WaitRequest(StepKind.SIGNAL, name, timeout_ms)
 
     def __await__(self) -> Generator[Any, Any, S]:
+        if self._listen is not None:
+            self._listen()
         payload = yield from Asked(self._request).__await__()
         value: S = None if payload is None else self._decode(payload)  # type: ignore[assignment]
         return value
@@ -81,19 +94,47 @@ class WaitMethods:
         return Promised(promise, promise.named(key), self._context)
 
     @overload
-    def receive(self, signal: Signal[S] | Promised[S]) -> Receive[S]: ...
+    def receive(self, signal: Promised[S]) -> Receive[S]: ...
 
     @overload
-    def receive(self, signal: Signal[S] | Promised[S], timeout: Duration) -> Receive[S | None]: ...
+    def receive(self, signal: Promised[S], timeout: Duration) -> Receive[S | None]: ...
 
-    def receive(self, signal: Signal[Any] | Promised[Any], timeout: Duration | None = None) -> Receive[Any]:
+    @overload
+    def receive(self, signal: Signal[S], *, key: str | None = None) -> Receive[S]: ...
+
+    @overload
+    def receive(self, signal: Signal[S], timeout: Duration, *, key: str | None = None) -> Receive[S | None]: ...
+
+    def receive(
+        self, signal: Signal[Any] | Promised[Any], timeout: Duration | None = None, *, key: str | None = None
+    ) -> Receive[Any]:
         """The next signal of this kind, the oldest first; what came before is kept. None if `timeout` is over first.
 
-        Likewise the result of a promise, which raises `StepFailed` where it was failed.
+        With a business `key` the next one that somebody sends who knows the key alone (`Client.signal_by_key`): from
+        the first time on the saga hears all that is sent for this key, until it ends. Likewise the result of a promise,
+        which raises `StepFailed` where it was failed.
         """
-        if isinstance(signal, Signal) and self._signals.get(signal.name) is not signal:
+        timeout_ms = None if timeout is None else milliseconds(timeout)
+        if isinstance(signal, Promised):
+            return Receive(signal, timeout_ms)
+        if self._signals.get(signal.name) is not signal:
             raise DefinitionError(f"{signal!r} is no signal of {type(self).__name__}: declare it in the class")
-        return Receive(signal, None if timeout is None else milliseconds(timeout))
+        if key is None:
+            return Receive(signal, timeout_ms)
+        if not key:
+            raise DefinitionError(f"{signal!r}: a business key is not empty")
+        keeper = checked_id(keeper_of(signal, key))
+        return Receive(signal, timeout_ms, key, partial(self._listen, keeper, signal.named(key)))
+
+    def _listen(self, keeper: str, name: str) -> None:
+        """Tells the key's keeper that this saga listens: at each wait, for the run may be one that was set back."""
+        self.__dict__.setdefault("_keepers", set()).add(keeper)
+        self._context.tell(SignalRequest(keeper, TOLD, listen(self._context.saga_id, name), START))
+
+    def _leave_keys(self) -> None:
+        """At the end: nothing that is sent by a key is for this saga any more."""
+        for keeper in sorted(self.__dict__.get("_keepers", ())):
+            self._context.tell(SignalRequest(keeper, TOLD, leave(self._context.saga_id)))
 
     def wait_until(self, condition: Callable[[], bool], timeout: Duration | None = None) -> WaitUntil:
         """Waits until a condition on the saga's own data holds; False if `timeout` is over first.

@@ -128,6 +128,14 @@ def load_definitions(
         raise ConfigurationError(f"two sagas are {same}; pass name= or version= to one of them") from None
 
 
+def with_built_in(definitions: dict[str, Definition]) -> dict[str, Definition]:
+    """With the sagas that every worker has. Raises `ConfigurationError` where another has the name of one."""
+    from orchestrator.correlator import with_correlator
+    from orchestrator.schedules import with_schedules
+
+    return with_correlator(with_schedules(definitions))
+
+
 def load_sagas(modules: tuple[str, ...]) -> list[type[Saga[Any, Any]]]:
     """The saga classes of modules or of `module:Class`. Raises `ConfigurationError`."""
     from orchestrator.saga import Saga

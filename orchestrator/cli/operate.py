@@ -58,15 +58,22 @@ def cancel_command(saga_id: str, reason: str, within: float, as_json: bool, **op
 
 
 @click.command("signal")
-@click.argument("saga_id")
-@click.argument("name")
-@click.argument("value", default="null")
+@click.argument("words", nargs=-1, required=True, metavar="SAGA_ID NAME [VALUE]")
+@click.option("--key", help="A business key instead of SAGA_ID; then NAME is like Order.paid.")
+@click.option("--ttl", default=86_400.0, show_default=True, help="Seconds for which it is kept while no saga listens.")
 @connection_options
 @json_option
-def signal_command(saga_id: str, name: str, value: str, as_json: bool, **options: Any) -> None:
-    """Tells a saga something: the signal's NAME, and its VALUE as JSON."""
-    send(options, lambda client: client.signal_raw(saga_id, name, value.encode()))
-    done(as_json, saga_id, f"signal {name}", 0)
+def signal_command(words: tuple[str, ...], key: str | None, ttl: float, as_json: bool, **options: Any) -> None:
+    """Tells a saga something: the signal's NAME, and its VALUE as JSON. With --key all sagas that listen for it."""
+    named = words if key is not None else words[1:]
+    if not 1 <= len(named) <= 2:
+        raise click.UsageError("say SAGA_ID NAME [VALUE], or NAME [VALUE] --key KEY")
+    name, value = named[0], (named[1] if len(named) == 2 else "null").encode()
+    if key is None:
+        send(options, lambda client: client.signal_raw(words[0], name, value))
+    else:
+        send(options, lambda client: client.signal_by_key_raw(name, key, value, ttl=ttl))
+    done(as_json, words[0] if key is None else key, f"signal {name}", 0)
 
 
 @click.command("reschedule")

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.application import connection_options, load_definitions, log_of, settings_of
+from orchestrator.cli.application import connection_options, load_definitions, log_of, settings_of, with_built_in
 from orchestrator.cli.cluster import bounds_of, partitions_of, records_between
 from orchestrator.cli.output import give, json_option, say
-from orchestrator.schedules import with_schedules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +35,7 @@ def replay_check_command(modules: tuple[str, ...], ended: bool, as_json: bool, *
 
     Reads the journal and writes nothing. Exit code 1 if a run diverges: a worker with this code would park it.
     """
-    definitions = with_schedules(load_definitions(modules))
+    definitions = with_built_in(load_definitions(modules))
     settings = settings_of(options)
     begun = time.monotonic()
     report = check_journal(log_of(settings), settings.topic_names.journal, definitions, ended=ended)

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.application import connection_options, load_definitions, log_of, settings_of
+from orchestrator.cli.application import connection_options, load_definitions, log_of, settings_of, with_built_in
 from orchestrator.cli.logs import configure_logs
 from orchestrator.cli.supervise import child_arguments, stop_with_parent, supervise
 
@@ -75,11 +75,10 @@ def run_worker(
     from orchestrator.runtime.identity import pinned_topics
     from orchestrator.runtime.partition_config import PartitionConfig
     from orchestrator.runtime.worker import Worker
-    from orchestrator.schedules import with_schedules
     from orchestrator.store.rocks import RocksStores
     from orchestrator.telemetry import Pulse, Telemetry, WorkerMetrics, worker_readiness
 
-    definitions = with_schedules(load_definitions(modules, shares))
+    definitions = with_built_in(load_definitions(modules, shares))
     settings = settings_of(options)
     log: KafkaLog = log_of(settings)
     names = settings.topic_names

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
@@ -23,7 +23,8 @@ from orchestrator.client.operations import Operations
 from orchestrator.client.partitions import partitions_of
 from orchestrator.client.requests import Request, Requests, begin_of
 from orchestrator.client.tasks import Tasks
-from orchestrator.durations import Duration
+from orchestrator.correlation import id_of
+from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import (
     Disconnected,
     InvalidRequest,
@@ -41,6 +42,7 @@ from orchestrator.topics import TopicNames
 if TYPE_CHECKING:
     from orchestrator.client.schedules import Schedules
 
+DAY = timedelta(days=1)
 _RESULT: TypeAdapter[Any] = TypeAdapter(Any)
 
 I = TypeVar("I")  # noqa: E741 - input, as in `Saga`
@@ -283,6 +285,40 @@ class Client(Operations, Tasks, Following):
         payload = self._through(Outgoing("signal", id, name, payload)).payload
         request = self._requests.signal(id, message_id or self._message_id(), name, payload, run, self.client_id)
         await self._send(request, id)
+
+    @overload
+    async def signal_by_key(
+        self, signal: Signal[None], key: str, /, *, ttl: Duration = DAY, message_id: str | None = None
+    ) -> None: ...
+    @overload
+    async def signal_by_key(
+        self, signal: Signal[S], key: str, value: S, /, *, ttl: Duration = DAY, message_id: str | None = None
+    ) -> None: ...
+    async def signal_by_key(
+        self,
+        signal: Signal[Any],
+        key: str,
+        value: Any = None,
+        /,
+        *,
+        ttl: Duration = DAY,
+        message_id: str | None = None,
+    ) -> None:
+        """Tells something to the sagas that listen for a business key of the signal, whatever their ids are.
+
+        Where none does it is kept for the first that will, for `ttl` (seconds or timedelta, a day). The value has some
+        6 KiB at most. Returns when Kafka has it; raises as `signal` does.
+        """
+        await self.signal_by_key_raw(signal.address, key, signal.encode(value), ttl=ttl, message_id=message_id)
+
+    async def signal_by_key_raw(
+        self, address: str, key: str, payload: bytes, *, ttl: Duration = DAY, message_id: str | None = None
+    ) -> None:
+        """The same by the signal's address, such as `Order.paid`, with its value as JSON."""
+        keeper = id_of(address, key)
+        payload = self._through(Outgoing("signal", keeper, address, payload)).payload
+        given = message_id or self._message_id()
+        await self._send(self._requests.signal_by_key(address, key, given, payload, milliseconds(ttl)), keeper)
 
     async def complete(self, token: str, result: Any = None) -> None:
         """Keeps a promise, or completes the command whose handler raised `Pending`: `token` is whose it is.

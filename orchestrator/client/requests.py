@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Literal
 
 from orchestrator.baggage import write_baggage
+from orchestrator.correlation import START, TOLD, id_of, publish
 from orchestrator.durations import Duration, instant, milliseconds
 from orchestrator.errors import DefinitionError, InvalidRequest
 from orchestrator.model.budget import MAX_BYTES
@@ -165,6 +166,17 @@ class Requests:
         _check_size(payload, f"the signal for saga {saga_id!r}")
         headers = _act("signal", message_id, run, "", by) | {h.SIGNAL: name, h.CONTENT_TYPE: _JSON}
         return self._request(self._inbox, saga_id, headers, payload)
+
+    def signal_by_key(self, address: str, key: str, message_id: str, payload: bytes, ttl_ms: int) -> Request:
+        """A signal by its address, such as `Order.paid`, for who listens for the key. `payload` is JSON, some 6 KiB."""
+        _check_id(key, "a business key", wi.MAX_SAGA_ID_BYTES)
+        if ttl_ms < 0:
+            raise InvalidRequest("a signal is kept for no less than 0 seconds")
+        told = (TOLD, publish(payload, ttl_ms))
+        saga_type, state = START
+        return self.start(
+            saga_type, id_of(address, key), state, message_id, None, None, told, reuse=Reuse.ALLOW_DUPLICATE
+        )
 
     def query(
         self, saga_type: str | None, saga_id: str, message_id: str, name: str, payload: bytes, reply: ReplyAddress

@@ -129,11 +129,15 @@ class RecordRequest:
 
 @frozen
 class SignalRequest:
-    """Something that another saga is told; the code goes on at once."""
+    """Something that another saga is told; the code goes on at once.
+
+    `start`: the type and the input by which it is started first, if it is not under way.
+    """
 
     saga_id: str
     signal: str
     payload: bytes
+    start: tuple[str, bytes] | None = None
 
     @property
     def name(self) -> str:

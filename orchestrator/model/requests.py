@@ -46,9 +46,7 @@ def take(turn: Turn, driver: Driver) -> bool:
         if isinstance(request, ChildRequest):
             children.start(turn, sequence, request)
         elif isinstance(request, SignalRequest):
-            state = turn.state
-            message_id = f"{state.saga_id}/{state.run}/{sequence}"
-            turn.send(msg.Signal(request.saga_id, message_id, request.signal, request.payload, by=state.saga_id))
+            turn.send(_told(turn, sequence, request))
     asked.clear()
     return True
 
@@ -64,6 +62,24 @@ def _event(turn: Turn, sequence: int, after: int, request: Request) -> tuple[ev.
         return ev.Recorded(sequence, after, ev.StepKind.SENT, request.name, b""), len(request.payload)
     scheduled = _scheduled(turn, sequence, after, request)
     return scheduled, len(request.payload) + len(scheduled.undo_payload or b"")
+
+
+def _told(turn: Turn, sequence: int, request: SignalRequest) -> msg.Input:
+    """What another saga is told, as it takes it."""
+    state = turn.state
+    message_id = f"{state.saga_id}/{state.run}/{sequence}"
+    if request.start is None:
+        return msg.Signal(request.saga_id, message_id, request.signal, request.payload, by=state.saga_id)
+    saga_type, payload = request.start
+    return msg.Start(
+        request.saga_id,
+        message_id,
+        saga_type,
+        payload,
+        signal=request.signal,
+        signal_payload=request.payload,
+        reuse=msg.Reuse.ALLOW_DUPLICATE,
+    )
 
 
 def let_go(turn: Turn, driver: Driver) -> bool:

@@ -2,8 +2,8 @@
 
 A plan is a tree of ("seq", plans), ("try", plans), ("par", plans, successes, tolerated, concurrency), ("step", ...),
 ("sleep", ms), ("receive", ms), ("promise", name, ms), ("hold", ms, ms), ("note", name), ("patch", plans, name),
-("child", ...), ("tell", saga id), ("abort",). A step carries the script its service will act by: what each attempt of
-its `do` and `undo` comes to.
+("child", ...), ("tell", saga id, type and plan to start it by), ("abort",). A step carries the script its service will
+act by: what each attempt of its `do` and `undo` comes to.
 """
 
 from __future__ import annotations
@@ -74,8 +74,10 @@ def _with_requests(plan: Plan) -> Plan:
         return [kind, _child_request(plan[1]), plan[1]["waited for"]]
     if kind == "promise":
         return [kind, WaitRequest(StepKind.PROMISE, plan[1], plan[2])]
-    if kind in ("hold", "note", "tell"):
+    if kind in ("hold", "note"):
         return plan
+    if kind == "tell":
+        return [*plan[:2], None if plan[2] is None else (plan[2][0], plan[2][1].encode())]
     if kind == "abort":
         return plan
     return [kind, [_with_requests(part) for part in plan[1]], *plan[2:]]
@@ -111,7 +113,7 @@ async def _sequence(context: Context, plan: Plan) -> None:
         context.begin(plan[1])
         return
     if plan[0] == "tell":
-        context.tell(SignalRequest(plan[1], SIGNAL, b'"by another"'))
+        context.tell(SignalRequest(plan[1], SIGNAL, b'"by another"', plan[2]))
         return
     if plan[0] == "note":
         context.record(StepKind.VALUE, plan[1], lambda: b"%d" % context.now_ms)
@@ -257,12 +259,19 @@ def _part(random: Random, depth: int) -> Plan:
     if kind < 0.455:
         return ["note", "made"]
     if kind < 0.47:
-        return ["tell", f"saga-{random.randrange(40)}"]
+        return ["tell", f"saga-{random.randrange(40)}", None] if random.random() < 0.7 else _started_by_a_saga(random)
     if depth == 2 and kind < 0.50:
         return ["child", _child(random)]
     if depth and kind < 0.52:
         return ["patch", [_part(random, depth - 1)], f"patch-{random.randrange(4)}"]
     return ["step", _step(random)]
+
+
+def _started_by_a_saga(random: Random) -> Plan:
+    """Another saga is told something, and is started with that if it is not there: as those are that keep a key."""
+    parts = [["receive", 1], ["receive", 500]]
+    plan = {"plan": ["seq", parts], "cleanup": None, "bug": False, "again": 0}
+    return ["tell", f"told-{random.randrange(20)}", ["Plain", json.dumps(plan)]]
 
 
 def _group(random: Random, parts: list[Plan]) -> Plan:

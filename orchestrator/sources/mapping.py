@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, overload
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.client.requests import Request, Requests
+from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import DefinitionError, InvalidRequest
 from orchestrator.log.base import Record
 from orchestrator.model.messages import Reuse
@@ -132,23 +133,53 @@ class FromTopic(Generic[M]):
     def signals(
         self, signal: Signal[S], *, id: Asked[M, str], value: Asked[M, S], where: Asked[M, bool] | None = None
     ) -> FromTopic[M]: ...
+    @overload
+    def signals(
+        self,
+        signal: Signal[None],
+        *,
+        key: Asked[M, str],
+        where: Asked[M, bool] | None = None,
+        ttl: Duration = 86_400,
+    ) -> FromTopic[M]: ...
+    @overload
+    def signals(
+        self,
+        signal: Signal[S],
+        *,
+        key: Asked[M, str],
+        value: Asked[M, S],
+        where: Asked[M, bool] | None = None,
+        ttl: Duration = 86_400,
+    ) -> FromTopic[M]: ...
     def signals(
         self,
         signal: Signal[Any],
         *,
-        id: Asked[M, str],
+        id: Asked[M, str] | None = None,
+        key: Asked[M, str] | None = None,
         value: Asked[M, Any] | None = None,
         where: Asked[M, bool] | None = None,
+        ttl: Duration = 86_400,
     ) -> FromTopic[M]:
-        """A record tells the saga `id` something; one record tells one saga a signal once."""
+        """A record tells the saga `id` something, or those that listen for the business `key`, see
+
+        `Client.signal_by_key`. One record tells one saga a signal once.
+        """
+        ttl_ms = milliseconds(ttl)
+        whose = id or key
+        if whose is None or (id is not None and key is not None):
+            raise DefinitionError(f"{self!r}: {signal!r} goes to a saga by its id, or by a key")
 
         def request(
             requests: Requests, saga_id: str, message_id: str, payload: bytes, record: SourceRecord[Any]
         ) -> Request:
+            if key is not None:
+                return requests.signal_by_key(signal.address, saga_id, message_id, payload, ttl_ms)
             return requests.signal(saga_id, message_id, signal.name, payload, None, _BY + self.name)
 
         tell: Asked[M, Any] = value or (lambda _: None)
-        return self._add(f"signal {signal.name}", id, lambda record: signal.encode(tell(record)), where, request)
+        return self._add(f"signal {signal.name}", whose, lambda record: signal.encode(tell(record)), where, request)
 
     def completes(
         self,

@@ -42,12 +42,13 @@ BY = "test"
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """A promise by its name."""
+    """A promise, or a signal by a business key, by its name."""
 
     name: str
+    kind: StepKind = StepKind.PROMISE
 
     def __repr__(self) -> str:
-        return f"promise {self.name}"
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def filled_in(id: str, message_id: str, form: BaseModel, key: str | None, by: st
 
 def waits_for(kind: StepKind, name: str, awaited: Signal[Any] | Awaited) -> bool:
     """Whether a wait of this kind and name is one for a signal or a promise."""
-    return name == awaited.name and kind is (StepKind.SIGNAL if isinstance(awaited, Signal) else StepKind.PROMISE)
+    return name == awaited.name and kind is (StepKind.SIGNAL if isinstance(awaited, Signal) else awaited.kind)
 
 
 class Running(Asking, Generic[O]):
@@ -194,13 +195,13 @@ class Running(Asking, Generic[O]):
     # -- talking
 
     @overload
-    def signal(self, signal: Signal[None], /) -> Self: ...
+    def signal(self, signal: Signal[None], /, *, key: str | None = None) -> Self: ...
     @overload
-    def signal(self, signal: Signal[S], value: S, /) -> Self: ...
-    def signal(self, signal: Signal[Any], value: Any = None, /) -> Self:
-        """A client tells the saga something; it is kept until the saga asks for it."""
-        payload = signal.encode(value)
-        return self._take(msg.Signal(self._world.saga_id, self._message_id(), signal.name, payload, None, BY))
+    def signal(self, signal: Signal[S], value: S, /, *, key: str | None = None) -> Self: ...
+    def signal(self, signal: Signal[Any], value: Any = None, /, *, key: str | None = None) -> Self:
+        """A client tells the saga something, by its id or a business key; it is kept until the saga asks for it."""
+        name, payload = signal.name if key is None else signal.named(key), signal.encode(value)
+        return self._take(msg.Signal(self._world.saga_id, self._message_id(), name, payload, None, BY))
 
     @overload
     def complete_promise(self, promise: Promise[None], /, *, key: str = "") -> Self: ...

@@ -15,7 +15,7 @@ from orchestrator.errors import DefinitionError
 from orchestrator.functions import local_function
 from orchestrator.lint import check
 from orchestrator.model import messages as msg
-from orchestrator.model.events import Recorded, Status
+from orchestrator.model.events import Recorded, Status, StepKind
 from orchestrator.model.messages import Outcome
 from orchestrator.participant import HandlerContext, Participant
 from orchestrator.promises import Promise
@@ -157,16 +157,16 @@ class SagaTest(Generic[I, O]):
         return self
 
     @overload
-    def signal(self, signal: Signal[None], /, *, after: Duration = 0) -> Self: ...
+    def signal(self, signal: Signal[None], /, *, key: str | None = None, after: Duration = 0) -> Self: ...
     @overload
-    def signal(self, signal: Signal[S], value: S, /, *, after: Duration = 0) -> Self: ...
-    def signal(self, signal: Signal[Any], value: Any = None, /, *, after: Duration = 0) -> Self:
-        """A client tells the saga this, `after` the saga has begun to wait for it.
+    def signal(self, signal: Signal[S], value: S, /, *, key: str | None = None, after: Duration = 0) -> Self: ...
+    def signal(self, signal: Signal[Any], value: Any = None, /, *, key: str | None = None, after: Duration = 0) -> Self:
+        """A client tells the saga this, `after` the saga has begun to wait for it; with a `key` by this business key.
 
         Of several for one signal each wait gets the next. `.at(60).signal(...)` does not wait for a wait.
         """
-        make = _signal(signal, value)
-        self._planned.append(Planned(make, f"signal({signal.name})", milliseconds(after), signal, once=True))
+        make, awaited = _signal(signal, value, key), signal if key is None else _heard(signal, key)
+        self._planned.append(Planned(make, f"signal({awaited.name})", milliseconds(after), awaited, once=True))
         return self
 
     @overload
@@ -305,12 +305,12 @@ class When(Generic[I, O]):
     _attempt: int = 1
 
     @overload
-    def signal(self, signal: Signal[None], /) -> SagaTest[I, O]: ...
+    def signal(self, signal: Signal[None], /, *, key: str | None = None) -> SagaTest[I, O]: ...
     @overload
-    def signal(self, signal: Signal[S], value: S, /) -> SagaTest[I, O]: ...
-    def signal(self, signal: Signal[Any], value: Any = None, /) -> SagaTest[I, O]:
-        """A client tells the saga something; it is kept until the saga asks for it."""
-        return self._plan(f"signal {signal.name}", _signal(signal, value))
+    def signal(self, signal: Signal[S], value: S, /, *, key: str | None = None) -> SagaTest[I, O]: ...
+    def signal(self, signal: Signal[Any], value: Any = None, /, *, key: str | None = None) -> SagaTest[I, O]:
+        """A client tells the saga something, by its id or a business key; it is kept until the saga asks for it."""
+        return self._plan(f"signal {signal.name}", _signal(signal, value, key))
 
     def cancel(self, reason: str = "") -> SagaTest[I, O]:
         """A client cancels."""
@@ -325,6 +325,10 @@ class When(Generic[I, O]):
         return self._test.plan(Planned(make, words, self._after_ms, self._awaited, self._attempt))
 
 
-def _signal(signal: Signal[Any], value: Any) -> Make:
-    payload = signal.encode(value)
-    return lambda saga_id, message_id: msg.Signal(saga_id, message_id, signal.name, payload, None, BY)
+def _heard(signal: Signal[Any], key: str) -> Awaited:
+    return Awaited(signal.named(key), StepKind.SIGNAL)
+
+
+def _signal(signal: Signal[Any], value: Any, key: str | None = None) -> Make:
+    name, payload = signal.name if key is None else signal.named(key), signal.encode(value)
+    return lambda saga_id, message_id: msg.Signal(saga_id, message_id, name, payload, None, BY)

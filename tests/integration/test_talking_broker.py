@@ -8,10 +8,13 @@ from threading import Event
 import pytest
 
 from orchestrator.client import Client
+from orchestrator.correlator import Correlator
 from orchestrator.errors import UpdateRejected
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Outcome
+from orchestrator.saga import Saga
+from orchestrator.signals import signal
 from orchestrator.topics import TopicNames
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
 from tests.expense import Approval, Auditor, Decision, Expense
@@ -113,3 +116,26 @@ def test_updates_with_a_validator_and_their_stages(broker: str, prefix: str) -> 
 
     with shop(broker, prefix):
         asyncio.run(main())
+
+
+class Invoicing(Saga[str, str]):
+    paid = signal(int)
+
+    async def run(self, invoice: str) -> str:
+        first = await self.receive(Invoicing.paid, key=invoice)
+        return f"{first} {await self.receive(Invoicing.paid, key=invoice)}"
+
+
+def test_signals_by_a_business_key(broker: str, prefix: str) -> None:
+    async def main(log: KafkaLog, topics: TopicNames) -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            await client.signal_by_key(Invoicing.paid, "i-1", 5)  # before anybody listens
+            handle = await client.start(Invoicing, "i-1", id="order-7")
+            keeper = "saga.key/Invoicing.paid/i-1"
+            told = {"saga_type": "saga.correlator", "reuse_policy": "ALLOW_DUPLICATE", "signal": "told"}
+            bare(log, topics, keeper, b"{}", **told, signal_value='{"payload": "7", "ttl_ms": 1000}')
+            assert await handle.result(timeout=60) == "5 7"
+            await (await client.attach(Correlator, keeper)).result(timeout=60)  # it is over: nobody listens
+
+    with shop(broker, prefix, sagas=(Invoicing, Correlator)) as (log, topics):
+        asyncio.run(main(log, topics))

@@ -520,6 +520,14 @@ async def map_all(client: Client) -> MapReport:
 
 
 class Asking(Saga[Order, str]):
+    paid = signal(Receipt)
+
+    async def hear(self, order: Order, client: Client) -> None:
+        assert_type(await self.receive(Asking.paid, key=order.id), Receipt)
+        assert_type(await self.receive(Asking.paid, timedelta(days=1), key=order.id), Receipt | None)
+        await client.signal_by_key(Asking.paid, order.id, Receipt(payment_id="p"), ttl=timedelta(hours=1))
+        await client.signal_by_key(Expense.nudged, order.id)
+
     async def run(self, order: Order) -> str:
         task = self.human_task(Reservation, title="which?", group="stock", due=timedelta(days=1), escalate=self.remind)
         assert_type(task, HumanTask[Reservation])
@@ -559,6 +567,8 @@ async def fill_in(client: Client) -> None:
 orders = FromTopic("shop.orders", Order, where=lambda r: r.headers.get("type") == "placed" and len(r.value) > 0)
 orders.starts(OrderFulfilment, id=lambda r: r.value.id, input=lambda r: r.value, where=lambda r: r.value.cents > 0)
 orders.signals(Expense.decided, id=lambda r: r.key, value=lambda r: Receipt(payment_id=r.value.sku))
+orders.signals(Expense.decided, key=lambda r: r.value.id, value=lambda r: Receipt(payment_id=r.value.sku), ttl=60)
+orders.signals(Expense.nudged, key=lambda r: r.value.id)
 orders.signals(Expense.nudged, id=lambda r: r.key).completes(
     Expense.paid, id=lambda r: r.key, result=lambda r: Receipt(payment_id=r.value.id)
 )

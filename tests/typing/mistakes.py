@@ -325,6 +325,16 @@ async def main(client: Client) -> None:
 
 
 class Asking(Saga[Order, str]):
+    async def hear(self, order: Order, client: Client) -> None:
+        paid: Order = await self.receive(Expense.decided, key=order.id)  # E: wrong type of a signal by a key
+        late = await self.receive(Expense.decided, timeout=60, key=order.id)
+        print(late.payment_id)  # E: signal by a key that may not have come
+        await self.receive(Expense.decided, key=order)  # E: business key that is no text
+        await client.signal_by_key(Expense.decided, order.id, paid)  # E: wrong payload of a signal by a key
+        await client.signal_by_key(Expense.decided, order.id)  # E: signal by a key without its payload
+        await client.signal_by_key(Expense.paid, order.id, Receipt(payment_id="p"))  # E: promise instead of a signal
+        await client.signal_by_key(Expense.nudged, order.id, ttl="1h")  # E: time to live that is text
+
     async def run(self, order: Order) -> str:
         receipt: Receipt = await self.human_task(Reservation, title="which?")  # E: wrong type of a form
         await self.human_task(order, title="which?")  # E: object instead of a form's model
@@ -395,6 +405,8 @@ ORDERS.starts(Mistaken, id=lambda r: r.key)  # E: start from a topic without an 
 ORDERS.signals(Expense.decided, id=lambda r: r.key, value=lambda r: r.value)  # E: wrong signal from a topic
 ORDERS.signals(Expense.decided, id=lambda r: r.key)  # E: signal from a topic without its payload
 ORDERS.signals("decided", id=lambda r: r.key)  # E: signal from a topic by its name
+ORDERS.signals(Expense.nudged)  # E: signal from a topic to nobody
+ORDERS.signals(Expense.nudged, id=lambda r: r.key, key=lambda r: r.key)  # E: signal from a topic by id and key
 ORDERS.completes(Expense.paid, id=lambda r: r.key, result=lambda r: "yes")  # E: wrong result from a topic
 FromTopic("shop.orders", Order, where=lambda r: r.value.cents > 0)  # E: value that is not decoded yet
 

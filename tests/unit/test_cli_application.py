@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.cli.application import load_definitions, load_participant
+from orchestrator.cli.application import load_definitions, load_participant, with_built_in
 from orchestrator.errors import ConfigurationError
 
 SHOP = "orchestrator.sagas.order_fulfilment"
@@ -31,3 +31,10 @@ def test_an_object_that_is_no_participant_names_those_there_are() -> None:
     assert f"; there is {SHOP}:" in told
     assert f"{SHOP}:payments" in told
     assert "say module:object" in message(load_participant, SHOP)
+
+
+def test_every_worker_keeps_business_keys() -> None:
+    definitions = load_definitions((SHOP,))
+    assert set(with_built_in(definitions)) == {"OrderFulfilment", "saga.correlator", "saga.schedule"}
+    with pytest.raises(ConfigurationError, match="give yours another name"):
+        with_built_in({"saga.correlator": definitions["OrderFulfilment"]})

@@ -24,7 +24,7 @@ class Asked:
         self.calls: list[tuple[Any, ...]] = []
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[bytes]]:
-        async def note(*arguments: Any) -> bytes:
+        async def note(*arguments: Any, **_: Any) -> bytes:
             self.calls.append((name, *arguments))
             return b'"ann"'
 
@@ -87,3 +87,22 @@ def test_a_query_prints_its_answer(asked: Asked) -> None:
     told = CliRunner().invoke(cli.saga, ["query", "e-1", "who", '{"otherwise": "x"}', "--json"]).output
     assert json.loads(told) == {"saga_id": "e-1", "query": "who", "answer": "ann"}
     assert asked.calls == [("query_raw", "e-1", "who", b"{}"), ("query_raw", "e-1", "who", b'{"otherwise": "x"}')]
+
+
+def test_a_signal_goes_to_a_saga_or_to_who_listens_for_a_key(asked: Asked) -> None:
+    def tell(*words: str) -> Result:
+        return CliRunner().invoke(cli.saga, ["signal", *words])
+
+    assert "e-1: signal decided asked for" in tell("e-1", "decided", '{"by": "ann"}').output
+    tell("e-1", "nudged")
+    assert "i-17: signal Order.paid asked for" in tell("Order.paid", "900", "--key", "i-17", "--ttl", "60").output
+    tell("Order.nudged", "--key", "i-17")
+    assert asked.calls == [
+        ("signal_raw", "e-1", "decided", b'{"by": "ann"}'),
+        ("signal_raw", "e-1", "nudged", b"null"),
+        ("signal_by_key_raw", "Order.paid", "i-17", b"900"),
+        ("signal_by_key_raw", "Order.nudged", "i-17", b"null"),
+    ]
+    assert (
+        tell("e-1").exit_code == tell("a", "b", "c", "d").exit_code == tell("a", "b", "c", "--key", "k").exit_code == 2
+    )
