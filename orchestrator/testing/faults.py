@@ -10,13 +10,15 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from orchestrator.model.children import REFUSED
 from orchestrator.model.effects import LocalCall, reply_of
+from orchestrator.model.events import Status
 from orchestrator.model.ids import Direction, idempotency_key
-from orchestrator.model.messages import Outcome, Reply
+from orchestrator.model.messages import Outcome, Parent, Reply, Start, UndoChild
 from orchestrator.model.retries import DO_POLICY, UNDO_POLICY, RetryPolicy
 from orchestrator.model.state import Step
 from orchestrator.service import Command
-from orchestrator.testing.services import Effect, Script, Services
+from orchestrator.testing.services import ChildEnding, Effect, Script, Services
 from orchestrator.testing.world import World
 from orchestrator.wire.commands import CommandMessage, Ending, ReplyMessage
 
@@ -119,6 +121,25 @@ class FaultyServices(Services):
         if trouble == "unsure" and call.attempt == 1:
             super().call(call)
         return reply_of(call, *injected)
+
+    def child(self, start: Start) -> ChildEnding:
+        assert start.parent is not None
+        ending = super().child(start)
+        asked = self._family(f"child {start.saga_type}", start.parent, "do", start.payload)
+        if self._trouble(asked) == "refuse":
+            return ChildEnding(ending.takes_ms, Status.COMPENSATED, b"", "Injected", "failed and undone by the proof")
+        return ending
+
+    def undo_child(self, undo: UndoChild) -> ChildEnding:
+        ending = super().undo_child(undo)
+        asked = self._family("child", undo.parent, "undo", b"")
+        if self._trouble(asked) == "refuse":
+            return ChildEnding(0, REFUSED, b"", "NotUndone", "refused by the proof")
+        return ending
+
+    def _family(self, what: str, parent: Parent, direction: Direction, payload: bytes) -> Asked:
+        key = idempotency_key(parent.saga_id, parent.run, parent.sequence, direction)
+        return Asked(what, key, parent.sequence, direction, payload, ("refuse",))
 
     def _trouble(self, asked: Asked) -> str | None:
         """What this command has to suffer; numbers it, and notes a key that is used for two of them."""

@@ -24,7 +24,7 @@ from orchestrator.service import Command
 from orchestrator.signals import Signal
 from orchestrator.testing.end import End
 from orchestrator.testing.running import BY, Awaited, OpenTask, Running, filled_in, waits_for
-from orchestrator.testing.services import Script, Scripted, Services
+from orchestrator.testing.services import ChildEnding, Script, Scripted, Services
 from orchestrator.testing.world import Happening, Sent, World
 from orchestrator.wire.commands import ReplyMessage
 
@@ -115,7 +115,7 @@ class SagaTest(Generic[I, O]):
 
     def child(self, saga: type[Saga[Any, R]], result: R, *, takes: Duration = 0) -> Self:
         """Children of this kind complete with `result`, and can be undone. Raises `pydantic.ValidationError`."""
-        ending = (milliseconds(takes), Status.COMPLETED, saga.encode_result(result), "", "")
+        ending = ChildEnding(milliseconds(takes), Status.COMPLETED, saga.encode_result(result))
         self._script.children[saga.definition.name] = ending
         return self
 
@@ -123,7 +123,7 @@ class SagaTest(Generic[I, O]):
         self, saga: type[Saga[Any, Any]], error_type: str, message: str = "", *, takes: Duration = 0
     ) -> Self:
         """Children of this kind fail, and leave nothing behind."""
-        ending = (milliseconds(takes), Status.COMPENSATED, b"", error_type, message)
+        ending = ChildEnding(milliseconds(takes), Status.COMPENSATED, b"", error_type, message)
         self._script.children[saga.definition.name] = ending
         return self
 

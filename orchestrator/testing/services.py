@@ -22,7 +22,7 @@ from orchestrator.model.effects import Command as CommandEffect
 from orchestrator.model.effects import LocalCall
 from orchestrator.model.events import Status
 from orchestrator.model.ids import Direction, idempotency_key
-from orchestrator.model.messages import Outcome, Reply
+from orchestrator.model.messages import Outcome, Reply, Start, UndoChild
 from orchestrator.participant import rules
 from orchestrator.participant.handlers import Handler, Inbox, Participant
 from orchestrator.participant.settings import ParticipantSettings
@@ -55,8 +55,8 @@ class Script:
     """Commands of the services that this test says anything about."""
     stand_ins: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """What is called in place of a local step's function, by the function's name."""
-    children: dict[str, tuple[int, Status, bytes, str, str]] = field(default_factory=dict)
-    """How children end, by their saga type: after so many milliseconds, status, result, error type and message."""
+    children: dict[str, ChildEnding] = field(default_factory=dict)
+    """How children end, by their saga type."""
 
     @property
     def has_inbox(self) -> bool:
@@ -114,12 +114,21 @@ class Effect(NamedTuple):
     direction: Direction
 
 
+class ChildEnding(NamedTuple):
+    """How a child ends, or what came of its undo."""
+
+    takes_ms: int
+    status: Status | str
+    result: bytes = b""
+    error_type: str = ""
+    error_message: str = ""
+
+
 class Services:
     """The services of one run. What they opened is closed by `close`, or when nobody has them any more."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
-        self.children = script.children
         self._answers = {name: list(answers) for name, answers in script.answers.items()}
         self._memory: dict[Unit, rules.Entry] = {}
         self._silent: set[tuple[str, int]] = set()
@@ -135,6 +144,18 @@ class Services:
         self._hosts = {name: self._watched(participant) for name, participant in script.participants.items()}
         inboxes = [host.inbox for host in self._hosts.values() if host.inbox is not None]
         self.close = weakref.finalize(self, _close_all, inboxes, self._loop)
+
+    def child(self, start: Start) -> ChildEnding:
+        """How a child that is started will end."""
+        ending = self._script.children.get(start.saga_type)
+        if ending is None:
+            name = start.saga_type
+            raise AssertionError(f"child {name} was started, and this test has no end for it: add .child(...)")
+        return ending
+
+    def undo_child(self, undo: UndoChild) -> ChildEnding:
+        """What comes of the undo of a child."""
+        return ChildEnding(0, Status.COMPENSATED)
 
     def find(self, service: str, command: str) -> Command[..., Any, Any]:
         """The command as declared. Raises `AssertionError` where this test says nothing about its service."""

@@ -301,12 +301,9 @@ class World:
     def tell_family(self, given: msg.Input) -> None:
         """A child is started or to be undone: how that ends is on its way from then on."""
         if isinstance(given, msg.Start) and given.parent is not None:
-            if given.saga_type not in self.services.children:
-                name = given.saga_type
-                raise AssertionError(f"child {name} was started, and this test has no end for it: add .child(...)")
-            self._child_ends(given.parent, False, *self.services.children[given.saga_type])
+            self._child_ends(given.parent, False, *self.services.child(given))
         elif isinstance(given, msg.UndoChild):
-            self._child_ends(given.parent, True, 0, Status.COMPENSATED)
+            self._child_ends(given.parent, True, *self.services.undo_child(given))
         elif isinstance(given, msg.ParentLeft) and given.how is not Leaving.CLOSED:
             self._child_stops(given)
 
@@ -326,7 +323,7 @@ class World:
         parent: msg.Parent,
         undo: bool,
         takes_ms: int,
-        status: Status,
+        status: Status | str,
         payload: bytes = b"",
         error_type: str = "",
         error_message: str = "",
