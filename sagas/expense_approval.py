@@ -1,4 +1,4 @@
-"""Expense approval: somebody decides, is reminded each day, and after some days their boss is asked.
+"""Expense approval: somebody decides, is reminded each day, and after some days their boss has to.
 
 Run it: `saga dev orchestrator.sagas.expense_approval`. See `docs/expense_approval.md`.
 """
@@ -14,7 +14,7 @@ from orchestrator.participant import HandlerContext
 from orchestrator.saga import Saga
 from orchestrator.sagas.books import bookkeeper, enter
 from orchestrator.service import Service, command
-from orchestrator.signals import signal
+from orchestrator.tasks import HumanTask
 
 SMALL_CENTS = 10_000
 
@@ -29,7 +29,6 @@ class Expense(BaseModel):
 
 
 class Decision(BaseModel):
-    by: str
     approved: bool
     why: str = ""
 
@@ -63,39 +62,39 @@ class Payroll(Service):
 
 
 class ExpenseApproval(Saga[Expense, str]):
-    decided = signal(Decision)
-
     async def run(self, expense: Expense) -> str:
+        self.expense = expense
         await self.step(Budgets.reserve(expense=expense.id, cents=expense.cents), undo=Budgets.release)
         if expense.cents > SMALL_CENTS:
-            decision = await self.decision(expense)
-            await self.tell(expense.employee, f"{decision.by}: {'yes' if decision.approved else 'no'} {decision.why}")
+            await self.ask(expense.approvers[0])
+            task = self.human_task(
+                Decision,
+                title=f"{expense.cents / 100:.2f} for {expense.employee}",
+                assignee=expense.approvers[0],
+                due=expense.remind_every,
+                escalate=self.remind,
+            )
+            decision = await task
+            answer = "yes" if decision.approved else "no"
+            await self.tell(expense.employee, f"{task.assignee}: {answer} {decision.why}")
             if not decision.approved:
-                raise Abort("Rejected", f"by {decision.by}: {decision.why}")
+                raise Abort("Rejected", f"by {task.assignee}: {decision.why}")
         return await self.step(Payroll.pay(to=expense.employee, cents=expense.cents), pivot=True)
 
-    async def decision(self, expense: Expense) -> Decision:
-        """Of the first who decides: each is asked and reminded, and then the next one is asked as well."""
-        asked: set[str] = set()
-        for approver in expense.approvers:
-            asked.add(approver)
-            for time in range(1, expense.times_asked + 1):
-                await self.tell(approver, f"please decide about {expense.id} (request {time} to you)")
-                decision = await self.decision_by(asked, expense.remind_every)
-                if decision is not None:
-                    return decision
-        await self.tell(expense.employee, f"nobody has decided about {expense.id}")
-        raise Abort("NobodyDecided")
+    async def remind(self, task: HumanTask[Decision]) -> timedelta:
+        """Who is asked is reminded; who was reminded often enough hands the task on to the next."""
+        expense = self.expense
+        place, times = divmod(task.escalations, expense.times_asked)
+        if place == len(expense.approvers):
+            await self.tell(expense.employee, f"nobody has decided about {expense.id}")
+            raise Abort("NobodyDecided")
+        if times == 0:
+            task.reassign(assignee=expense.approvers[place])
+        await self.ask(expense.approvers[place], times + 1)
+        return expense.remind_every
 
-    async def decision_by(self, asked: set[str], within: timedelta) -> Decision | None:
-        """None where the time is up; what others say does not count."""
-        until = self.now() + within
-        while self.now() < until:
-            decision = await self.receive(self.decided, timeout=until - self.now())
-            if decision is None or decision.by in asked:
-                return decision
-            await self.tell(decision.by, "this is not for you to decide")
-        return None
+    async def ask(self, approver: str, time: int = 1) -> None:
+        await self.tell(approver, f"please decide about {self.expense.id} (request {time} to you)")
 
     async def tell(self, to: str, text: str) -> None:
         await self.step(Mail.send(to=to, text=text))

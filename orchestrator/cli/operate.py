@@ -14,6 +14,7 @@ import click
 from orchestrator.cli.application import client_of, connection_options, settings_of
 from orchestrator.cli.output import give, json_option
 from orchestrator.cli.start import in_utc, start_options
+from orchestrator.correlation import id_of
 
 if TYPE_CHECKING:
     from orchestrator.client import Client
@@ -73,7 +74,7 @@ def signal_command(words: tuple[str, ...], key: str | None, ttl: float, as_json:
         send(options, lambda client: client.signal_raw(words[0], name, value))
     else:
         send(options, lambda client: client.signal_by_key_raw(name, key, value, ttl=ttl))
-    done(as_json, words[0] if key is None else key, f"signal {name}", 0)
+    done(as_json, words[0] if key is None else id_of(name, key), f"signal {name}", 0)
 
 
 @click.command("reschedule")

@@ -87,6 +87,7 @@ class Court(Generic[I, O]):
         services = FaultyServices(self.test.script, faults)
         world = self.test.world(self.id, self.now, services, self._cases, replaying=replaying)
         services.world = world
+        world.tells_refusals = False
         trial: Trial[O] = Trial(faults, commands=services.commands)
         try:
             self.test.begin(world, self.input)

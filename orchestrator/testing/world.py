@@ -123,6 +123,8 @@ class World:
         self._called: set[tuple[str, int, Direction, int]] = set()
         self._known: dict[tuple[str, int, Direction, int], Sent] = {}
         self.watchers: list[Callable[[Happening], None]] = []
+        self.tells_refusals = True
+        """Whether an update that the saga refuses is an error of the test; where faults are drawn it is none."""
 
     @property
     def state(self) -> SagaState:
@@ -212,6 +214,8 @@ class World:
         except InputRejected as rejected:
             raise AssertionError(str(rejected)) from None
         except UpdateRejected as rejected:
+            if not self.tells_refusals:
+                return
             raise Refused(self.saga_id, rejected.reason) from None
         finally:
             if self.execution is not None and self.replaying:

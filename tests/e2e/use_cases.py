@@ -11,12 +11,14 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from pydantic import BaseModel
+
 from orchestrator.checker.evidence import Evidence, Told
 from orchestrator.cli.dev import find_participants
 from orchestrator.client import Client
 from orchestrator.demo.dump import gather_evidence
 from orchestrator.demo.processes import Process
-from orchestrator.errors import SagaFailed
+from orchestrator.errors import SagaFailed, UpdateRejected
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.participant import ParticipantSettings
 from orchestrator.participant.runner import Runner, load_participant
@@ -50,6 +52,8 @@ class Scenario:
     """By service, sorted; `{id}` stands for the saga id."""
     says: tuple[tuple[Signal[Any], Any], ...] = ()
     """What a client tells the saga, one after the other, as soon as it has started it."""
+    fills: tuple[tuple[str, BaseModel], ...] = ()
+    """Who fills in which form of its tasks, one after the other, as soon as there is the task."""
 
 
 def trip(destination: str, cents: int = 90_000, **more: Any) -> Callable[[str], travel.Trip]:
@@ -124,14 +128,13 @@ SCENARIOS = (
             "budgets": ["reserved 20000"],
             "mail": [
                 "to Ada: manager: yes have fun",
-                "to Bob: this is not for you to decide",
                 "to manager: please decide about {id} (request 1 to you)",
             ],
             "payroll": ["paid 20000 to Ada"],
         },
-        says=(
-            (expenses.ExpenseApproval.decided, expenses.Decision(by="Bob", approved=False)),
-            (expenses.ExpenseApproval.decided, expenses.Decision(by="manager", approved=True, why="have fun")),
+        fills=(
+            ("Bob", expenses.Decision(approved=False)),
+            ("manager", expenses.Decision(approved=True, why="have fun")),
         ),
     ),
     Scenario(
@@ -303,6 +306,8 @@ class Town:
                 self.told[saga_id] = Told(saga_id, True)
                 for signal, value in scenario.says:
                     await handle.signal(signal, value)
+                for by, form in scenario.fills:
+                    await fill_in(client, saga_id, form, by)
                 try:
                     ends[saga_id], status = str(await handle.result(timeout=RESULT_WITHIN_S)), "COMPLETED"
                 except SagaFailed as failed:
@@ -322,6 +327,17 @@ class Town:
         self.close()
         told = list(self.told.values())
         return gather_evidence(self.log, self.names, PARTITIONS, list(self.services), told, self.folder / "books")
+
+
+async def fill_in(client: Client, saga_id: str, form: BaseModel, by: str) -> None:
+    """Fills in a task's form once the task is open. Whose it is not may not."""
+    while True:
+        try:
+            return await client.complete_task(saga_id, form, by=by)
+        except UpdateRejected as refused:
+            if "no open task" not in refused.reason:
+                return None
+            await asyncio.sleep(0.05)
 
 
 @contextmanager

@@ -44,9 +44,9 @@ def test_infrastructure_provisioning() -> None:
 
 
 def test_expense_approval() -> None:
-    decision = expenses.Decision(by="manager", approved=True)
+    decision = expenses.Decision(approved=True)
     services = SagaTest(expenses.ExpenseApproval).service(expenses.budgets, expenses.mail, expenses.payroll)
-    test = services.signal(expenses.ExpenseApproval.decided, decision, after=timedelta(hours=1))
+    test = services.complete_task(decision, by="manager", after=timedelta(hours=1))
     claim = expenses.Expense(id="e-1", employee="ann", cents=90_000, times_asked=1)
     proof = prove(test, claim, harmless=[expenses.Mail.send])  # a mail is not taken back
     assert set(proof.statuses) == {"COMPLETED", "COMPENSATED", "CANCELED", "FAILED"}

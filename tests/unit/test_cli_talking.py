@@ -95,7 +95,10 @@ def test_a_signal_goes_to_a_saga_or_to_who_listens_for_a_key(asked: Asked) -> No
 
     assert "e-1: signal decided asked for" in tell("e-1", "decided", '{"by": "ann"}').output
     tell("e-1", "nudged")
-    assert "i-17: signal Order.paid asked for" in tell("Order.paid", "900", "--key", "i-17", "--ttl", "60").output
+    assert (
+        "saga.key/Order.paid/i-17: signal Order.paid asked for"
+        in tell("Order.paid", "900", "--key", "i-17", "--ttl", "60").output
+    )
     tell("Order.nudged", "--key", "i-17")
     assert asked.calls == [
         ("signal_raw", "e-1", "decided", b'{"by": "ann"}'),

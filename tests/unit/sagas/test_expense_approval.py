@@ -4,13 +4,14 @@ from datetime import timedelta
 
 import pytest
 
+from orchestrator.errors import UpdateRejected
 from orchestrator.sagas import expense_approval as office
 from orchestrator.sagas.expense_approval import Budgets, Decision, Expense, ExpenseApproval, Mail, Payroll
 from orchestrator.testing import End, SagaTest
 
 DAY = 24 * 3600
 LAPTOP = Expense(id="e-1", employee="Ada", cents=120_000)
-YES = Decision(by="manager", approved=True)
+YES = Decision(approved=True)
 
 
 @pytest.fixture(autouse=True)
@@ -34,45 +35,34 @@ def test_a_small_expense_is_paid_without_a_question() -> None:
 
 
 def test_the_manager_says_yes_on_the_second_day() -> None:
-    end = in_office().at(1.5 * DAY).signal(ExpenseApproval.decided, YES).run(LAPTOP)
+    end = in_office().complete_task(YES, by="manager", after=1.5 * DAY).run(LAPTOP)
     end.assert_completed("payment-test")
     assert (mailed(end), end.elapsed) == (["manager", "manager", "Ada"], 1.5 * DAY)
 
 
-def test_a_decision_that_comes_at_once_is_kept_until_it_is_asked_for() -> None:
-    end = in_office().at(0).signal(ExpenseApproval.decided, YES).run(LAPTOP)
-    end.assert_completed("payment-test")
-    assert mailed(end) == ["manager", "Ada"]
-
-
 def test_a_no_gives_the_budget_back() -> None:
-    no = Decision(by="manager", approved=False, why="buy a used one")
-    end = in_office().signal(ExpenseApproval.decided, no).run(LAPTOP)
+    no = Decision(approved=False, why="buy a used one")
+    end = in_office().complete_task(no, by="manager").run(LAPTOP)
     end.assert_failed("Rejected")
     end.assert_compensated(Budgets.release)
     assert end.requests(Mail.send)[-1].text == "manager: no buy a used one"
 
 
-@pytest.mark.parametrize("who", ["manager", "director"])
-def test_after_three_days_the_director_is_asked_and_either_may_decide(who: str) -> None:
-    late = Decision(by=who, approved=True)
-    end = in_office().at(3.5 * DAY).signal(ExpenseApproval.decided, late).run(LAPTOP)
+def test_after_three_days_the_director_has_to_decide() -> None:
+    end = in_office().complete_task(YES, by="director", after=3.5 * DAY).run(LAPTOP)
     end.assert_completed("payment-test")
     assert mailed(end) == ["manager"] * 3 + ["director", "Ada"]
+    assert end.requests(Mail.send)[-1].text == "director: yes "
 
 
-def test_the_director_has_no_say_before_being_asked() -> None:
-    early = Decision(by="director", approved=False)
-    test = (
-        in_office()
-        .at(0.5 * DAY)
-        .signal(ExpenseApproval.decided, early)
-        .at(DAY - 1)
-        .signal(ExpenseApproval.decided, YES)
-    )
-    end = test.run(LAPTOP)
-    end.assert_completed("payment-test")
-    assert (mailed(end), end.elapsed) == (["manager", "director", "Ada"], DAY - 1)
+def test_only_who_is_asked_has_a_say() -> None:
+    saga = in_office().start(LAPTOP).advance(0.5 * DAY)
+    with pytest.raises(UpdateRejected, match="the task Decision is manager's"):
+        saga.complete_task(Decision(approved=False), by="director")
+    saga.advance(3 * DAY)
+    with pytest.raises(UpdateRejected, match="the task Decision is director's"):
+        saga.complete_task(YES, by="manager")
+    saga.complete_task(YES, by="director").finish().assert_completed("payment-test")
 
 
 def test_when_nobody_decides_the_budget_is_given_back_after_six_days() -> None:
