@@ -75,8 +75,8 @@ def _decide(
         _after_end(turn, input)
     else:
         _DECIDE[type(input)](turn, input)
-        if state.mailbox and any(isinstance(event, ev.CodeFound) for event in turn.events):
-            _take_held(turn)
+        if state.mailbox and state.phase is not Status.WAITING_FOR_CODE:
+            _take_held(turn)  # there is code, or it turned to undoing, which needs none
     operations.answer(turn, input)
     return execution, tuple(turn.events), state.run
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.model import events as ev
-from orchestrator.model.state import STEP_TRANSITIONS, SagaState, Step
+from orchestrator.model.state import STEP_TRANSITIONS, STOPPED, SagaState, Step
 from orchestrator.model.upkeep import BrokenHistory, add, enter, move, resolve, set_due
 
 
@@ -96,7 +96,9 @@ def _recorded(state: SagaState, event: ev.Recorded, at_ms: int) -> None:
 
 
 def _wait_canceled(state: SagaState, event: ev.WaitCanceled, at_ms: int) -> None:
-    move(state, event).ended = len(state.outcomes)
+    step = move(state, event)
+    step.ended = len(state.outcomes)
+    step.error_type = STOPPED if event.stopped else ""
 
 
 APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {

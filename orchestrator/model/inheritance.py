@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.model import events as ev
 from orchestrator.model.budget import MAX_BYTES
-from orchestrator.model.state import INHERITABLE, SagaState, Step, StepStatus
+from orchestrator.model.state import INHERITABLE, STOPPED, SagaState, Step, StepStatus
 
 MAX_INHERITED = 1_000
 """Steps that a run can inherit, with `MAX_BYTES` of payloads: all come in its first decision."""
@@ -48,7 +48,9 @@ def _unfit(state: SagaState, to: int) -> int | None:
     seen = state.steps[to].after if to <= state.sequence else len(state.outcomes)
     for step in before(state, to):
         undone = step.status in _UNDONE and step.cause is None
-        if step.ended > seen or step.status not in INHERITABLE or undone:
+        let_go = step.cause is ev.UnknownCause.CANCELED or step.status is StepStatus.WAIT_CANCELED
+        waited_for = let_go and step.error_type == STOPPED
+        if step.ended > seen or step.status not in INHERITABLE or undone or waited_for:
             return step.sequence
     if state.cancel_resolved and seen >= state.cancel_resolved:
         return max((s.sequence for s in before(state, to) if s.after < state.cancel_resolved), default=1)

@@ -12,7 +12,7 @@ from orchestrator.model.definition import ChildRequest, RecordRequest, Request, 
 from orchestrator.model.divergence import name_of
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Leaving
-from orchestrator.model.state import OPEN, StepStatus
+from orchestrator.model.state import OPEN, STOPPED, StepStatus
 
 if TYPE_CHECKING:
     from orchestrator.model.driver import Driver
@@ -164,16 +164,17 @@ def _scheduled(turn: Turn, sequence: int, after: int, request: StepRequest | Chi
     )
 
 
-def release(turn: Turn, sequence: int, after: int) -> bool:
-    """Ends one step or wait unless it is over already. False: the budget is used up."""
+def release(turn: Turn, sequence: int, after: int, *, stopped: bool = False) -> bool:
+    """Ends one step or wait unless it is over already; `stopped`: not the code did. False: the budget is used up."""
     step = turn.state.steps[sequence]
     if step.status in OPEN:
         if not turn.fits():
             return False
         if step.status is StepStatus.WAITING:
-            turn.emit(ev.WaitCanceled(sequence))
+            turn.emit(ev.WaitCanceled(sequence, stopped))
         else:
             if step.kind is ev.StepKind.CHILD and step.undo_command is None:
                 children.leave(turn, step, Leaving.LEFT)
-            turn.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.CANCELED, "Canceled", "", after))
+            error_type = STOPPED if stopped else "Canceled"
+            turn.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.CANCELED, error_type, "", after))
     return True

@@ -80,8 +80,7 @@ def _set_back(turn: Turn, input: msg.Reset | msg.Redrive, to: int) -> None:
     if problem or (problem := _why_not(state, until)):
         turn.absorb(input, problem, to)
         return
-    left = any(step.needs_undo for step in inheritance.since(state, until))
-    if state.ended and not left and state.phase is not Status.TERMINATED:
+    if state.ended and not _left(state, until) and state.phase is not Status.TERMINATED:
         turn.emit(turn.following(Following.RESET, state.payload, by=input.by, reason=input.reason, until=until))
         return
     if state.paused is not None:
@@ -104,10 +103,17 @@ def _why_not(state: SagaState, until: int) -> str:
         return "it waits for a worker with its code, which has to take what came meanwhile"
     if state.phase is Status.TERMINATED and state.undo_open:
         return "it was terminated while it was undone, and nobody knows what of that happened: restart it"
+    if state.phase in (Status.CANCELED, Status.TIMED_OUT) and _left(state, until):
+        return f"what it did from step {until} on is past its pivot and stays: restart it, or reset it to a later step"
     for step in inheritance.since(state, until):
         if step.pivot and step.status is not StepStatus.REFUSED:
             return f"step {step.sequence} is its pivot and cannot be undone: reset it to a later step"
     return ""
+
+
+def _left(state: SagaState, until: int) -> bool:
+    """Whether there is anything to undo from step `until` on."""
+    return any(step.needs_undo for step in inheritance.since(state, until))
 
 
 def _whose_child(state: SagaState) -> str:

@@ -23,6 +23,9 @@ from orchestrator.model.transitions import UNSTARTED as UNSTARTED
 from orchestrator.model.transitions import WAITS as WAITS
 from orchestrator.model.transitions import StepStatus as StepStatus
 
+STOPPED = "Stopped"
+"""The error of a step or wait that the code did not let go of: the saga turned to undoing without it."""
+
 
 class Pause(NamedTuple):
     """Why a saga is paused, since when; `rule` is empty where a person paused this one saga."""

@@ -15,7 +15,7 @@ def compensate(turn: Turn) -> None:
     """Lets go of what is open where the code was not asked, and undoes; at last it ends."""
     state = turn.state
     for sequence in sorted(state.open):
-        if not requests.release(turn, sequence, len(state.outcomes)):
+        if not requests.release(turn, sequence, len(state.outcomes), stopped=True):
             return
     if state.parked:
         return

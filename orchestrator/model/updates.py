@@ -57,7 +57,10 @@ def update(turn: Turn, input: msg.Update) -> None:
     driver = turn.warm()
     if driver is None:
         return  # it has just been parked: who asks again is told
-    problem = turn.definition.check_update(driver.subject, input.name, input.payload)
+    if driver.finished:
+        problem: str | None = "the saga's code has ended, only what it left is still being undone"
+    else:
+        problem = turn.definition.check_update(driver.subject, input.name, input.payload)
     if problem is not None and not turn.events:
         raise UpdateRejected(input, ev.Refusal.REJECTED, problem)
     if problem is not None:

@@ -26,9 +26,10 @@ class WaitExpired:
 
 @frozen
 class WaitCanceled:
-    """The code let go of a wait."""
+    """The code let go of a wait; or it was `stopped`: the saga turned to undoing without its code."""
 
     sequence: int
+    stopped: bool = False
 
 
 @frozen
