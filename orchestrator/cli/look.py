@@ -230,6 +230,8 @@ def _as_json(details: Details) -> dict[str, Any]:
 
     return {
         "saga": asdict(details.run),
+        "previous_run": details.previous_run or None,
+        "following": details.following or None,
         "published": {name: plain(value) for name, value in details.published.items()},
         "input": plain(details.input),
         "result": plain(details.result),
@@ -254,6 +256,7 @@ def _print(details: Details) -> None:
     run = details.run
     lines = [
         ("saga", f"{run.saga_id}  ({run.saga_type}, version {run.version}{_pin(run)}, run {run.run})"),
+        ("after", f"run {details.previous_run}, {details.following}" if details.previous_run else ""),
         ("status", run.status + (f", undone: {run.undone}" if run.undone and run.status != "COMPLETED" else "")),
         ("cause", run.cause or ""),
         ("why", _why(run)),

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from orchestrator.errors import InvalidRequest
-from orchestrator.model.events import Decision, Event, Status, StepKind
+from orchestrator.model.events import Decision, Event, SagaStarted, Status, StepKind
 from orchestrator.model.evolve import evolve
 from orchestrator.model.state import SagaState, Step
 from orchestrator.visibility.database import decode
@@ -127,6 +127,9 @@ class Details:
     history: tuple[Entry, ...]
     published: dict[str, bytes] = dataclasses.field(default_factory=dict)
     """What it has published last, by the stream's name."""
+    previous_run: str = ""
+    following: str = ""
+    """Why there is another run after the previous one: `continued`, `reused`, `migrated`, `restarted`, `reset`."""
 
 
 class Views:
@@ -203,14 +206,18 @@ class Views:
             return None
         state = SagaState(found.saga_id, found.run)
         entries: list[Entry] = []
+        following = ""
         for offset, decision in self.decisions(found.saga_id, found.run, until=found.last_offset):
             for index, event in enumerate(decision.events):
                 evolve(state, event, decision.at_ms)
+                if isinstance(event, SagaStarted):
+                    following = str(event.following or "")
                 entries.append(Entry(decision.at_ms, offset, index, decision.source, event))
             del entries[: max(0, len(entries) - history)]
         steps = tuple(_step(state, step) for _, step in sorted(state.steps.items()))
         told = {step.command: step.result for _, step in sorted(state.steps.items()) if step.kind is StepKind.STREAM}
-        return Details(found, state.payload, state.result, steps, tuple(entries), told)
+        before = state.previous_run, following
+        return Details(found, state.payload, state.result, steps, tuple(entries), told, *before)
 
     def why(self, saga_id: str, run: str | None = None) -> Why | None:
         """See `Visibility.why`."""

@@ -103,3 +103,11 @@ def test_show_says_of_a_step_that_waits_for_its_service_why(capsys: pytest.Captu
     look._print(replace(DETAILS, steps=(HELD,)))
     lines = capsys.readouterr().out.splitlines()
     assert any("BACKING_OFF" in line and "circuit open: payments does not answer" in line for line in lines)
+
+
+def test_show_says_which_run_was_before(capsys: pytest.CaptureFixture[str]) -> None:
+    details = replace(DETAILS, previous_run="1-3-0", following="reset")
+    look._print(details)
+    assert "after    run 1-3-0, reset" in capsys.readouterr().out
+    assert (look._as_json(details)["previous_run"], look._as_json(details)["following"]) == ("1-3-0", "reset")
+    assert look._as_json(DETAILS)["previous_run"] is None
