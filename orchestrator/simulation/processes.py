@@ -28,14 +28,14 @@ TOPICS = TopicNames()
 KEYS = TokenKeys({"sim": b"0123456789abcdef"})
 DEFINITIONS = sagas.definitions()
 OLD_DEFINITIONS = sagas.definitions(newest=False)
-SETTINGS = ParticipantSettings(lease_ms=3_000, handler_limit_ms=12_000, window=200)
+SETTINGS = ParticipantSettings(lease_ms=3_000, handler_limit_ms=12_000, window=200, commit_interval_ms=1_000)
 
-SOON_MS = (0, 1, 5, 20, 60)
+SOON_MS = (0, 5, 60, 100, 200)
 """How long a process that has something to do waits for the processor."""
-LATER_MS = (0, 2, 20, 100, 300)
+LATER_MS = (0, 20, 100, 200, 400)
 """How long commands wait until a service looks at them: its sagas are under way while faults happen."""
-FIRST_IDLE_MS, LAST_IDLE_MS = 250, 2_000
-"""A worker looks around so long after it last had something to do, then after twice as long, and so on."""
+IDLE_MS = 1_000
+"""A worker to which nothing happens looks around after so long."""
 MAY_BE_LATE_MS = 3_500
 """A handler that ends so much later than it would is still within its limit: it takes at most 8 s by itself."""
 
@@ -137,7 +137,6 @@ class Worker(Process):
         self.stores = MemoryStores()
         self.mono_offset = world.random.randint(0, 1_000_000)
         self.wake = Alarm(self, SOON_MS)
-        self.idle_ms = FIRST_IDLE_MS
 
     def start(self) -> None:
         world, random, wake = self.world, self.world.random, self.wake
@@ -150,11 +149,11 @@ class Worker(Process):
             self.inputs,
             self.journals,
             log.appender(link=journal, wake=wake),
-            log.appender(link=outward, wake=wake),
+            log.appender(link=outward),
         )
         known = world.known_types()
         owner = Owner(Claim(self.name, "", names_of(known), "sim"), lambda: random.randbytes(16), world.genesis)
-        warm, signal_ttl_ms = random.choice((2, 1_000)), random.choice((1_000, 60_000))
+        warm, signal_ttl_ms = random.choice((2, 1_000, 1_000)), random.choice((1_000, 60_000))
         limit = random.choice((0, 2, 4))
         config = PartitionConfig(TOPICS, world.partitions, KEYS, known, warm, signal_ttl_ms, limit, 400)
         self.runner = ScriptedRunner(world.calls, random, lambda: world.now_ms)
@@ -165,15 +164,12 @@ class Worker(Process):
         engine: Engine = self.engine
         mono_ms = self.world.now_ms + self.mono_offset
         self.wake.on = False
-        if not engine.step(mono_ms):
-            self.idle_ms = min(2 * self.idle_ms, LAST_IDLE_MS)
-        else:
-            self.idle_ms = FIRST_IDLE_MS
+        if engine.step(mono_ms):
             for tenure in engine.tenures.values():
                 partition = tenure.partition
                 if partition is not None and partition.intake.waiting and partition.intake.ready:
                     self.wake.set()
-        self.ring(max(1, min(engine.next_due_in_ms(mono_ms, self.idle_ms), self.runner.due_ms - self.world.now_ms)))
+        self.ring(max(1, min(engine.next_due_in_ms(mono_ms, IDLE_MS), self.runner.due_ms - self.world.now_ms)))
 
     def kill(self, restart_after_ms: int) -> None:
         """kill -9: nothing in memory survives."""

@@ -32,10 +32,10 @@ from orchestrator.store.memory import MemoryStores
 MOST_EVENTS = 12_000
 MOST_MS = 300_000
 """A world that has not come to rest by then never will: it takes 2,500 events and 20 s, at most 4,000 and 60 s."""
-LAST_START_MS = 4_000
-CALM_AFTER_MS = 8_000
+LAST_START_MS = 2_000
+CALM_AFTER_MS = 6_000
 """Faults come in the first so many milliseconds of virtual time."""
-PEOPLE_UNTIL_MS = 14_000
+PEOPLE_UNTIL_MS = 11_000
 """After the faults people decide about what has been left behind."""
 
 SEEDS_BETWEEN_COLLECTIONS = 10

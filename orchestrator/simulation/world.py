@@ -84,7 +84,7 @@ class World:
         ]
         for process in (*self.workers, *self.services):
             process.ring(0)
-        self.to_start = random.randint(33, 48)
+        self.to_start = random.randint(22, 36)
         self.payloads = [sagas.draw(random) for _ in range(self.to_start)]
         self.rest = Rest(self)
 
