@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.durations import Duration, milliseconds
-from orchestrator.errors import DefinitionError
+from orchestrator.errors import Abort, DefinitionError, StepFailed
 from orchestrator.model.asked import Until
 from orchestrator.model.definition import Context
 from orchestrator.questions import Update
@@ -125,7 +125,12 @@ class HumanTask(Generic[F]):
         if await Until(lambda: self._filled is not None, left_ms) or self._escalate is None:
             return
         self.escalations += 1
-        again = await self._escalate(self)
+        try:
+            again = await self._escalate(self)
+        except (Abort, StepFailed):
+            if self._filled is None:
+                raise
+            return  # who filled it in meanwhile was told that it counts
         if again is None:
             self._escalate = None
         elif self._filled is None:

@@ -114,6 +114,16 @@ def test_an_escalation_may_give_up() -> None:
     assert end.elapsed == 5 * DAY.total_seconds()
 
 
+def test_who_fills_it_in_while_an_escalation_gives_up_is_heard() -> None:
+    test = SagaTest(Claim).answer(Budget.reserve, None)
+    for _ in range(3):
+        test.answer(Mail.send, None)
+    saga = test.never(Mail.send).start(900).advance(5 * DAY)  # the last mail before it gives up is under way
+    assert len([sent for sent in saga.sent if sent.command is Mail.send]) == 4
+    saga.complete_task(YES, by="director").answer(Mail.send, None)
+    assert saga.finish().result == "yes by director at 14"
+
+
 def test_what_lists_show_follows_the_task() -> None:
     saga = claim().start(900).advance(60)
     (task,) = saga.tasks.values()
