@@ -196,6 +196,8 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 def test_an_order_completes_and_is_seen_by_the_operator(shop: Cluster) -> None:
     done = shop.start("Order", "o-1")
+    followed = shop.run("client", "follow", "o-1", "progress")
+    assert (followed.returncode, followed.stdout) == (0, ""), followed.stderr
     assert (done["status"], done["result"]) == ("COMPLETED", "charged o-1")
     listed = {saga["saga_id"]: saga["status"] for saga in shop.told("operator", "list", "--type", "Order")["sagas"]}
     assert listed["o-1"] == "COMPLETED"
