@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from orchestrator.errors import DefinitionError
 from orchestrator.signals import Signal
 
 CORRELATOR = "saga.correlator"
@@ -26,6 +27,9 @@ def id_of(address: str, key: str) -> str:
 
 
 def keeper_of(signal: Signal[Any], key: str) -> str:
+    """The same for a declared signal. Raises `DefinitionError`."""
+    if not key:
+        raise DefinitionError(f"{signal!r}: a business key is not empty")
     return id_of(signal.address, key)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, TypeVar, overload
 
+from orchestrator.correlation import START, TOLD, keeper_of, publish
+from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import DefinitionError
 from orchestrator.model.definition import Context, SignalRequest
 from orchestrator.model.ids import problem_of
 from orchestrator.signals import Signal
 
 S = TypeVar("S")
+
+DAY = timedelta(days=1)
 
 
 class OtherMethods:
@@ -29,6 +34,18 @@ class OtherMethods:
         undone, what the other one was told stays told. Raises `DefinitionError`, `pydantic.ValidationError`.
         """
         self._context.tell(SignalRequest(checked_id(id), signal.name, signal.encode(value)))
+
+    @overload
+    def signal_by_key(self, signal: Signal[None], key: str, /, *, ttl: Duration = DAY) -> None: ...
+    @overload
+    def signal_by_key(self, signal: Signal[S], key: str, value: S, /, *, ttl: Duration = DAY) -> None: ...
+    def signal_by_key(self, signal: Signal[Any], key: str, value: Any = None, /, *, ttl: Duration = DAY) -> None:
+        """The same to the sagas that listen for a business key of the signal.
+
+        Where none does it is kept for the first that will, for `ttl` (seconds or timedelta, a day).
+        """
+        told = publish(signal.encode(value), milliseconds(ttl))
+        self._context.tell(SignalRequest(checked_id(keeper_of(signal, key)), TOLD, told, START))
 
 
 def checked_id(id: str) -> str:

@@ -121,8 +121,6 @@ class WaitMethods:
             raise DefinitionError(f"{signal!r} is no signal of {type(self).__name__}: declare it in the class")
         if key is None:
             return Receive(signal, timeout_ms)
-        if not key:
-            raise DefinitionError(f"{signal!r}: a business key is not empty")
         keeper = checked_id(keeper_of(signal, key))
         return Receive(signal, timeout_ms, key, partial(self._listen, keeper, signal.named(key)))
 

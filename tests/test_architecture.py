@@ -56,7 +56,7 @@ BESIDE = {
         *("migrations", "others", "promises", "questions", "repeatable", "signals", "streams", "tasks"),
         *("waits", "plan"),
     },
-    "others": {"signals"},
+    "others": {"correlation", "durations", "signals"},
     "plan": {"durations", "functions", "retry", "service", "saga"},
     "lint": {"saga"},
     "migrations": {"service"},

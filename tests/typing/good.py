@@ -527,6 +527,8 @@ class Asking(Saga[Order, str]):
         assert_type(await self.receive(Asking.paid, timedelta(days=1), key=order.id), Receipt | None)
         await client.signal_by_key(Asking.paid, order.id, Receipt(payment_id="p"), ttl=timedelta(hours=1))
         await client.signal_by_key(Expense.nudged, order.id)
+        self.signal_by_key(Expense.decided, order.id, Receipt(payment_id="p"), ttl=timedelta(hours=1))
+        self.signal_by_key(Expense.nudged, order.id)
 
     async def run(self, order: Order) -> str:
         task = self.human_task(Reservation, title="which?", group="stock", due=timedelta(days=1), escalate=self.remind)

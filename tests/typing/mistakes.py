@@ -330,6 +330,7 @@ class Asking(Saga[Order, str]):
         late = await self.receive(Expense.decided, timeout=60, key=order.id)
         print(late.payment_id)  # E: signal by a key that may not have come
         await self.receive(Expense.decided, key=order)  # E: business key that is no text
+        self.signal_by_key(Expense.decided, order.id, order)  # E: wrong payload of a saga's signal by a key
         await client.signal_by_key(Expense.decided, order.id, paid)  # E: wrong payload of a signal by a key
         await client.signal_by_key(Expense.decided, order.id)  # E: signal by a key without its payload
         await client.signal_by_key(Expense.paid, order.id, Receipt(payment_id="p"))  # E: promise instead of a signal

@@ -68,6 +68,12 @@ class Shipping(Saga[str, int]):
         return first.cents + (await self.receive(Shipping.paid, key=invoice)).cents
 
 
+class Bank(Saga[str, None]):
+    async def run(self, invoice: str) -> None:
+        self.signal_by_key(Invoicing.paid, invoice, Payment(cents=3), ttl=60)
+        self.signal_by_key(Invoicing.reminded, invoice)
+
+
 KEEPER = id_of("Invoicing.paid", "i-1")
 
 
@@ -75,7 +81,7 @@ class Keys(Family):
     """Sagas, and the keepers of their keys."""
 
     def __init__(self, *, cold: bool) -> None:
-        super().__init__(Invoicing, Several, Shipping, Correlator, cold=cold)
+        super().__init__(Invoicing, Several, Shipping, Bank, Correlator, cold=cold)
         self.told = 0
 
     def publish(self, cents: int, key: str = "i-1", ttl_ms: int = 1_000, address: str = "Invoicing.paid") -> None:
@@ -206,6 +212,16 @@ def test_a_run_that_is_set_back_listens_again(keys: Keys) -> None:
     keys.reply("s-1", 3, "A")
     keys.publish(2, address="Shipping.paid")
     assert keys.state("s-1").result == b"3"
+
+
+def test_a_saga_sends_by_the_key_as_well(keys: Keys) -> None:
+    keys.start(Bank, "bank-1", "i-1")
+    keys.start(Invoicing, "order-7", "i-1")
+    keys.start(Bank, "bank-2", "i-1")
+    assert keys.state("order-7").result == b'"3 3"'
+    assert keys.status(id_of("Invoicing.reminded", "i-1")) == "RUNNING"  # kept for a day
+    keys.pass_time(86_400_000)
+    assert keys.status(id_of("Invoicing.reminded", "i-1")) == "COMPLETED"
 
 
 def test_a_long_life_is_cut_into_runs_and_loses_nothing(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
