@@ -15,8 +15,9 @@ _UNDONE = (StepStatus.UNDONE, StepStatus.UNDO_SKIPPED)
 def failed_at(state: SagaState) -> int:
     """The step by whose failure the code ended; where it ended by itself, what would have come next."""
     last = state.steps.get(state.outcomes[-1]) if state.outcomes else None
-    failed = last is not None and (last.status in _FAILED or last.cause is not None)
-    return last.sequence if last is not None and failed else state.sequence + 1
+    if last is None or last.sequence <= state.ballast or not (last.status in _FAILED or last.cause is not None):
+        return state.sequence + 1
+    return last.sequence
 
 
 def point(state: SagaState, to: int) -> tuple[int, str]:
@@ -25,6 +26,8 @@ def point(state: SagaState, to: int) -> tuple[int, str]:
         return 0, f"it has no step {to}: its steps are 1 to {state.sequence}"
     while (earlier := _unfit(state, to)) is not None:
         to = earlier
+    if to <= state.ballast:
+        return 0, f"newer code took over what it did before step {state.ballast + 1}: restart it"
     if to - 1 > MAX_INHERITED:
         return 0, f"it would inherit {to - 1} steps, at most {MAX_INHERITED}: reset it to an earlier one"
     size = sum(size_of(step) for step in before(state, to))

@@ -28,7 +28,7 @@ class Start:
 
     `signal` names one that comes along, with what it says; it is for what exists, too.
     It begins at once, or at a point of time, or so long after the start is decided. `inherited` are results that a fork
-    begins with.
+    begins with, the first `ballast` of them for nothing but their numbers.
     """
 
     saga_id: str
@@ -47,6 +47,7 @@ class Start:
     note: bytes = b""
     parent: Parent | None = None
     inherited: tuple[StepInherited, ...] = ()
+    ballast: int = 0
 
 
 @frozen

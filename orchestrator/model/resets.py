@@ -70,6 +70,7 @@ def fork(turn: Turn, input: msg.Fork) -> None:
             baggage=state.baggage,
             traceparent=state.traceparent,
             inherited=tuple(inheritance.heir(step, "", step.seed or seed, owned=False) for step in steps),
+            ballast=state.ballast,
         )
     )
 

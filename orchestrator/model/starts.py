@@ -38,6 +38,7 @@ def begin(turn: Turn, input: msg.Start) -> None:
             pinned=pinned,
             note=input.note,
             parent=input.parent,
+            ballast=input.ballast,
         )
     )
     for step in input.inherited:
@@ -112,7 +113,7 @@ def _begin_next(
             follows.note,
             follows.parent if follows.cause is ev.Following.REUSED else old.parent,
             follows.cause,
-            old.sequence if follows.cause is ev.Following.MIGRATED else 0,
+            _ballast(old, follows),
         )
     )
     _hand_on(turn, old, follows)
@@ -122,6 +123,12 @@ def _begin_next(
         turn.emit(ev.CodeMissing())
     turn.advance()
     return fresh, tuple(turn.events), run
+
+
+def _ballast(old: SagaState, follows: ev.RunFollows) -> int:
+    if follows.cause is ev.Following.MIGRATED:
+        return old.sequence
+    return old.ballast if follows.cause is ev.Following.RESET else 0
 
 
 _CONTINUING = (ev.Following.CONTINUED, ev.Following.MIGRATED)

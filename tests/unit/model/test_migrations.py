@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pydantic import BaseModel
 
 from model.play import INBOX, SAGA_ID, Play
@@ -203,3 +205,27 @@ def test_a_query_waits_for_the_newer_code_to_take_over() -> None:
     deploy(play, New)
     told = answer(play.definition, play.state, msg.Query(SAGA_ID, "q", INBOX, "stage"))
     assert (told.status, told.error_type) == ("REFUSED", "NotNow")
+
+
+def test_a_run_that_took_over_is_reset_within_its_own_part() -> None:
+    play = waiting()
+    deploy(play, New)
+    play.signal("told", "go")
+    play.do(5, {"number": 7})
+    play.take(msg.Reset(SAGA_ID, "reset", 6, by="ann"))
+    assert (play.state.ballast, play.state.sequence) == (4, 6)
+    assert play.answers[-1].status == "COMPLETED", "the signal came again"
+    play.take(msg.Reset(SAGA_ID, "back", 4, by="ann", reply_to=INBOX))
+    assert "newer code took over what it did before step 5: restart it" in play.answers[-1].error_message
+
+
+def test_a_fork_of_a_run_that_took_over_begins_where_that_did() -> None:
+    play = waiting()
+    deploy(play, New)
+    play.signal("told", "go")
+    play.take(msg.Fork(SAGA_ID, "fork", 6, "other", by="ann"))
+    (sent,) = play.of(ev.InputSent)
+    other = Play(play.definition)
+    other.take(replace(sent.input, saga_id=SAGA_ID))
+    assert other.status is Status.RUNNING
+    assert (other.state.ballast, [each.name for each in other.sent]) == (4, ["charge"])
