@@ -184,6 +184,9 @@ def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
 
 _NOT_TO_UNDO = {StepStatus.REFUSED, StepStatus.RECORDED, StepStatus.UPDATING, StepStatus.UPDATED, *WAITS}
 
+_STEP_OVER = (ev.StepSucceeded, ev.StepRefused, ev.StepEndedUnknown)
+_UNDO_OVER = (ev.UndoSucceeded, ev.UndoSkipped)
+
 
 def check_undone(history: History, verdict: Verdict) -> None:
     """C4, from the events alone: exactly the done and unknown steps with an undo, in reverse order of scheduling."""
@@ -218,7 +221,7 @@ def check_undone(history: History, verdict: Verdict) -> None:
                 pivot.add(event.sequence)
         elif isinstance(event, _WAITS_OVER):
             outcomes += 1
-        elif isinstance(event, ev.StepSucceeded | ev.StepRefused | ev.StepEndedUnknown):
+        elif isinstance(event, _STEP_OVER):
             by_code = isinstance(event, ev.StepEndedUnknown) and event.cause is ev.UnknownCause.CANCELED
             outcomes += not by_code
             ended[event.sequence] = event.after if isinstance(event, ev.StepEndedUnknown) and by_code else outcomes
@@ -229,7 +232,7 @@ def check_undone(history: History, verdict: Verdict) -> None:
             due[event.sequence] = place
         elif isinstance(event, ev.UndoScheduled):
             begun[event.sequence] = place
-        elif isinstance(event, ev.UndoSucceeded | ev.UndoSkipped):
+        elif isinstance(event, _UNDO_OVER):
             undone[event.sequence] = place
         elif isinstance(event, ev.CompensationStarted):
             compensating_from = place

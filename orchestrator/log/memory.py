@@ -176,9 +176,7 @@ class MemoryAppender:
         if target is None:
             self._report(Delivery(token, None, 0, Failure.UNKNOWN_TOPIC, f"{topic}-{partition}"))
             return
-        size = len(value or b"") + len(key or b"")
-        for name, content in headers:
-            size += len(name) + len(content)
+        size = len(value or b"") + len(key or b"") + sum([len(name) + len(content) for name, content in headers])
         if size > target.limit:
             self._report(Delivery(token, None, 0, Failure.TOO_LARGE, f"{size} bytes, at most {target.limit}"))
             return

@@ -197,12 +197,15 @@ def is_held_back(turn: Turn, step: Step) -> bool:
     return step.service in turn.moment.open_circuits and not step.held
 
 
+_TELLING = (msg.Reply, msg.TimerDue, msg.SendFailed)
+
+
 def sign_of(input: msg.Input, state: SagaState) -> tuple[str, bool] | None:
     """What an input tells of a service before it is decided: (its name, whether it answers); None for nothing.
 
     A `retry` with its own delay says nothing: the service is there, and knows when it wants to be asked again.
     """
-    if not isinstance(input, msg.Reply | msg.TimerDue | msg.SendFailed) or input.run != state.run:
+    if not isinstance(input, _TELLING) or input.run != state.run:
         return None
     step = state.steps.get(input.sequence)
     if step is None or step.kind is not StepKind.SERVICE:

@@ -7,7 +7,6 @@ ends. A decision has a budget of effects and bytes; what does not fit follows in
 from __future__ import annotations
 
 import traceback
-from collections import Counter
 
 from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
 from orchestrator.model import children, handlers, migrations, pauses, requests, undoing
@@ -58,7 +57,7 @@ class Turn:
         """Parked steps do not hold the code: it is about to let go of them, or this goes on where it ran already."""
         self._effects = 0
         self._bytes = 0
-        self._sent: Counter[int] = Counter()
+        self._sent: dict[int, int] = {}
 
     def emit(self, event: ev.Event, *, effects: int = 0) -> None:
         """Adds an event, and the effects that it has of the decision's budget."""
@@ -71,9 +70,9 @@ class Turn:
     def send(self, input: Input) -> None:
         """An input for another saga, by the way on which nothing is lost, repeated or overtaken."""
         target = partition_of(input.saga_id, self.moment.partitions)
-        self._sent[target] += 1
+        self._sent[target] = sent = self._sent.get(target, 0) + 1
         self._bytes += sum(len(getattr(input, name, None) or b"") for name in _SENT_ALONG)
-        counter = self.moment.sent.get(str(target), 0) + self._sent[target]
+        counter = self.moment.sent.get(str(target), 0) + sent
         self.emit(ev.InputSent(target, counter, input), effects=1)
 
     def end(self, event: ev.SagaEnded, follows: ev.RunFollows | None = None) -> None:

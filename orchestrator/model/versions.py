@@ -59,6 +59,8 @@ def of_start(newest: Definition | None, saga_id: str) -> Definition | None:
     if newest is None or not newest.older:
         return newest
     for each in (newest, *newest.older):
+        if each.share >= 100:
+            return each
         part = murmur2(f"{each.name}@{each.version}/{saga_id}".encode()) % _PARTS
         if part * 100 < each.share * _PARTS:
             return each

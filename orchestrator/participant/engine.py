@@ -33,6 +33,10 @@ from orchestrator.topics import TopicNames
 from orchestrator.wire.commands import ReplyMessage
 from orchestrator.wire.headers import MalformedMessage
 
+_ANSWERS = (log.Committed, log.Ends)
+_ANSWERED = (rules.Answer, rules.Refuse)
+_COMPLETED = (rules.Answer, rules.Ignore, rules.Reject)
+
 
 class Engine:
     """One member of a service's group.
@@ -194,7 +198,7 @@ class Engine:
     # -- partitions come and go
 
     def _hear(self, happening: Happening) -> None:
-        if isinstance(happening, log.Committed | log.Ends):
+        if isinstance(happening, _ANSWERS):
             function, argument = happening.token
             function(argument, happening)
         elif isinstance(happening, log.Granted):
@@ -263,7 +267,7 @@ class Engine:
         for work in unrecorded:
             # It ended; only what the ledger says by now can stand against its outcome.
             decision = rules.decide(work.command, tenure.view.memory.get(work.unit))
-            if isinstance(decision, rules.Answer | rules.Refuse):
+            if isinstance(decision, _ANSWERED):
                 self._answer(work, decision)
             elif work.command.completion is None:
                 tenure.record(work)
@@ -413,7 +417,7 @@ class Engine:
             if not partition.closing:
                 partition.ready.appendleft(work)
             return
-        if isinstance(reply, rules.Answer | rules.Ignore | rules.Reject):
+        if isinstance(reply, _COMPLETED):
             self._settle(partition, work, reply)
             self._next(partition, work.unit)
             return

@@ -90,4 +90,6 @@ class Circuits:
 
     def next_due_ms(self) -> int | None:
         """When `due` may have something."""
+        if not self._open:
+            return None
         return min((min(each.probe_at_ms, each.held[0][0]) for each in self._open.values() if each.held), default=None)

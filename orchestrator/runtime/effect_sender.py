@@ -30,6 +30,7 @@ RETRY_MS = 500
 STATUS = "saga-status"
 UNDONE = "undone"
 
+_INTERNAL = (Forward, Message)
 _FINAL = (Failure.UNKNOWN_TOPIC, Failure.UNAUTHORIZED, Failure.TOO_LARGE)
 
 
@@ -134,7 +135,7 @@ class EffectSender:
             if not self._offsets or self._offsets[-1] != offset:
                 self._offsets.append(offset)
             self._counts[offset] = self._counts.get(offset, 0) + 1
-        if isinstance(effect, Forward | Message):
+        if isinstance(effect, _INTERNAL):
             lane = self._lanes.setdefault(effect.target, _Lane())
             lane.entries.append(out)
             if lane.broken:
@@ -144,7 +145,7 @@ class EffectSender:
 
     def delivered(self, out: Outgoing, delivery: Delivery, now_ms: int) -> None:
         """What became of one send."""
-        if isinstance(out.effect, Forward | Message):
+        if isinstance(out.effect, _INTERNAL):
             self._lane_delivered(out.effect, out, delivery, now_ms)
         elif delivery.failure is None:
             self._done(out)

@@ -115,7 +115,7 @@ class Intake:
 
     def next(self) -> Taken | None:
         """The next record that can be decided; bad ones on the way go to the dead letters."""
-        for role in _ORDER:
+        for role in _ORDER if self.waiting else ():
             queue = self._queues[role]
             while queue and role not in self._blocked:
                 record = queue.popleft()

@@ -120,6 +120,7 @@ class Partition:
         self.intake = Intake(number, config, at.input_positions, at.internal_taken, self, outward, self.counters)
         self.local = LocalCalls(number, local or LocalSteps(InlineRunner()), self.runs, config.definitions)
         self._poison = poison
+        self._sign = partial(write_token, config.keys)
         self._internal_sent = dict(at.internal_sent)
         self._cut_mono = mono_ms
         self._settling: list[Pending] = []
@@ -336,7 +337,7 @@ class Partition:
     def _moment(self) -> Moment:
         at = self.progress.at
         offset, config, standing = self.writer.next_offset, self.config, self._pauses.standing
-        ttl_ms, circuits, sign = config.signal_ttl_ms, self.circuits.open, partial(write_token, config.keys)
+        ttl_ms, circuits, sign = config.signal_ttl_ms, self.circuits.open, self._sign
         sent, count = self._internal_sent, config.partitions
         return Moment(self._now_ms, at.incarnation, offset, count, ttl_ms, circuits, standing, sent, sign)
 

@@ -14,6 +14,7 @@ RUN_MS = (0, 1, 5, 30)
 HANG_MS = (1_200, 8_000, 8_000)
 """A little longer than the shortest timeout, or longer than any."""
 NEVER_MS = 1 << 60
+_ANSWERED = (rules.Answer, rules.Refuse)
 
 
 class Database:
@@ -79,7 +80,7 @@ class ScriptedExecutor:
         if inbox is None:
             return Finished(work, self._noted(command, self._act(command, transactional=False)))
         decision = rules.decide(command, inbox.get(command.unit))
-        if isinstance(decision, rules.Answer | rules.Refuse):
+        if isinstance(decision, _ANSWERED):
             self.duplicates += 1
             return Finished(work, decision.reply, False)
         reply = self._noted(command, self._act(command, transactional=True))

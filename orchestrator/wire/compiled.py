@@ -204,6 +204,10 @@ def _text_of(value: str) -> bytes:
     return _long(len(encoded)) + encoded
 
 
+_name = lru_cache(maxsize=1_024)(_text_of)
+"""Of the entry of a map: there are few, and they come in every record."""
+
+
 def _data_of(value: bytes) -> bytes:
     return _long(len(value)) + value
 
@@ -221,7 +225,7 @@ def _write_array(values: Any, item: Write) -> bytes:
 def _write_map(values: Mapping[str, int]) -> bytes:
     if not values:
         return b"\0"
-    entries = [_text_of(name) + _long(value) for name, value in values.items()]
+    entries = [_name(name) + _long(value) for name, value in values.items()]
     return b"".join((_long(len(values)), *entries, b"\0"))
 
 
