@@ -20,7 +20,7 @@ from orchestrator.model.definition import ChildRequest, Context, Definition, Sig
 from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import StepKind
 from orchestrator.model.groups import Together
-from orchestrator.model.messages import ChildCancellation, ParentClose
+from orchestrator.model.messages import ChildCancellation, ParentClose, Reuse
 from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
 from orchestrator.model.versions import by_type
 from orchestrator.simulation.local import ScriptedFunctions
@@ -132,10 +132,11 @@ def _child_request(child: dict[str, Any]) -> ChildRequest:
     return ChildRequest(
         child["type"],
         json.dumps(child["plan"]).encode(),
-        None,
+        child["id"],
         child["undo"],
         ParentClose(child["close"]),
         ChildCancellation(child["cancellation"]),
+        child["reuse"] and Reuse(child["reuse"]),
     )
 
 
@@ -283,7 +284,7 @@ def _group(random: Random, parts: list[Plan]) -> Plan:
 
 
 def _child(random: Random) -> dict[str, Any]:
-    """A small saga, which has no children itself."""
+    """A small saga, which has no children itself. Some have ids that others want, too."""
     waited = random.random() < 0.85
     undo = waited and random.random() < 0.8
     parts = [_part(random, 1) for _ in range(random.randint(1, 2))]
@@ -293,6 +294,8 @@ def _child(random: Random) -> dict[str, Any]:
     return {
         "type": random.choice(TYPES),
         "plan": {"plan": ["seq", parts], "cleanup": None, "bug": random.random() < 0.02, "again": 0},
+        "id": random.choice((None, None, "child-1", "child-2", "child-3")),
+        "reuse": random.choice((None, None, *Reuse)),
         "waited for": waited,
         "undo": undo,
         "close": random.choice(list(ParentClose)),
