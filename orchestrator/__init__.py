@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.client import Client, Handle
+    from orchestrator.entities import Entity, operation
     from orchestrator.errors import (
         Abort,
         Canceled,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     )
     from orchestrator.functions import LocalContext, transactional
     from orchestrator.groups import Done
+    from orchestrator.locks import IfLocked
     from orchestrator.mapping import Map, MapChange, MapJob, MapReport
     from orchestrator.migrations import PastRun
     from orchestrator.model.events import Status, Undone
@@ -57,12 +59,14 @@ __all__ = [
     "Client",
     "Conflict",
     "Done",
+    "Entity",
     "FailedAttempt",
     "Failure",
     "FromTopic",
     "Handle",
     "HandlerContext",
     "HumanTask",
+    "IfLocked",
     "Interval",
     "Jitter",
     "LocalContext",
@@ -105,6 +109,7 @@ __all__ = [
     "each",
     "inject",
     "local",
+    "operation",
     "outcome",
     "parallel",
     "per_call",
@@ -136,8 +141,10 @@ _HOMES = {
         "UpdateFailed",
         "UpdateRejected",
     ),
+    "entities": ("Entity", "operation"),
     "functions": ("LocalContext", "transactional"),
     "groups": ("Done",),
+    "locks": ("IfLocked",),
     "mapping": ("Map", "MapChange", "MapJob", "MapReport"),
     "model.events": ("Status", "Undone"),
     "model.retries": ("FailedAttempt", "Jitter"),

@@ -281,9 +281,11 @@ class Canceled(BaseException):
 class ContinueAsNew(BaseException):
     """Raised by `Saga.continue_as_new`: this run ends, and the saga's next run starts with `payload` as its input.
 
+    `hands_on`: updates under way, of which none may have begun, go to the next run instead of failing.
     Like `Canceled` no `Exception`, so that `except Exception` does not swallow it.
     """
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: bytes, *, hands_on: bool = False) -> None:
         super().__init__("the saga continues as new")
         self.payload = payload
+        self.hands_on = hands_on

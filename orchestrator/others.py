@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from orchestrator.correlation import START, TOLD, keeper_of, publish
 from orchestrator.durations import Duration, milliseconds
@@ -12,7 +13,11 @@ from orchestrator.model.definition import Context, SignalRequest
 from orchestrator.model.ids import problem_of
 from orchestrator.signals import Signal
 
+if TYPE_CHECKING:
+    from orchestrator.entities import Entity, EntityCaller
+
 S = TypeVar("S")
+N = TypeVar("N", bound="Entity[Any]")
 
 DAY = timedelta(days=1)
 
@@ -21,6 +26,13 @@ class OtherMethods:
     """What a saga's code tells other sagas. Base of `Saga`."""
 
     _context: Context
+    _apart: Callable[[Any], Any]
+
+    def entity(self, kind: type[N], key: str) -> EntityCaller[N]:
+        """The entity under a key, to be asked for operations. Raises `DefinitionError`."""
+        from orchestrator.entities import EntityCaller  # which builds on sagas
+
+        return EntityCaller(kind, key, self._context, self._apart)
 
     @overload
     def signal(self, id: str, signal: Signal[None], /) -> None: ...

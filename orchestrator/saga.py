@@ -6,7 +6,7 @@ one `model.definition.Definition`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Generic, Literal, NoReturn, TypeVar, overload
 
@@ -19,6 +19,7 @@ from orchestrator.errors import Abort, Canceled, ContinueAsNew, DefinitionError,
 from orchestrator.functions import FUNCTIONS, LocalMethods
 from orchestrator.groups import Groups
 from orchestrator.interceptors import Around
+from orchestrator.locks import LockMethods
 from orchestrator.migrations import PastRun
 from orchestrator.model.definition import ChildRequest, Context, Definition, StepRequest, UndoPayload
 from orchestrator.model.driver import Asked
@@ -75,6 +76,7 @@ class Saga(
     TaskMethods,
     LocalMethods,
     OtherMethods,
+    LockMethods,
     Generic[I, O],
 ):
     """Base of sagas: `class OrderFulfilment(Saga[Order, str])`, an input type and a result type.
@@ -82,7 +84,8 @@ class Saga(
     Class arguments: `name` (the saga type on the wire, default the class's name), `execution_timeout` (seconds or
     timedelta from the beginning to the end, over all runs that continue it; then the saga is cancelled and undone with
     status TIMED_OUT), `run_timeout` (the same for each of its runs), `around` (what stands around its code, the first
-    outermost; see `orchestrator.interceptors`).
+    outermost; see `orchestrator.interceptors`), `locks` (from the input the keys that it holds from beginning to end;
+    see `lock`).
     """
 
     definition: ClassVar[Definition]
@@ -91,6 +94,7 @@ class Saga(
     _input: ClassVar[TypeAdapter[Any]]
     _output: ClassVar[TypeAdapter[Any]]
     _around: ClassVar[tuple[Around, ...]] = ()
+    _locks: ClassVar[Callable[[Any], Iterable[str]] | None] = None
     _queries: ClassVar[dict[str, Query[..., Any]]]
     _updates: ClassVar[dict[str, Update[..., Any]]]
 
@@ -102,11 +106,15 @@ class Saga(
         around: Sequence[Around] | None = None,
         version: int = 1,
         pinned: bool = False,
+        locks: Callable[[Any], Iterable[str]] | None = None,
     ) -> None:
+        super().__init_subclass__()
         takes, gives = _types_of(cls)
         cls._input, cls._output = TypeAdapter(takes), TypeAdapter(gives)
         if around is not None:
             cls._around = tuple(around)
+        if locks is not None:
+            cls._locks = staticmethod(locks)
         cls._attributes = attributes_of(cls)
         cls._signals = declared_by(cls, Signal)
         cls._promises = declared_by(cls, Promise)
@@ -297,8 +305,11 @@ class Saga(
         run: Callable[[Any], Awaitable[Any]] = saga.run
         for around in reversed(cls._around):
             run = partial(around.run, saga, go_on=run)
+        input = cls._input.validate_json(payload)
         try:
-            result = await run(cls._input.validate_json(payload))
+            if cls._locks is not None and (keys := tuple(cls._locks(input))):
+                await saga.lock(*keys)
+            result = await run(input)
         except (StepFailed, Abort, Canceled):
             saga._leave_keys()
             raise

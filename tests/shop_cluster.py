@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
+from orchestrator.locks import with_locks
 from orchestrator.log.base import Record
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.versions import by_type
@@ -66,7 +67,7 @@ def shop(
     admin = log.admin()
     apply(admin, plan(topics, partitions=PARTITIONS, replication=1, services=SERVICES))
     admin.close()
-    definitions = with_schedules(by_type(saga.definition for saga in sagas))
+    definitions = with_locks(with_schedules(by_type(saga.definition for saga in sagas)))
     config = PartitionConfig(topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
     worker = Worker(log, config, MemoryStores())
     stop, wake = Event(), Event()

@@ -1,11 +1,13 @@
-"""The verdict over all evidence: invariants C1 to C6 and C8 to C10."""
+"""The verdict over all evidence: invariants C1 to C6, C8 to C10 and C13."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+from orchestrator.checker.calls import check_calls
 from orchestrator.checker.evidence import Evidence, Verdict
 from orchestrator.checker.journal import Accepted, History, check_histories, read_journal
+from orchestrator.checker.locks import check_locks
 from orchestrator.model import events as ev
 from orchestrator.model.messages import ChildEnded
 from orchestrator.model.state import StepStatus
@@ -26,6 +28,8 @@ def examine(evidence: Evidence) -> tuple[Verdict, Accepted]:
     _check_commands(evidence, accepted, verdict)
     _check_effects(evidence, accepted, verdict)
     _check_children(evidence, accepted, verdict)
+    check_calls(accepted, verdict)
+    check_locks(evidence, accepted, verdict)
     return verdict, accepted
 
 

@@ -105,7 +105,10 @@ _ABOUT_STEPS = {kind for kind in get_args(ev.Event) if any(field.name == "sequen
 }
 _TIMED = {ev.SagaBegun, ev.WaitExpired, ev.StepAttempted, ev.UndoAttempted}
 """What waits for a time."""
-_WAITS_OVER = (ev.WaitExpired, ev.SignalTaken, ev.PromiseKept, ev.PromiseBroken, ev.UpdateAccepted, ev.CancelRaised)
+_WAITS_OVER = (
+    *(ev.WaitExpired, ev.SignalTaken, ev.PromiseKept, ev.PromiseBroken, ev.UpdateAccepted, ev.CancelRaised),
+    *(ev.LockTaken, ev.LockRefused),
+)
 """Outcomes that are no step's."""
 
 
@@ -174,7 +177,9 @@ def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
         if ends[key] > 1:
             verdict.blame("C2", f"{history.saga_id} ended {ends[key]} times")
         idle = state.phase in (ev.Status.WAITING_FOR_CODE, ev.Status.NOT_STARTED)
-        family = any(state.steps[step].kind is ev.StepKind.CHILD for step in (*state.open, *state.undo_open))
+        kinds = {state.steps[step].kind for step in (*state.open, *state.undo_open)}
+        others = kinds & {ev.StepKind.CHILD, ev.StepKind.CALL, ev.StepKind.LOCK}
+        family = others or state.saga_type in ("saga.lock", "Tally")
         waits = state.parked or state.paused or idle or family
         if evidence.settled and state.phase not in FINAL and not waits:
             verdict.blame("C2", f"{history.saga_id} is {status} after all is quiet")
@@ -228,6 +233,8 @@ def check_undone(history: History, verdict: Verdict) -> None:
             happened[event.sequence] = type(event).__name__
             if isinstance(event, ev.StepEndedUnknown):
                 due[event.sequence] = place
+        elif isinstance(event, ev.CallRefused):
+            due.pop(event.sequence, None)
         elif isinstance(event, ev.StepAbandoned):
             due[event.sequence] = place
         elif isinstance(event, ev.UndoScheduled):

@@ -23,6 +23,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "init": ("init", "Make a small project: a saga, a service, a test"),
     "lint": ("lint", "Read sagas for what a replay could not repeat"),
     "list": ("look", "List sagas by status"),
+    "locks": ("locks", "Say who holds a key, and take it from them"),
     "move-version": ("operate", "Have a saga go on with another version of its code"),
     "park": ("operate", "Decide about a parked saga: retry, skip, set-result"),
     "participant": ("participant", "Run a service's handlers"),

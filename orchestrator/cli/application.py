@@ -131,9 +131,10 @@ def load_definitions(
 def with_built_in(definitions: dict[str, Definition]) -> dict[str, Definition]:
     """With the sagas that every worker has. Raises `ConfigurationError` where another has the name of one."""
     from orchestrator.correlator import with_correlator
+    from orchestrator.locks import with_locks
     from orchestrator.schedules import with_schedules
 
-    return with_correlator(with_schedules(definitions))
+    return with_locks(with_correlator(with_schedules(definitions)))
 
 
 def load_sagas(modules: tuple[str, ...]) -> list[type[Saga[Any, Any]]]:

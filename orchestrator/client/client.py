@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 from pydantic import TypeAdapter
 
 from orchestrator.attributes import Assignment
-from orchestrator.client.asking import UpdateHandle, answered
 from orchestrator.client.connection import Answer, Connection, Expected, came
 from orchestrator.client.following import Following
 from orchestrator.client.handle import Handle
 from orchestrator.client.operations import Operations
 from orchestrator.client.partitions import partitions_of
 from orchestrator.client.requests import Request, Requests, begin_of
+from orchestrator.client.talking import Talking
 from orchestrator.client.tasks import Tasks
 from orchestrator.correlation import id_of
 from orchestrator.durations import Duration, milliseconds
@@ -34,7 +34,6 @@ from orchestrator.log.base import Log
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Conflict, Outcome, ReplyAddress, Reuse
 from orchestrator.promises import Promise
-from orchestrator.questions import Query, Update
 from orchestrator.saga import Saga
 from orchestrator.signals import Signal
 from orchestrator.topics import TopicNames
@@ -72,7 +71,7 @@ ATTACH_MAX_S = 60.0
 """An answer is asked for again after the first wait, then after twice that, and so on up to the maximum."""
 
 
-class Client(Operations, Tasks, Following):
+class Client(Operations, Talking, Tasks, Following):
     """Requests to one orchestrator. For one event loop; use it as `async with`.
 
     `partitions` is the partition count of the inbox, which all input topics share, `answer_partitions` that of
@@ -379,59 +378,6 @@ class Client(Operations, Tasks, Following):
 
     async def _complete(self, request: Request) -> None:
         await self._send(request, request.key.decode())
-
-    async def query(self, id: str, query: Query[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """What a saga says about itself, live or ended, as of no earlier than this call; within 30 seconds.
-
-        It knows of all that Kafka had in the inbox before. Raises `SagaNotFound`, `QueryFailed` (which says what its
-        code raised), `ResultTimeout`, `pydantic.ValidationError`, and what `cancel` raises.
-        """
-        return query.decode_result(await self.query_raw(id, query.name, query.encode(*args, **kwargs)))
-
-    async def query_raw(self, id: str, name: str, payload: bytes = b"{}", *, timeout: float = 30.0) -> bytes:
-        """The same by the query's name, with its arguments by name as JSON; the answer is JSON."""
-        return (await self.ask(id, name, payload, timeout=timeout))[1]
-
-    async def ask(self, id: str, name: str, payload: bytes, *, timeout: float = 30.0) -> tuple[str, bytes]:
-        """The same, with the run that was asked."""
-        reply = self._reply_address()
-        request = self._requests.query(None, id, reply.correlation_id, name, payload, reply)
-        await self._connection.listen(self._timeout_s)
-        expected = self._connection.expect(reply.correlation_id)
-        await self._send(request, id)
-        answer = await self._await(lambda: request, id, expected, timeout)
-        return answer.run, answered(id, answer)
-
-    async def update(self, id: str, update: Update[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Has a saga do something, and gives what came of it, within 30 seconds.
-
-        Raises `UpdateRejected`, `UpdateFailed`, `SagaNotFound`, `ResultTimeout`, `pydantic.ValidationError`, and what
-        `cancel` raises.
-        """
-        return await (await self.start_update(id, update, *args, **kwargs)).result()
-
-    async def start_update(
-        self, id: str, update: Update[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> UpdateHandle[R]:
-        """The same, but returns when Kafka has it; the handle tells when it was accepted, and its result."""
-        return await self.start_update_as(self._message_id(), id, update, *args, **kwargs)
-
-    async def start_update_as(
-        self, update_id: str, id: str, update: Update[P, R], /, *args: P.args, **kwargs: P.kwargs
-    ) -> UpdateHandle[R]:
-        """The same under an update id of one's own: the same id for the same saga is the same update, done once."""
-        reply = self._reply_address()
-        payload = update.encode(*args, **kwargs)
-        request = self._requests.update(id, reply.correlation_id, update_id, update.name, payload, reply)
-        await self._connection.listen(self._timeout_s)
-        accepted = self._connection.expect(f"{reply.correlation_id}/accepted")
-        completed = self._connection.expect(reply.correlation_id)
-        await self._send(request, id)
-
-        async def wait(expected: Expected, timeout: float | None) -> Answer:
-            return await self._await(lambda: request, id, expected, timeout)
-
-        return UpdateHandle(id, update_id, accepted, completed, wait, update.decode_result)
 
     async def answer(
         self, saga_type: str, id: str, correlation_id: str, expected: Expected, timeout: float | None

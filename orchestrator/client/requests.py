@@ -196,18 +196,24 @@ class Requests:
         return self._request(self._inbox, saga_id, headers, payload)
 
     def update(
-        self, saga_id: str, message_id: str, update_id: str, name: str, payload: bytes, reply: ReplyAddress
+        self,
+        saga_id: str,
+        message_id: str,
+        update_id: str,
+        name: str,
+        payload: bytes,
+        reply: ReplyAddress | None,
+        saga_type: str = "",
     ) -> Request:
-        """`payload` holds the arguments by name as JSON, at most 256 KiB."""
+        """`payload` holds the arguments by name as JSON, at most 256 KiB; `saga_type` starts the saga if need be."""
         _check_size(payload, f"the update for saga {saga_id!r}")
         headers: HeaderValues = {
             h.INPUT_TYPE: "update",
             h.UPDATE: name,
             h.UPDATE_ID: update_id,
             h.MESSAGE_ID: message_id,
-            h.REPLY_TO: reply.topic,
-            h.REPLY_PARTITION: reply.partition,
-            h.CORRELATION_ID: reply.correlation_id,
+            **_answer_to(reply),
+            h.SAGA_TYPE: saga_type or None,
             h.CONTENT_TYPE: _JSON,
         }
         return self._request(self._inbox, saga_id, headers, payload)

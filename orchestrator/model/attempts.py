@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.model import events as ev
+from orchestrator.model import locks
 from orchestrator.model import messages as msg
 from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.events import StepKind, UnknownCause
@@ -171,6 +172,8 @@ def time_is_up(turn: Turn, step: Step) -> None:
     now_ms = turn.moment.now_ms
     if step.status is StepStatus.WAITING:
         turn.emit(ev.WaitExpired(step.sequence))
+        if step.kind is StepKind.LOCK:
+            locks.give(turn, step)
     elif step.status is StepStatus.RUNNING:
         _attempt_timed_out(turn, step)
     elif step.status is StepStatus.BACKING_OFF:

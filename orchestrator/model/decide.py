@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.model import attempts, checks, children, migrations, operations, resets, starts, told
+from orchestrator.model import answers, attempts, calls, checks, children, migrations, operations, resets, starts, told
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.checks import InputRejected as InputRejected
@@ -15,7 +15,7 @@ from orchestrator.model.ids import run_id
 from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SagaState
 from orchestrator.model.turn import Execution, Moment, Turn
-from orchestrator.model.updates import UpdateRejected, update
+from orchestrator.model.updates import UpdateRejected
 from orchestrator.model.versions import of_run, of_start
 
 
@@ -71,6 +71,8 @@ def _decide(
             execution.detach()
             turn.emit(ev.CodeMissing())
         turn.emit(ev.InputHeld(input))
+    elif newest is not None and newest.lasting and _would_take_back(input, state):
+        turn.absorb(input, "an entity or a lock is not undone or run again: terminate it, or delete the entity")
     elif state.ended and not isinstance(input, _ALSO_ENDED):
         _after_end(turn, input)
     else:
@@ -94,6 +96,8 @@ def _decide_unknown(
         if not known:
             return None, (refusal,), ""
         turn.emit(refusal)
+    elif isinstance(input, msg.Update) and input.saga_type:
+        starts.begin_with(turn, input)
     elif isinstance(input, msg.Update):
         raise UpdateRejected(input, ev.Refusal.NOT_FOUND, "there is no such saga")
     elif isinstance(input, msg.Signal) and input.run is None:
@@ -132,14 +136,22 @@ def _needs_code(input: msg.Input, state: SagaState) -> bool:
         return state.sequence > 0
     if isinstance(input, msg.Reply) and input.outcome is Outcome.HEARTBEAT:
         return False
+    if isinstance(input, msg.Update):
+        return input.saga_type == state.saga_type and input.reply_to is None
     told = msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark | msg.Signal | msg.Settle | msg.ChildEnded
-    return isinstance(input, told)
+    return isinstance(input, told | msg.Called)
 
 
 _JOINING = (msg.Start, msg.Attach, msg.UndoChild, msg.ParentLeft, msg.Update)
 """Inputs that name no run of this saga, and that one which has ended may answer."""
 _ALSO_ENDED = (*_JOINING, msg.Restart, msg.Redrive, msg.Reset, msg.Fork)
 _CHECKED = (msg.Reply, msg.SendFailed, msg.Unpark)
+
+
+def _would_take_back(input: msg.Input, state: SagaState) -> bool:
+    """Whether it would undo or repeat what the saga did for others."""
+    again = isinstance(input, msg.Redrive) and state.ended
+    return again or isinstance(input, msg.Cancel | msg.Compensate | msg.Reset | msg.Fork | msg.Restart)
 
 
 def _after_end(turn: Turn, input: msg.Input) -> None:
@@ -251,6 +263,8 @@ def _take_held(turn: Turn) -> None:
     state = turn.state
     while state.mailbox and not state.continue_due:
         held = state.mailbox[0]
+        if isinstance(held, msg.Update) and state.phase is Status.RUNNING and not calls.is_ready(turn):
+            return
         if not turn.fits(size=len(getattr(held, "payload", None) or b"")):
             return
         turn.emit(ev.HeldInputTaken())
@@ -283,5 +297,6 @@ _DECIDE: dict[type, Callable[[Turn, Any], None]] = {
     msg.UndoChild: children.undo_child,
     msg.ParentLeft: children.parent_left,
     msg.Settle: told.settle,
-    msg.Update: update,
+    msg.Update: calls.update,
+    msg.Called: answers.called,
 }

@@ -47,6 +47,9 @@ class Context(Protocol):
     def tell(self, request: SignalRequest) -> None:
         """Tells another saga something; no pause. Only for the saga's own code."""
 
+    def unlock(self, hold: int) -> None:
+        """Gives back the key that the lock step of this number got. Nothing if that is done already."""
+
     def stop(self, request: ChildRequest, how: Leaving) -> None:
         """Has a child that the code waits for stop; its end is waited for as before. Nothing if it is not under way."""
 
@@ -87,7 +90,8 @@ class StepRequest:
     """A step that code asks for. `undo_payload`: None sends the step's own payload again.
 
     `retry_if` has a word in whether an attempt is followed by another: it is asked once, when the attempt has failed.
-    Of a local step `command` and `undo_command` are names of functions, and its service is empty.
+    Of a local step `command` and `undo_command` are names of functions, and its service is empty; of a call they are
+    names of updates, and its service is the other saga's id.
     """
 
     service: str
@@ -110,12 +114,13 @@ class StepRequest:
 @frozen
 class WaitRequest:
     """A pause of the code until something named comes from outside, or until the time is up: after so long, or at
-    a point of time."""
+    a point of time. `at_once`: of a lock, that it fails where another saga holds the key."""
 
     kind: StepKind
     name: str = ""
     timeout_ms: int | None = None
     until_ms: int | None = None
+    at_once: bool = False
 
 
 @frozen
@@ -131,13 +136,14 @@ class RecordRequest:
 class SignalRequest:
     """Something that another saga is told; the code goes on at once.
 
-    `start`: the type and the input by which it is started first, if it is not under way.
+    `start`: the type and the input by which it is started first, if it is not under way. `update`: it is an update.
     """
 
     saga_id: str
     signal: str
     payload: bytes
     start: tuple[str, bytes] | None = None
+    update: bool = False
 
     @property
     def name(self) -> str:
@@ -212,6 +218,8 @@ class Definition:
 
     `version` counts from 1; runs of a `pinned` one keep it. `older`: the other versions of the type that a worker has,
     the newest first. `share`: the percentage of saga ids that get this version.
+
+    `lasting`: it is neither cancelled nor set back, for what it did for others must not be undone.
     """
 
     name: str
@@ -231,3 +239,4 @@ class Definition:
     check_update: Callable[[Any, str, bytes], str | None] = _no_update
     update: Callable[[Any, str, bytes], Coroutine[Any, Any, bytes]] = _no_handler
     migrate: Migrate | None = None
+    lasting: bool = False

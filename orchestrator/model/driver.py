@@ -78,6 +78,8 @@ class Driver:
         self._asked: dict[int, StepRequest | ChildRequest] = {}
         self.to_stop: list[tuple[int, Leaving]] = []
         """Children that are to stop, and whose end the code waits for."""
+        self.unlocked: list[int] = []
+        """Lock steps whose key the code gives back."""
         self._conditions: list[Branch] = []
         self._patches: dict[str, bool] = {}
         self._ready: deque[tuple[Branch, Any, BaseException | None]] = deque()
@@ -112,6 +114,10 @@ class Driver:
         self._check_running(StepKind.SENT, request.name)
         self._sequence = self._upcoming()
         self.requests.append((self._sequence, self.delivered, request))
+
+    def unlock(self, hold: int) -> None:
+        """Implements `definition.Context.unlock`."""
+        self.unlocked.append(hold)
 
     def stop(self, request: ChildRequest, how: Leaving) -> None:
         """Implements `definition.Context.stop`."""
@@ -232,10 +238,10 @@ class Driver:
         if step.status is StepStatus.EXPIRED:
             self._ready.append((branch, None, None))
             return
-        if step.resolved and step.status in _FAILED:
-            error: BaseException | None = _failure(step, unknown=False)
-        elif step.cause is not None:
-            error = _failure(step, unknown=True)
+        if step.cause is not None:
+            error: BaseException | None = _failure(step, unknown=True)
+        elif step.resolved and step.status in _FAILED:
+            error = _failure(step, unknown=False)
         else:
             error = None
         self._ready.append((branch, step.result, error))

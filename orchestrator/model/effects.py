@@ -167,7 +167,7 @@ def _command(
     if state is None or state.ended:
         return ()
     step = state.steps[event.sequence]
-    if step.kind is StepKind.CHILD:
+    if step.kind in (StepKind.CHILD, StepKind.CALL):
         return ()  # what it says goes by events of its own
     undo = type(event) in _UNDOS
     attempt = getattr(event, "attempt", 1)

@@ -14,7 +14,7 @@ from orchestrator.model.kinds import Status as Status
 from orchestrator.model.kinds import StepKind as StepKind
 from orchestrator.model.kinds import Undone as Undone
 from orchestrator.model.kinds import UnknownCause as UnknownCause
-from orchestrator.model.messages import Input, Parent, ReplyAddress
+from orchestrator.model.messages import Input, Parent, ReplyAddress, Update
 from orchestrator.model.partition_events import AttachRefused as AttachRefused
 from orchestrator.model.partition_events import CircuitClosed as CircuitClosed
 from orchestrator.model.partition_events import CircuitOpened as CircuitOpened
@@ -27,6 +27,8 @@ from orchestrator.model.said import PromiseSettled as PromiseSettled
 from orchestrator.model.said import UpdateAccepted as UpdateAccepted
 from orchestrator.model.said import UpdateAsked as UpdateAsked
 from orchestrator.model.said import UpdateEnded as UpdateEnded
+from orchestrator.model.step_events import CallDone as CallDone
+from orchestrator.model.step_events import CallRefused as CallRefused
 from orchestrator.model.step_events import HeartbeatReceived as HeartbeatReceived
 from orchestrator.model.step_events import StepAbandoned as StepAbandoned
 from orchestrator.model.step_events import StepAttempted as StepAttempted
@@ -45,6 +47,9 @@ from orchestrator.model.step_events import UndoParked as UndoParked
 from orchestrator.model.step_events import UndoScheduled as UndoScheduled
 from orchestrator.model.step_events import UndoSkipped as UndoSkipped
 from orchestrator.model.step_events import UndoSucceeded as UndoSucceeded
+from orchestrator.model.wait_events import LockRefused as LockRefused
+from orchestrator.model.wait_events import LockReleased as LockReleased
+from orchestrator.model.wait_events import LockTaken as LockTaken
 from orchestrator.model.wait_events import Recorded as Recorded
 from orchestrator.model.wait_events import SignalBuffered as SignalBuffered
 from orchestrator.model.wait_events import SignalDropped as SignalDropped
@@ -103,6 +108,7 @@ class RunFollows:
     by: str = ""
     reason: str = ""
     until: int = 0
+    update: Update | None = None
 
 
 @frozen
@@ -284,6 +290,8 @@ Event = (
     | StepRefused
     | StepEndedUnknown
     | StepAbandoned
+    | CallDone
+    | CallRefused
     | StepHeld
     | UndoHeld
     | CircuitOpened
@@ -296,6 +304,9 @@ Event = (
     | SignalBuffered
     | SignalDropped
     | SignalTaken
+    | LockTaken
+    | LockRefused
+    | LockReleased
     | PromiseSettled
     | PromiseKept
     | PromiseBroken

@@ -65,6 +65,8 @@ def _step_inherited(state: SagaState, event: ev.StepInherited, at_ms: int) -> No
         state.outcomes[step.resolved - 1] = step.sequence
     if step.pivot and step.status is StepStatus.DONE:
         state.pivot_done = True
+    if step.kind is StepKind.LOCK and step.status is StepStatus.WAITED:
+        state.locks.add(step.sequence)
     if step.kind is StepKind.UPDATE:
         state.updates[step.service] = step.sequence
 
@@ -201,6 +203,8 @@ APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.UndoParked: _parked_step,
     ev.ChildCanceled: _child_canceled,
     ev.StepAbandoned: _moved,
+    ev.CallDone: _moved,
+    ev.CallRefused: _moved,
     ev.UndoSucceeded: _moved,
     ev.UndoSkipped: _moved,
 }

@@ -76,6 +76,8 @@ def _update_accepted(state: SagaState, event: ev.UpdateAccepted, at_ms: int) -> 
     resolve(state, step, at_ms)
     state.updates[event.update_id] = event.sequence
     state.asked[event.sequence] = [] if event.reply_to is None else [event.reply_to]
+    if event.caller is not None:
+        state.callers[event.sequence] = event.caller
 
 
 def _update_asked(state: SagaState, event: ev.UpdateAsked, at_ms: int) -> None:
@@ -87,6 +89,25 @@ def _update_ended(state: SagaState, event: ev.UpdateEnded, at_ms: int) -> None:
     step = move(state, event)
     step.result, step.error_type, step.error_message = event.payload, event.error_type, event.error_message
     del state.asked[event.sequence]
+    state.callers.pop(event.sequence, None)
+
+
+def _lock_taken(state: SagaState, event: ev.LockTaken, at_ms: int) -> None:
+    step = move(state, event)
+    step.result = b"%d" % step.sequence
+    state.locks.add(step.sequence)
+    resolve(state, step, at_ms)
+
+
+def _lock_refused(state: SagaState, event: ev.LockRefused, at_ms: int) -> None:
+    step = move(state, event)
+    step.error_type, step.error_message = event.error_type, event.error_message
+    resolve(state, step, at_ms)
+
+
+def _lock_released(state: SagaState, event: ev.LockReleased, at_ms: int) -> None:
+    move(state, event).ended = len(state.outcomes)  # whoever is set back to before that takes it anew
+    state.locks.discard(event.sequence)
 
 
 def _recorded(state: SagaState, event: ev.Recorded, at_ms: int) -> None:
@@ -108,6 +129,9 @@ APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.SignalBuffered: _signal_buffered,
     ev.SignalDropped: _signal_dropped,
     ev.SignalTaken: _signal_taken,
+    ev.LockTaken: _lock_taken,
+    ev.LockRefused: _lock_refused,
+    ev.LockReleased: _lock_released,
     ev.PromiseSettled: _promise_settled,
     ev.PromiseKept: _promise_told,
     ev.PromiseBroken: _promise_told,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import Abort, StepFailed
+from orchestrator.model import calls
 from orchestrator.model import events as ev
 from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.state import StepStatus
@@ -26,10 +27,10 @@ def take_answers(turn: Turn, driver: Driver) -> bool:
         if len(payload) > MAX_BYTES:
             turn.park("an update's result is too large", f"{step.command}: {len(payload)} bytes; pass a reference")
             return False
-        if not turn.fits(size=len(payload)):
+        if not turn.fits(effects=sequence in turn.state.callers, size=len(payload)):
             del driver.answers[:taken]
             return False
-        turn.emit(_ended(turn, sequence, payload, error))
+        _end(turn, _ended(turn, sequence, payload, error))
     driver.answers.clear()
     return True
 
@@ -38,7 +39,14 @@ def end_all(turn: Turn, reason: str) -> None:
     """Nobody handles updates any more: who waits for one is told."""
     for sequence in list(turn.state.asked):
         waiters = tuple(turn.state.asked[sequence])
-        turn.emit(ev.UpdateEnded(sequence, b"", "SagaEnded", reason, waiters))
+        _end(turn, ev.UpdateEnded(sequence, b"", "SagaEnded", reason, waiters))
+
+
+def _end(turn: Turn, ended: ev.UpdateEnded) -> None:
+    caller = turn.state.callers.get(ended.sequence)
+    turn.emit(ended)
+    if caller is not None:
+        calls.answer(turn, caller, ended.payload, ended.error_type, ended.error_message)
 
 
 def _ended(turn: Turn, sequence: int, payload: bytes, error: BaseException | None) -> ev.UpdateEnded:

@@ -20,10 +20,15 @@ def failed_at(state: SagaState) -> int:
     return last.sequence
 
 
-def point(state: SagaState, to: int) -> tuple[int, str]:
-    """The latest step not after `to` before which all is over and stands, or why there is none."""
+def point(state: SagaState, to: int, *, fork: bool = False) -> tuple[int, str]:
+    """The latest step not after `to` before which all is over and stands, or why there is none.
+
+    The keys of a run are given back by its end, and are not a fork's: whoever goes on from there takes them anew.
+    """
     if not 0 < to <= state.sequence + 1:
         return 0, f"it has no step {to}: its steps are 1 to {state.sequence}"
+    if (state.ended or fork) and state.locks:
+        to = min(to, *state.locks)
     while (earlier := _unfit(state, to)) is not None:
         to = earlier
     if to <= state.ballast:

@@ -165,7 +165,10 @@ class Signal:
 
 @frozen
 class Update:
-    """Have the saga's code do something and tell what came of it. The same `update_id` is the same update."""
+    """Have the saga's code do something and tell what came of it. The same `update_id` is the same update.
+
+    With a `saga_type` it starts the saga where there is none. `caller` is the step of another saga that waits.
+    """
 
     saga_id: str
     message_id: str
@@ -173,6 +176,20 @@ class Update:
     name: str
     payload: bytes = b""
     reply_to: ReplyAddress | None = None
+    saga_type: str = ""
+    caller: Parent | None = None
+
+
+@frozen
+class Called:
+    """What came of an update that a step of the saga asked another saga for; with an error type it failed."""
+
+    saga_id: str
+    run: str
+    sequence: int
+    payload: bytes = b""
+    error_type: str = ""
+    error_message: str = ""
 
 
 @frozen
@@ -408,6 +425,7 @@ Input = (
     | ParentLeft
     | Settle
     | Update
+    | Called
 )
 OPERATIONS = (Cancel, Terminate, Unpark, Pause, Resume, Compensate, Restart, Redrive, Reset, Fork)
 """What a person asks for: who gave an address hears what came of it."""

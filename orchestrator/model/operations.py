@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.model import attempts, children
+from orchestrator.model import attempts, calls, children
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Cause, Status
@@ -111,6 +111,8 @@ def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
         turn.absorb(input, f"a child is not tried again: start {step.command} anew, or set its result", step.sequence)
     elif input.action is Override.RETRY:
         turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1, input.by, input.payload))
+        if step.kind is ev.StepKind.CALL:
+            calls.ask(turn, step)
     else:
         payload = input.payload if input.action is Override.SET_RESULT and input.payload is not None else b"null"
         attempts.succeed(turn, step, step.attempt, payload, input.by)
@@ -122,6 +124,8 @@ def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:
         turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1, input.by, payload))
         if step.kind is ev.StepKind.CHILD:
             children.ask_undo(turn, step)
+        elif step.kind is ev.StepKind.CALL:
+            calls.ask_undo(turn, step)
     elif input.action is Override.SKIP:
         turn.emit(ev.UndoSkipped(step.sequence, input.reason, input.by))
     else:

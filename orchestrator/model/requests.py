@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.model import children
+from orchestrator.model import calls, children, locks
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.budget import MAX_BYTES
@@ -36,7 +36,7 @@ def take(turn: Turn, driver: Driver) -> bool:
             turn.park("a step's payload is too large", what)
             return False
         effects = 1 if isinstance(event, ev.StepScheduled) else 0
-        sends = isinstance(request, ChildRequest | SignalRequest)
+        sends = not isinstance(request, RecordRequest) and _sends(request)
         if not turn.fits(effects=effects + sends, size=size):
             del asked[:taken]
             return False
@@ -45,10 +45,21 @@ def take(turn: Turn, driver: Driver) -> bool:
             turn.emit(ev.StepHeld(sequence))
         if isinstance(request, ChildRequest):
             children.start(turn, sequence, request)
+        elif isinstance(request, StepRequest) and request.kind is ev.StepKind.CALL:
+            calls.ask(turn, turn.state.steps[sequence])
+        elif isinstance(request, WaitRequest) and request.kind is ev.StepKind.LOCK:
+            locks.take(turn, turn.state.steps[sequence], at_once=request.at_once)
         elif isinstance(request, SignalRequest):
             turn.send(_told(turn, sequence, request))
     asked.clear()
     return True
+
+
+def _sends(request: StepRequest | WaitRequest | SignalRequest | ChildRequest) -> bool:
+    """Whether another saga hears of it."""
+    if isinstance(request, SignalRequest | ChildRequest):
+        return True
+    return request.kind in (ev.StepKind.CALL, ev.StepKind.LOCK)
 
 
 def _event(turn: Turn, sequence: int, after: int, request: Request) -> tuple[ev.Event, int]:
@@ -71,6 +82,8 @@ def _told(turn: Turn, sequence: int, request: SignalRequest) -> msg.Input:
     if request.start is None:
         return msg.Signal(request.saga_id, message_id, request.signal, request.payload, by=state.saga_id)
     saga_type, payload = request.start
+    if request.update:
+        return msg.Update(request.saga_id, message_id, message_id, request.signal, request.payload, saga_type=saga_type)
     return msg.Start(
         request.saga_id,
         message_id,
@@ -105,6 +118,14 @@ def let_go(turn: Turn, driver: Driver) -> bool:
             turn.emit(ev.ChildCanceled(sequence, at_once))
             children.leave(turn, step, how)
     driver.to_stop.clear()
+    for taken, sequence in enumerate(driver.unlocked):
+        if sequence in turn.state.locks:
+            if not turn.fits(effects=1):
+                del driver.unlocked[:taken]
+                return False
+            locks.give(turn, turn.state.steps[sequence])
+            turn.emit(ev.LockReleased(sequence))
+    driver.unlocked.clear()
     for taken, sequence in enumerate(driver.abandoned):
         step = turn.state.steps[sequence]
         if step.status is StepStatus.DONE and step.needs_undo:
@@ -150,7 +171,7 @@ def _scheduled(turn: Turn, sequence: int, after: int, request: StepRequest | Chi
         request.service,
         request.command,
         request.payload,
-        -1 if request.kind is ev.StepKind.LOCAL else partition_of(key, turn.moment.partitions),
+        -1 if request.kind is not ev.StepKind.SERVICE else partition_of(key, turn.moment.partitions),
         request.undo_command,
         undo(None) if callable(undo) else undo,
         request.pivot,
@@ -172,6 +193,8 @@ def release(turn: Turn, sequence: int, after: int, *, stopped: bool = False) -> 
             return False
         if step.status is StepStatus.WAITING:
             turn.emit(ev.WaitCanceled(sequence, stopped))
+            if step.kind is ev.StepKind.LOCK:
+                locks.give(turn, step)
         else:
             if step.kind is ev.StepKind.CHILD and step.undo_command is None:
                 children.leave(turn, step, Leaving.LEFT)

@@ -53,7 +53,7 @@ def reset(turn: Turn, input: msg.Reset) -> None:
 def fork(turn: Turn, input: msg.Fork) -> None:
     """Starts another saga with the results of this one's steps before some step; their undo stays here."""
     state = turn.state
-    until, problem = inheritance.point(state, input.to)
+    until, problem = inheritance.point(state, input.to, fork=True)
     if problem:
         turn.absorb(input, problem)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.model.frozen import frozen
-from orchestrator.model.messages import ReplyAddress
+from orchestrator.model.messages import Parent, ReplyAddress
 
 
 @frozen
@@ -40,6 +40,7 @@ class UpdateAccepted:
     name: str
     payload: bytes
     reply_to: ReplyAddress | None = None
+    caller: Parent | None = None
 
 
 @frozen

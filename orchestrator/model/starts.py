@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.model import checks, children, inheritance, migrations, told
+from orchestrator.model import calls, checks, children, inheritance, migrations, told, updates
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.definition import Definition
@@ -50,6 +50,15 @@ def begin(turn: Turn, input: msg.Start) -> None:
     if input.signal is not None:
         turn.emit(ev.SignalReceived(input.signal, input.signal_payload))
     turn.advance()
+
+
+def begin_with(turn: Turn, input: msg.Update) -> None:
+    """A saga that begins because it is asked for something. Raises `UpdateRejected`, having changed nothing."""
+    if turn.definition is None and input.reply_to is not None:
+        reason = f"the worker that owns it has no code of {input.saga_type}"
+        raise updates.UpdateRejected(input, ev.Refusal.NO_CODE, reason)
+    begin(turn, msg.Start(input.saga_id, input.message_id, input.saga_type, b"null"))
+    calls.deliver(turn, input)
 
 
 def _begin_ms(turn: Turn, input: msg.Start) -> int | None:
@@ -122,6 +131,9 @@ def _begin_next(
     if definition is None:
         turn.emit(ev.CodeMissing())
     turn.advance()
+    handed_on = calls.left_open(old) if follows.cause is ev.Following.CONTINUED else []
+    for update in handed_on if follows.update is None else [follows.update]:
+        calls.deliver(turn, update)
     return fresh, tuple(turn.events), run
 
 

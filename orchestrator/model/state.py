@@ -172,9 +172,10 @@ class SagaState:
 
     `signals` are names and payloads of those that the code has not asked for yet, the oldest first; `promises` the
     settled ones by name, with the result or an error's type and message. `updates` has the sequence of each by its id,
-    `asked` who waits for those under way, `follows` the id's next run, which is due at once, `version` is of its code,
-    0 as long as it has had none. `migrates_from` is the version whose code did what is there, where the run's own has
-    yet to take that over; so many inherited steps as `ballast` says are none of its code, and only undone with it.
+    `asked` who waits for those under way, `callers` the sagas that do; `locks` are the steps whose keys the run holds,
+    `follows` the id's next run, which is due at once, `version` is of its code, 0 as long as it has had none.
+    `migrates_from` is the version whose code did what is there, where the run's own has yet to take that over; so many
+    inherited steps as `ballast` says are none of its code, and only undone with it.
     """
 
     __slots__ = (
@@ -182,6 +183,7 @@ class SagaState:
         "baggage",
         "ballast",
         "begin_ms",
+        "callers",
         "cancel",
         "cancel_at_ms",
         "cancel_resolved",
@@ -198,6 +200,7 @@ class SagaState:
         "forced",
         "keep",
         "local",
+        "locks",
         "mailbox",
         "migrates_from",
         "new_due",
@@ -249,8 +252,7 @@ class SagaState:
         self.started_by = ""
         self.started_at_ms = 0
         """When its code began; while `begin_ms` is set, when it was asked to."""
-        self.begin_ms: int | None = None
-        """When a delayed saga begins, until it does."""
+        self.begin_ms: int | None = None  # when a delayed saga begins, until it does
         self.timeout_ms: int | None = None
         self.run_timeout_ms: int | None = None
         self.ended_at_ms = 0
@@ -280,6 +282,8 @@ class SagaState:
         self.promises: dict[str, tuple[bytes, str, str]] = {}
         self.updates: dict[str, int] = {}
         self.asked: dict[int, list[ReplyAddress]] = {}
+        self.callers: dict[int, Parent] = {}
+        self.locks: set[int] = set()
         self.continue_due = False
         self.pivot_done = False
         self.forced = False
@@ -306,8 +310,7 @@ class SagaState:
         self.dropped_timers: set[tuple[int, int]] = set()
         self.stored_local = False
         """Whether the store lists it among those with a function to call."""
-        self.stored_waiting = False
-        """Whether the store lists it among those that wait for code."""
+        self.stored_waiting = False  # likewise among those that wait for code
         self.stored_paused = ""
         """The rule under which the store lists it as paused."""
 

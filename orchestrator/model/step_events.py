@@ -132,6 +132,20 @@ class StepAbandoned:
 
 
 @frozen
+class CallDone:
+    """A call that the code had let go of was carried out, so it is undone now."""
+
+    sequence: int
+
+
+@frozen
+class CallRefused:
+    """A call that the code had let go of was refused: there is nothing to undo."""
+
+    sequence: int
+
+
+@frozen
 class StepHeld:
     """Its service's circuit is open: no attempt is sent, nor counted, until it closes or this is the probe."""
 

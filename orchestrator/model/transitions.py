@@ -28,6 +28,7 @@ class StepStatus(StrEnum):
     WAIT_FAILED = "WAIT_FAILED"
     WAIT_CANCELED = "WAIT_CANCELED"
     RECORDED = "RECORDED"
+    LOCK_RELEASED = "LOCK_RELEASED"
     UPDATING = "UPDATING"
     UPDATED = "UPDATED"
 
@@ -54,6 +55,8 @@ STEP_TRANSITIONS: dict[tuple[StepStatus | None, str], StepStatus] = {
     (_S.BACKING_OFF, "StepEndedUnknown"): _S.UNKNOWN,
     (_S.PARKED, "StepEndedUnknown"): _S.UNKNOWN,
     (_S.DONE, "StepAbandoned"): _S.ABANDONED,
+    (_S.UNKNOWN, "CallDone"): _S.ABANDONED,
+    (_S.UNKNOWN, "CallRefused"): _S.REFUSED,
     (_S.DONE, "UndoScheduled"): _S.UNDOING,
     (_S.ABANDONED, "UndoScheduled"): _S.UNDOING,
     (_S.UNKNOWN, "UndoScheduled"): _S.UNDOING,
@@ -72,6 +75,9 @@ STEP_TRANSITIONS: dict[tuple[StepStatus | None, str], StepStatus] = {
     (_S.WAITING, "SignalTaken"): _S.WAITED,
     (_S.WAITING, "PromiseKept"): _S.WAITED,
     (_S.WAITING, "PromiseBroken"): _S.WAIT_FAILED,
+    (_S.WAITING, "LockTaken"): _S.WAITED,
+    (_S.WAITING, "LockRefused"): _S.WAIT_FAILED,
+    (_S.WAITED, "LockReleased"): _S.LOCK_RELEASED,
     (_S.WAITING, "WaitExpired"): _S.EXPIRED,
     (_S.WAITING, "WaitCanceled"): _S.WAIT_CANCELED,
     (None, "Recorded"): _S.RECORDED,
@@ -120,7 +126,7 @@ UNSTARTED = frozenset({None, Status.NOT_STARTED})
 OPEN = frozenset({_S.RUNNING, _S.BACKING_OFF, _S.PARKED, _S.WAITING})
 """No outcome yet."""
 
-WAITS = frozenset({_S.WAITING, _S.WAITED, _S.EXPIRED, _S.WAIT_FAILED, _S.WAIT_CANCELED})
+WAITS = frozenset({_S.WAITING, _S.WAITED, _S.EXPIRED, _S.WAIT_FAILED, _S.WAIT_CANCELED, _S.LOCK_RELEASED})
 
 UNDO_OPEN = frozenset({_S.UNDOING, _S.UNDO_BACKING_OFF, _S.UNDO_PARKED})
 
@@ -131,6 +137,7 @@ INHERITABLE = frozenset(
     {
         *(_S.DONE, _S.REFUSED, _S.UNKNOWN, _S.UNDONE, _S.UNDO_SKIPPED),
         *(_S.WAITED, _S.EXPIRED, _S.WAIT_FAILED, _S.WAIT_CANCELED, _S.RECORDED, _S.UPDATED),
+        _S.LOCK_RELEASED,
     }
 )
 """What a further run of the saga may take over from the one before: nothing is under way."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 
 from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
-from orchestrator.model import children, handlers, migrations, pauses, requests, undoing
+from orchestrator.model import calls, children, handlers, locks, migrations, pauses, requests, undoing
 from orchestrator.model import events as ev
 from orchestrator.model.budget import MAX_BYTES, MAX_EFFECTS, MAX_EVENTS
 from orchestrator.model.definition import Definition
@@ -75,10 +75,13 @@ class Turn:
         counter = self.moment.sent.get(str(target), 0) + sent
         self.emit(ev.InputSent(target, counter, input), effects=1)
 
-    def end(self, event: ev.SagaEnded, follows: ev.RunFollows | None = None) -> None:
-        """The run is over; another one of the saga may follow."""
+    def end(self, event: ev.SagaEnded, follows: ev.RunFollows | None = None, *, hands_on: bool = False) -> None:
+        """The run is over; another one of the saga may follow. `hands_on`: that gets the updates that are under way."""
         self.execution.detach()
-        self.end_updates(f"the saga is {event.status}")
+        if not hands_on:
+            self.end_updates(f"the saga is {event.status}")
+        calls.refuse_held(self, f"the saga is {event.status}")
+        locks.give_all(self)
         self.emit(event)
         children.ended(self)
         if follows is not None:
@@ -286,7 +289,7 @@ class Turn:
             else:
                 self.compensate(ev.Cause.FAILED, str(error.error_type), str(error.message))
         elif isinstance(error, ContinueAsNew):
-            self._continue_as_new(error.payload)
+            self._continue_as_new(error)
         elif isinstance(error, Canceled):
             self.compensate(ev.Cause.FAILED, "Canceled", "the code raised Canceled by itself")
         else:
@@ -304,9 +307,9 @@ class Turn:
         elif self.fits(size=size):
             self.end(ev.SagaEnded(ev.Status.COMPLETED, ev.Undone.NONE, driver.result))
 
-    def _continue_as_new(self, payload: bytes) -> None:
+    def _continue_as_new(self, asked: ContinueAsNew) -> None:
         """The run ends as one that completed, and the next one of the same id follows."""
-        state = self.state
+        state, payload = self.state, asked.payload
         undoing.undo(self, state.undo_now)
         if state.undo_open or state.undo_now:
             return
@@ -317,7 +320,8 @@ class Turn:
             self.park("the next run's input is too large", f"{size} bytes, at most {MAX_BYTES}; pass a reference")
         elif self.fits(size=len(payload)):
             follows = self.following(ev.Following.CONTINUED, payload)
-            self.end(ev.SagaEnded(ev.Status.CONTINUED_AS_NEW, ev.Undone.NONE), follows)
+            ended = ev.SagaEnded(ev.Status.CONTINUED_AS_NEW, ev.Undone.NONE)
+            self.end(ended, follows, hands_on=asked.hands_on)
 
 
 def _recordable(text: str) -> str:

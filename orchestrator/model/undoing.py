@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.model import children, requests
+from orchestrator.model import calls, children, requests
 from orchestrator.model import events as ev
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def undo(turn: Turn, stack: list[int]) -> None:
     latest = steps[max(undo_open)].after if undo_open else -1
     while stack:
         step = steps[stack[-1]]
-        if latest >= step.ended or not _schedule_undo(turn, step.sequence):
+        if latest >= step.ended or calls.awaits_answer(step) or not _schedule_undo(turn, step.sequence):
             return
         latest = max(latest, step.after)
 
@@ -52,6 +52,8 @@ def _schedule_undo(turn: Turn, sequence: int) -> bool:
     turn.emit(ev.UndoScheduled(sequence), effects=1)
     if child:
         children.ask_undo(turn, step)
+    elif step.kind is ev.StepKind.CALL:
+        calls.ask_undo(turn, step)
     elif step.service in turn.moment.open_circuits:
         turn.emit(ev.UndoHeld(sequence))
     return True

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.effects import REFUSED, Answer, accepted_address
-from orchestrator.model.turn import Turn
+
+if TYPE_CHECKING:
+    from orchestrator.model.turn import Turn
 
 MAX_OPEN = 100
 """Updates of one run under way."""

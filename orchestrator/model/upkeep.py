@@ -69,10 +69,10 @@ def move(state: SagaState, event: Any, due_ms: int | None = None) -> Step:
         state.undo_open.add(sequence)
     elif was in UNDO_OPEN:
         state.undo_open.discard(sequence)
+    if was in UNDO_NOW:
+        take_out(state.undo_now, sequence)
     if status in UNDO_NOW and step.undo_command is not None:
         insort(state.undo_now, sequence)
-    elif was in UNDO_NOW:
-        take_out(state.undo_now, sequence)
     if step.is_called:
         state.local.add(sequence)
     else:
@@ -80,10 +80,10 @@ def move(state: SagaState, event: Any, due_ms: int | None = None) -> Step:
     state.undos_done += status is StepStatus.UNDONE
     state.undos_skipped += status is StepStatus.UNDO_SKIPPED
     if state.undo_stack is not None:
+        if was in TO_UNDO:
+            take_out(state.undo_stack, sequence)
         if state.must_undo(step):
             insort(state.undo_stack, sequence)
-        elif was in TO_UNDO:
-            take_out(state.undo_stack, sequence)
     state.parked.pop(sequence, None)
     set_due(state, sequence, due_ms)
     state.changed.add(sequence)

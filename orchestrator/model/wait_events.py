@@ -68,6 +68,29 @@ class SignalTaken:
 
 
 @frozen
+class LockTaken:
+    """The saga holds the key that the wait was for."""
+
+    sequence: int
+
+
+@frozen
+class LockRefused:
+    """It cannot have the key."""
+
+    sequence: int
+    error_type: str
+    error_message: str = ""
+
+
+@frozen
+class LockReleased:
+    """The code gave the key back."""
+
+    sequence: int
+
+
+@frozen
 class Recorded:
     """A value that the code made or decided once; every replay gives it back."""
 

@@ -384,7 +384,7 @@ class Partition:
     def _definition(self, given: msg.Input, execution: Execution | None) -> Definition | None:
         if execution is not None and execution.state.phase is not Status.NOT_STARTED:
             return self.config.definitions.get(execution.state.saga_type)
-        return self.config.definitions.get(given.saga_type) if isinstance(given, msg.Start) else None
+        return self.config.definitions.get(given.saga_type) if isinstance(given, msg.Start | msg.Update) else None
 
     def _park_poison(self, given: msg.Input, taken: Taken | None) -> None:
         """An input at which the engine failed again and again: its saga is set aside."""

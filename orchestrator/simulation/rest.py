@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.model.events import Status, StepKind
+from orchestrator.model.locks import LOCK
 from orchestrator.runtime.materialize import load_state
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.tenure import Phase
 from orchestrator.simulation.processes import TOPICS
+from orchestrator.simulation.tally import TALLY
 from orchestrator.store import keys
 from orchestrator.store.memory import MemoryStores
 
@@ -77,5 +79,12 @@ def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> boo
     if state.paused is not None:
         return False  # who paused it resumes it
     still = (*state.open, *state.undo_open)
-    family = {sequence for sequence in still if state.steps[sequence].kind is StepKind.CHILD}
+    if state.saga_type in (LOCK, TALLY):
+        return not state.parked and not state.continue_due and not still
+    family = {
+        sequence
+        for sequence in still
+        if state.steps[sequence].kind in (StepKind.CHILD, StepKind.CALL, StepKind.LOCK)
+        and state.due_of(sequence) is None
+    }
     return bool(state.parked or family) and all(sequence in state.parked or sequence in family for sequence in still)

@@ -2,8 +2,9 @@
 
 A plan is a tree of ("seq", plans), ("try", plans), ("par", plans, successes, tolerated, concurrency), ("step", ...),
 ("sleep", ms), ("receive", ms), ("promise", name, ms), ("hold", ms, ms), ("note", name), ("patch", plans, name),
-("child", ...), ("tell", saga id, type and plan to start it by), ("abort",). A step carries the script its service will
-act by: what each attempt of its `do` and `undo` comes to.
+("child", ...), ("tell", saga id, type and plan to start it by), ("lock", plans, keys, ms, at once, to the end),
+("call", {...}), ("abort",). A step carries the script its service will act by: what each attempt of its `do` and
+`undo` comes to.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from orchestrator.model.definition import ChildRequest, Context, Definition, Sig
 from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import StepKind
 from orchestrator.model.groups import Together
+from orchestrator.model.locks import DEFINITION as LOCK
 from orchestrator.model.messages import ChildCancellation, ParentClose, Reuse
 from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
 from orchestrator.model.versions import by_type
 from orchestrator.simulation.local import ScriptedFunctions
+from orchestrator.simulation.tally import DEFINITION as TALLY
+from orchestrator.simulation.tally import call_request, draw_call
 
 SERVICES = ("inventory", "payments", "shipping")
 TYPES = ("Plain", "Timed")
@@ -31,6 +35,7 @@ LOCAL = ""
 """In place of a service's name: the worker itself acts."""
 SIGNAL = "told"
 PROMISES = ("asked", "asked again")
+KEYS = ("red", "green", "blue")
 Plan = list[Any]
 FUNCTIONS = ScriptedFunctions()
 
@@ -80,6 +85,8 @@ def _with_requests(plan: Plan) -> Plan:
         return [*plan[:2], None if plan[2] is None else (plan[2][0], plan[2][1].encode())]
     if kind == "abort":
         return plan
+    if kind == "call":
+        return [kind, call_request(plan[1])]
     return [kind, [_with_requests(part) for part in plan[1]], *plan[2:]]
 
 
@@ -96,7 +103,7 @@ class _Branch:
 
 def _walk(context: Context, plan: Plan) -> Awaitable[Any]:
     kind = plan[0]
-    if kind in ("step", "sleep", "receive", "promise") or (kind == "child" and plan[2]):
+    if kind in ("step", "sleep", "receive", "promise", "call") or (kind == "child" and plan[2]):
         return Asked(plan[1])
     if kind == "hold":
         until_ms = context.now_ms + plan[1]
@@ -120,12 +127,22 @@ async def _sequence(context: Context, plan: Plan) -> None:
         return
     if plan[0] == "patch" and not context.patched(plan[2]):
         return
+    holds = await _lock(context, *plan[2:5]) if plan[0] == "lock" else []
     try:
         for part in plan[1]:
             await _walk(context, part)
     except StepFailed:
         if plan[0] != "try":
             raise
+    if holds and not plan[5]:
+        for hold in holds:
+            context.unlock(hold)
+
+
+async def _lock(context: Context, keys: list[str], timeout_ms: int | None, at_once: bool) -> list[int]:
+    """Takes the keys one after the other; what cannot be had in time is done without."""
+    taken = [await Asked(WaitRequest(StepKind.LOCK, key, timeout_ms, at_once=at_once)) for key in keys]
+    return [int(hold) for hold in taken if hold is not None]
 
 
 def _child_request(child: dict[str, Any]) -> ChildRequest:
@@ -220,7 +237,7 @@ def definitions(*, newest: bool = True) -> dict[str, Definition]:
         plain = Definition("Plain", body, functions=FUNCTIONS, version=version, migrate=migrate, **UPDATES)
         timed = replace(plain, name="Timed", execution_timeout_ms=12_000, run_timeout_ms=11_000, pinned=True)
         found += [plain, timed]
-    return by_type(found)
+    return by_type([*found, TALLY, LOCK])
 
 
 def draw(random: Random) -> bytes:
@@ -261,9 +278,13 @@ def _part(random: Random, depth: int) -> Plan:
         return ["note", "made"]
     if kind < 0.47:
         return ["tell", f"saga-{random.randrange(40)}", None] if random.random() < 0.7 else _started_by_a_saga(random)
-    if depth == 2 and kind < 0.50:
+    if kind < 0.49:
+        return ["call", draw_call(random)]
+    if depth == 2 and kind < 0.53:
+        return _locked(random)
+    if depth == 2 and kind < 0.55:
         return ["child", _child(random)]
-    if depth and kind < 0.52:
+    if depth and kind < 0.57:
         return ["patch", [_part(random, depth - 1)], f"patch-{random.randrange(4)}"]
     return ["step", _step(random)]
 
@@ -273,6 +294,12 @@ def _started_by_a_saga(random: Random) -> Plan:
     parts = [["receive", 1], ["receive", 500]]
     plan = {"plan": ["seq", parts], "cleanup": None, "bug": False, "again": 0}
     return ["tell", f"told-{random.randrange(20)}", ["Plain", json.dumps(plan)]]
+
+
+def _locked(random: Random) -> Plan:
+    parts = [_part(random, 1) for _ in range(random.randint(1, 2))]
+    keys = sorted(random.sample(KEYS, random.choice((1, 1, 2))))
+    return ["lock", parts, keys, random.choice((None, 500, 5_000, 5_000)), random.random() < 0.2, random.random() < 0.5]
 
 
 def _group(random: Random, parts: list[Plan]) -> Plan:

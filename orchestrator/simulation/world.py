@@ -17,6 +17,7 @@ from orchestrator.log.base import Record, TopicSpec
 from orchestrator.log.memory import MemoryLog
 from orchestrator.model.effects import ANSWERED, UPDATE_FAILED
 from orchestrator.model.ids import partition_of
+from orchestrator.model.locks import LOCK
 from orchestrator.model.messages import Conflict, Reuse
 from orchestrator.model.state import SagaState
 from orchestrator.participant.engine import Engine as ParticipantEngine
@@ -28,6 +29,7 @@ from orchestrator.simulation.local import Calls
 from orchestrator.simulation.processes import DEFINITIONS, OLD_DEFINITIONS, TOPICS, Process, ServiceProcess, Worker
 from orchestrator.simulation.rest import Rest
 from orchestrator.simulation.services import NEVER_MS, Database
+from orchestrator.simulation.tally import TALLY
 from orchestrator.wire import headers as h
 from orchestrator.wire.headers import read_headers
 from orchestrator.wire.journal import Genesis
@@ -94,7 +96,8 @@ class World:
         known = DEFINITIONS
         if self.late_version and self.random.random() < (0.9 if passed_ms <= 0 else 0.2):
             known = OLD_DEFINITIONS
-        return {"Plain": known["Plain"]} if self.late_type and passed_ms < NEW_CODE_MS else known
+        early = {name: known[name] for name in ("Plain", LOCK, TALLY)}
+        return early if self.late_type and passed_ms < NEW_CODE_MS else known
 
     def genesis(self) -> Genesis:
         return Genesis(1, self.partitions, {}, self.now_ms)

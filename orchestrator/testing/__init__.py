@@ -1,6 +1,7 @@
 """Tests of a saga without a broker: `SagaTest` runs it in memory, time skips by itself. See `docs/testing.md`."""
 
 from orchestrator.testing.end import End
+from orchestrator.testing.entities import EntityTest
 from orchestrator.testing.handler_test import Called, HandlerTest
 from orchestrator.testing.histories import check_histories, replay
 from orchestrator.testing.proof import Proof, prove
@@ -12,6 +13,7 @@ from orchestrator.testing.world import Sent
 __all__ = [
     "Called",
     "End",
+    "EntityTest",
     "HandlerTest",
     "Mapped",
     "Proof",

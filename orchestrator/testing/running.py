@@ -95,6 +95,11 @@ class Running(Asking, Generic[O]):
     # -- looking
 
     @property
+    def world(self) -> World:
+        """All there is around it."""
+        return self._world
+
+    @property
     def status(self) -> Status:
         """As a client would be told."""
         return self._world.state.status

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from orchestrator.baggage import write_baggage
 from orchestrator.durations import Duration, milliseconds
+from orchestrator.entities import Entity, Operation, entity_id
 from orchestrator.errors import DefinitionError
 from orchestrator.functions import local_function
 from orchestrator.lint import check
@@ -23,6 +24,7 @@ from orchestrator.saga import Saga
 from orchestrator.service import Command
 from orchestrator.signals import Signal
 from orchestrator.testing.end import End
+from orchestrator.testing.entities import EntityTest
 from orchestrator.testing.running import BY, Awaited, OpenTask, Running, filled_in, waits_for
 from orchestrator.testing.services import ChildEnding, Script, Scripted, Services
 from orchestrator.testing.world import Happening, Sent, World
@@ -34,6 +36,7 @@ M = TypeVar("M", bound=BaseModel)
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
+N = TypeVar("N", bound=Entity[Any])
 
 START = datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC)
 """When a test's saga is started, unless it says otherwise."""
@@ -126,6 +129,21 @@ class SagaTest(Generic[I, O]):
         ending = ChildEnding(milliseconds(takes), Status.COMPENSATED, b"", error_type, message)
         self._script.children[saga.definition.name] = ending
         return self
+
+    def call(self, operation: Operation[Any, ..., R], result: R) -> Self:
+        """Entities that are called for this give `result`. Locks are free. Raises `pydantic.ValidationError`."""
+        self._script.calls[operation.name] = operation.encode_result(result), "", ""
+        return self
+
+    def call_fails(self, operation: Operation[Any, ..., Any], error_type: str, message: str = "") -> Self:
+        """Entities refuse this operation."""
+        self._script.calls[operation.name] = b"", error_type, message
+        return self
+
+    def entity(self: SagaTest[Any, Any], kind: type[N], key: str = "test", *, now: datetime = START) -> EntityTest[N]:
+        """An entity by itself, which nobody has asked for anything yet."""
+        check(self.saga)
+        return EntityTest(Running(kind, self.world(entity_id(kind, key), now, Services(self._script))), kind)
 
     def answer(self, command: Command[..., M, R], reply: R, *, takes: Duration = 0) -> Self:
         """The command succeeds with `reply`. Raises `pydantic.ValidationError` if it is of another type."""

@@ -57,6 +57,8 @@ class Script:
     """What is called in place of a local step's function, by the function's name."""
     children: dict[str, ChildEnding] = field(default_factory=dict)
     """How children end, by their saga type."""
+    calls: dict[str, tuple[bytes, str, str]] = field(default_factory=dict)
+    """What entities answer, by the operation's name: the result, or an error's type and message."""
 
     @property
     def has_inbox(self) -> bool:
@@ -129,6 +131,7 @@ class Services:
 
     def __init__(self, script: Script) -> None:
         self._script = script
+        self.calls = script.calls
         self._answers = {name: list(answers) for name, answers in script.answers.items()}
         self._memory: dict[Unit, rules.Entry] = {}
         self._silent: set[tuple[str, int]] = set()

@@ -25,6 +25,7 @@ from orchestrator.model.state import SagaState, Step
 from orchestrator.model.turn import Execution, Moment
 from orchestrator.model.updates import UpdateRejected
 from orchestrator.service import Command
+from orchestrator.testing.entities import answer_to
 from orchestrator.testing.histories import state_of
 from orchestrator.testing.services import Effect as Done
 from orchestrator.testing.services import Reaction, Services, message_of
@@ -308,6 +309,8 @@ class World:
             self._child_ends(given.parent, False, *self.services.child(given))
         elif isinstance(given, msg.UndoChild):
             self._child_ends(given.parent, True, *self.services.undo_child(given))
+        elif isinstance(given, msg.Update) and given.caller is not None:
+            self.flights.append(Flight(self.now_ms, SERVICE, answer_to(given, given.caller, self.services.calls)))
         elif isinstance(given, msg.ParentLeft) and given.how is not Leaving.CLOSED:
             self._child_stops(given)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.model import events as ev
+from orchestrator.model.calls import awaits_answer
 from orchestrator.model.events import Status, StepKind
 from orchestrator.model.pauses import over_command, over_saga
 from orchestrator.model.state import SagaState, Step, StepStatus
@@ -89,6 +90,10 @@ def _waits(state: SagaState, trace: Trace) -> Iterator[Wait]:
     for sequence in sorted(state.open | state.undo_open):
         step = state.steps[sequence]
         yield _step(state, step, trace) if step.is_command else _wait(state, step, trace)
+    for step in state.steps.values():
+        if awaits_answer(step) and step.needs_undo:
+            what = f"{step.service} to answer {step.command}, which is undone if it was carried out"
+            yield Wait(what, step.sequence, trace.since.get(step.sequence, 0), frees=(f"saga why {step.service}",))
     if state.continue_due:
         yield Wait("its next decision: the last one was too large for one", 0, trace.last_ms, frees=("a worker",))
     elif not (
@@ -160,6 +165,11 @@ def _wait(state: SagaState, step: Step, trace: Trace) -> Wait:
     what = f"the {step.kind} {step.command}".rstrip()
     if step.kind is StepKind.SLEEP:
         what = "its time"
+    elif step.kind is StepKind.LOCK:
+        frees = (f"whoever holds it: saga locks show {step.command}", *frees)
+    elif step.kind is StepKind.CALL:
+        what = f"{step.service} to answer {step.undo_command if step.sequence in state.undo_open else step.command}"
+        frees = (f"what holds that saga up: saga why {step.service}", *frees)
     elif step.kind is StepKind.SIGNAL:
         frees = (f"saga signal {state.saga_id} {step.command} VALUE", *frees)
     return Wait(what, step.sequence, trace.since.get(step.sequence, 0), step.due_ms, frees=frees)

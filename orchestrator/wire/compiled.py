@@ -134,7 +134,11 @@ class _Compiler:
     def read_named(self, kind: Any, hint: Any, target: str) -> list[str]:
         if isinstance(kind, list):
             branches = self.name(self.union(kind, hint)[1])
-            return [f"n = data[at]; {target}, at = {branches}[n](data, at + 1)"]
+            return [
+                "n = data[at]; at += 1",
+                "if n & 128: n, at = rest(data, at - 1)",
+                f"{target}, at = {branches}[n](data, at)",
+            ]
         if kind["type"] == "fixed":
             return [f"end = at + {kind['size']}; {target} = data[at:end]; at = end"]
         if kind["type"] == "map":
@@ -163,13 +167,13 @@ class _Compiler:
         return self.run(write, "write"), self.run(source, "read")
 
     def union(self, kinds: list[Any], hint: Any) -> tuple[dict[type, Write], dict[int, Read]]:
-        """Writers by class and readers by the branch's byte of a union of at most 64 records."""
+        """Writers by class and readers by the branch's number, zigzag, of a union of records."""
         classes = {cls.__name__: cls for cls in typing.get_args(hint)}
         writers, readers = {}, {}
         for number, kind in enumerate(kinds):
             cls = classes[kind["name"].rpartition(".")[2]]
             write, readers[2 * number] = self.record(kind, cls)
-            writers[cls] = _prefixed(bytes([2 * number]), write)
+            writers[cls] = _prefixed(_long(number), write)
         return writers, readers
 
 

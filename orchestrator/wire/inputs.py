@@ -218,9 +218,8 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
         return msg.Query(saga_id, message_id, reply_to, name, record.value or b"", headers.get(h.SAGA_TYPE) or None)
     if kind == "update":
         update_id = headers.get(h.UPDATE_ID) or message_id
-        return msg.Update(
-            saga_id, message_id, update_id, h.need(headers, h.UPDATE), record.value or b"", _reply_to(headers)
-        )
+        given = h.need(headers, h.UPDATE), record.value or b"", _reply_to(headers), headers.get(h.SAGA_TYPE, "")
+        return msg.Update(saga_id, message_id, update_id, *given)
     if kind == "promise":
         return _settle(saga_id, message_id, record, headers)
     raise MalformedMessage(f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is none of {', '.join(_KINDS)}")

@@ -167,6 +167,7 @@ def write_run(state: SagaState) -> bytes:
             None if state.parent is None else _parent(state.parent),
             [(name, result.decode("latin-1"), *error) for name, (result, *error) in state.promises.items()],
             [(sequence, [_address(waiter) for waiter in waiters]) for sequence, waiters in state.asked.items()],
+            [(sequence, _parent(caller)) for sequence, caller in state.callers.items()],
         )
     )
 
@@ -177,8 +178,10 @@ def _address(waiter: ReplyAddress) -> tuple[str, int, str]:
 
 def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     """A run with its steps, in the order of their sequences. Raises `UnreadableRecord`."""
-    loaded = _load(data, len(_RUN_PLAIN) + 11)
-    *plain, payload, result, waiters, parked, mailbox, signals, follows, paused, parent, promises, asked = loaded
+    loaded = _load(data, len(_RUN_PLAIN) + 12)
+    *plain, payload, result, waiters, parked, mailbox, signals, follows, paused, parent, promises, asked, callers = (
+        loaded
+    )
     state = SagaState(saga_id, plain[0])
     for name, value in zip(_RUN_PLAIN, plain, strict=True):
         setattr(state, name, value)
@@ -194,13 +197,16 @@ def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     state.signals = [(name, kept.encode("latin-1")) for name, kept in signals]
     state.follows = None if follows is None else _FOLLOWS.decode(follows.encode("latin-1"))
     state.paused = None if paused is None else Pause(*paused)
-    if parent is not None:
-        parent_id, parent_run, sequence, close, cancellation = parent
-        state.parent = Parent(parent_id, parent_run, sequence, ParentClose(close), ChildCancellation(cancellation))
+    state.parent = None if parent is None else _read_parent(*parent)
     state.promises = {name: (kept.encode("latin-1"), *error) for name, kept, *error in promises}
     state.asked = {sequence: [ReplyAddress(*waiter) for waiter in waiters] for sequence, waiters in asked}
+    state.callers = {sequence: _read_parent(*caller) for sequence, caller in callers}
     _derive(state, steps)
     return state
+
+
+def _read_parent(saga_id: str, run: str, sequence: int, close: str, cancellation: str) -> Parent:
+    return Parent(saga_id, run, sequence, ParentClose(close), ChildCancellation(cancellation))
 
 
 def _derive(state: SagaState, steps: list[Step]) -> None:
@@ -216,6 +222,8 @@ def _derive(state: SagaState, steps: list[Step]) -> None:
             state.undo_open.add(step.sequence)
         elif step.status in UNDO_NOW and step.undo_command is not None:
             state.undo_now.append(step.sequence)
+        if step.kind is StepKind.LOCK and step.status is StepStatus.WAITED:
+            state.locks.add(step.sequence)
         if step.kind is StepKind.UPDATE:
             state.updates[step.service] = step.sequence
         if step.is_called and not state.ended:

@@ -18,12 +18,14 @@ from orchestrator import (
     Client,
     Conflict,
     Done,
+    Entity,
     FailedAttempt,
     Failure,
     FromTopic,
     Handle,
     HandlerContext,
     HumanTask,
+    IfLocked,
     Interval,
     Jitter,
     LocalContext,
@@ -50,6 +52,7 @@ from orchestrator import (
     each,
     inject,
     local,
+    operation,
     outcome,
     parallel,
     per_call,
@@ -152,6 +155,51 @@ class OrderFulfilment(Saga[Order, str]):
             undo=lambda receipt: Payments.refund(order_id=order.id, receipt=receipt),
         )
         return await self.step(Shipping.ship(order_id=order.id, warehouse=stock.warehouse), pivot=True)
+
+
+class Balance(BaseModel):
+    cents: int = 0
+
+
+class Account(Entity[Balance]):
+    @operation
+    async def withdraw(self, cents: int) -> int:
+        assert_type(self.state, Balance)
+        assert_type(await self.deposit(0), int)
+        return self.state.cents
+
+    @operation
+    async def deposit(self, cents: int) -> int:
+        return self.state.cents
+
+    @query
+    def balance(self) -> int:
+        return self.state.cents
+
+
+async def ask_an_entity(client: Client) -> None:
+    account = client.entity(Account, "ann")
+    assert_type(await account.call(Account.withdraw(cents=5), operation_id="p-1"), int)
+    assert_type(await account.call(Account.delete()), None)
+    assert_type(await account.query(Account.balance), int)
+    await account.tell(Account.deposit(5))
+    assert_type(SagaTest(Account).entity(Account).call(Account.deposit(5)), int)
+    SagaTest(Expense).call(Account.withdraw, 15).call_fails(Account.deposit, "Closed")
+
+
+class Locked(Saga[int, str], locks=lambda cents: [f"cents/{cents}"]):
+    async def run(self, cents: int) -> str:
+        async with self.lock("a", "b", timeout=5, if_locked=IfLocked.FAIL):
+            account = self.entity(Account, "ann")
+            assert_type(await account.call(Account.withdraw(5), undo=Account.deposit(5), timeout=60), int)
+            calls = await self.gather(
+                account.call(Account.withdraw(5), undo=lambda left: Account.deposit(5 if left is None else left)),
+                account.call(Account.delete()),
+            )
+            assert_type(calls, tuple[int, None])
+            account.tell(Account.deposit(5))
+        await self.lock("a")
+        return ""
 
 
 class Expense(Saga[int, str]):

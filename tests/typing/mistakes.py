@@ -1,7 +1,10 @@
 """Mistakes that type checkers must find, each on the line that names it. Nothing here is ever run."""
 
+from pydantic import BaseModel
+
 from orchestrator import (
     Client,
+    Entity,
     FromTopic,
     Handle,
     HandlerContext,
@@ -18,6 +21,7 @@ from orchestrator import (
     each,
     inject,
     local,
+    operation,
     outcome,
     parallel,
     promise,
@@ -72,6 +76,31 @@ ORDER = Order(id="o-1", sku="tea", cents=900)
 SPEC = ScheduleSpec(crons="* * * * *")  # E: line instead of several
 
 
+class Balance(BaseModel):
+    cents: int = 0
+
+
+class Account(Entity[Balance]):
+    @operation
+    async def withdraw(self, cents: int) -> int:
+        self.state.euros = cents  # E: wrong field of an entity's state
+        return self.state.cents
+
+    @operation
+    async def deposit(self, cents: int) -> int:
+        return self.state.cents
+
+    @operation  # E: operation that is no async method
+    def look(self) -> int:
+        return self.state.cents
+
+
+class Drawer(Entity[Balance]):
+    @operation
+    async def close(self, cents: int) -> None:
+        return None
+
+
 class Expense(Saga[int, str]):
     decided = signal(Receipt)
     nudged = signal()
@@ -103,6 +132,17 @@ class Expense(Saga[int, str]):
         self.signal("e-2", Expense.decided, cents)  # E: wrong payload of a signal to another saga
         self.signal("e-2", Expense.decided)  # E: signal to another saga without its payload
         await self.signal("e-2", Expense.nudged)  # E: nothing to wait for in telling another saga
+        account = self.entity(Account, "ann")
+        await account.call(Account.withdraw("5"))  # E: wrong argument of an operation
+        await account.call(Account.withdraw)  # E: operation that was not called
+        await account.call(Drawer.close(5))  # E: operation of another entity
+        await account.call(Account.withdraw(5), undo=Drawer.close(5))  # E: undo by another entity
+        await account.call(Account.withdraw(5), undo=lambda left: Account.deposit(left))  # E: undo that ignores None
+        left: str = await account.call(Account.withdraw(5))  # E: wrong result of an operation
+        self.entity(Expense, "ann")  # E: saga instead of an entity
+        self.lock(5)  # E: key of a lock that is no text
+        self.lock("a", if_locked="FAIL")  # E: policy of a lock by its name
+        print(left)
         self.promise(Expense.decided)  # E: signal where a promise is asked for
         await self.receive(Expense.paid)  # E: promise that was not made
         return receipt.id
@@ -282,6 +322,15 @@ class TextVersion(Saga[Order, str], version="2"):  # E: version that is text
 class Surrounded(Saga[Order, str], around=[Patience]):  # E: class instead of an object around a saga
     async def run(self, order: Order) -> str:
         return self.baggage["tenant"].cents  # E: baggage is text
+
+
+async def ask(client: Client) -> None:
+    account = client.entity(Account, "ann")
+    await account.call(Account.withdraw())  # E: operation without its argument
+    await account.call(Account.withdraw(euros=5))  # E: unknown argument of an operation
+    await account.call(Drawer.close(5))  # E: client's operation of another entity
+    left: str = await account.call(Account.withdraw(5))  # E: wrong result of a client's operation
+    client.entity(Expense, left)  # E: client's saga instead of an entity
 
 
 async def main(client: Client) -> None:

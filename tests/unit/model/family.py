@@ -7,15 +7,18 @@ from typing import Any
 
 import orjson
 
+from orchestrator.locks import with_locks
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.decide import decide
 from orchestrator.model.definition import Definition
-from orchestrator.model.effects import Command, Message, effects_of
+from orchestrator.model.effects import Answer, Command, Message, effects_of
 from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SagaState
 from orchestrator.model.turn import Execution, Moment
+from orchestrator.model.versions import by_type
 from orchestrator.saga import Saga
+from orchestrator.wire.stored import read_run, read_step, write_run, write_step
 
 PARTITIONS = 4
 
@@ -24,13 +27,14 @@ class Family:
     """`cold`: before each decision all live code is let go of. `post` holds what is on its way between sagas."""
 
     def __init__(self, *sagas: type[Saga[Any, Any]], cold: bool = True) -> None:
-        self.definitions: dict[str, Definition] = {saga.definition.name: saga.definition for saga in sagas}
+        self.definitions: dict[str, Definition] = with_locks(by_type(saga.definition for saga in sagas))
         self.cold = cold
         self.runs: dict[str, Execution] = {}
         self.journal: dict[str, list[ev.Event]] = {}
         self.decisions: list[ev.Decision] = []
         self.sent: dict[str, int] = {}
         self.commands: list[Command] = []
+        self.answers: list[Answer] = []
         self.post: deque[msg.Input] = deque()
         self.offset = 10
         self.now_ms = 1_000_000
@@ -80,7 +84,8 @@ class Family:
         execution = self.runs.get(given.saga_id)
         if execution is not None and self.cold:
             execution.detach()
-        saga_type = given.saga_type if isinstance(given, msg.Start) else None
+            execution = Execution(stored(execution.state))
+        saga_type = given.saga_type if isinstance(given, msg.Start | msg.Update) else None
         if execution is not None and execution.state.saga_type:
             saga_type = execution.state.saga_type
         self.offset += 1
@@ -106,7 +111,19 @@ class Family:
                 self.post.append(effect.input)
             elif isinstance(effect, Command):
                 self.commands.append(effect)
+            elif isinstance(effect, Answer):
+                self.answers.append(effect)
 
     def close(self) -> None:
         for execution in self.runs.values():
             execution.detach()
+
+
+def stored(state: SagaState) -> SagaState:
+    """The state as the next owner reads it."""
+    steps = [read_step(sequence, write_step(step)) for sequence, step in state.steps.items()]
+    read = read_run(state.saga_id, write_run(state), steps)
+    assert write_run(read) == write_run(state)
+    assert (read.open, read.undo_open, read.locks) == (state.open, state.undo_open, state.locks)
+    read.parked = dict(state.parked)
+    return read

@@ -25,7 +25,7 @@ from orchestrator.wire.stored import (
 from wire.values import MAX, values_of
 
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)
-DERIVED = {"steps", "updates", "outcomes", "local", "open", "undo_open", "undo_now", "undo_stack"}
+DERIVED = {"steps", "updates", "outcomes", "local", "open", "undo_open", "undo_now", "undo_stack", "locks"}
 """Of a run: what is made of its steps."""
 PASSING = {"changed", "dropped_steps", "dropped_timers", "new_due", "old_due"}
 PASSING |= {"stored_local", "stored_paused", "stored_waiting"}
@@ -122,7 +122,7 @@ def step_with(values: dict[str, Any], sequence: int = 3) -> Step:
 
 def test_the_tests_know_every_field() -> None:
     assert set(HINTS["Step"]) | {"sequence"} == set(Step.__slots__)
-    kept = {"saga_id", "waiters", "parked", "paused", "mailbox", "signals", "promises", "asked"}
+    kept = {"saga_id", "waiters", "parked", "paused", "mailbox", "signals", "promises", "asked", "callers"}
     assert set(HINTS["SagaState"]) | kept | DERIVED | PASSING == set(SagaState.__slots__)
 
 
@@ -148,6 +148,7 @@ def test_a_step_survives_field_by_field(values: dict[str, Any]) -> None:
     st.none() | st.builds(Pause, st.text(max_size=5), st.text(max_size=5), st.text(max_size=5), st.integers(0, MAX)),
     st.dictionaries(st.text(max_size=5), st.tuples(st.binary(max_size=5), st.text(), st.text()), max_size=3),
     st.dictionaries(st.integers(1, MAX), st.lists(values_of(ReplyAddress), max_size=2), max_size=2),
+    st.dictionaries(st.integers(1, MAX), values_of(Parent), max_size=2),
 )
 def test_a_run_survives_field_by_field(
     values: dict[str, Any],
@@ -158,10 +159,11 @@ def test_a_run_survives_field_by_field(
     paused: Pause | None,
     promises: dict[str, tuple[bytes, str, str]],
     asked: dict[int, list[ReplyAddress]],
+    callers: dict[int, Parent],
 ) -> None:
     state = SagaState("s", "1-10-0")
     kept = {"waiters": waiters, "parked": parked, "mailbox": mailbox, "signals": signals, "paused": paused}
-    kept |= {"promises": promises, "asked": asked}
+    kept |= {"promises": promises, "asked": asked, "callers": callers}
     for name, value in {**values, **kept}.items():
         setattr(state, name, value)
     read = read_run("s", write_run(state), [])

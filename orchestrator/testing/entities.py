@@ -1,0 +1,63 @@
+"""Entities in tests: what they answer to a saga under test, and one that is under test itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from orchestrator.errors import UpdateFailed
+from orchestrator.model import messages as msg
+from orchestrator.model.events import UpdateEnded
+from orchestrator.model.locks import LOCK
+
+if TYPE_CHECKING:
+    from orchestrator.entities import Entity, OperationCall
+    from orchestrator.testing.running import Running
+
+N = TypeVar("N", bound="Entity[Any]")
+R = TypeVar("R")
+
+
+def answer_to(asked: msg.Update, caller: msg.Parent, answers: Mapping[str, tuple[bytes, str, str]]) -> msg.Called:
+    """What a lock or an entity answers: every key is free, an undo is done. Raises `AssertionError`."""
+    if asked.saga_type == LOCK or asked.update_id.rsplit("/", 2)[1] == "undo":
+        answer: tuple[bytes, str, str] = b"null", "", ""
+    elif asked.name in answers:
+        answer = answers[asked.name]
+    else:
+        what = f"{asked.saga_type}.{asked.name}"
+        raise AssertionError(
+            f"{what} was called, and this test has no answer for it: add .call(...) or .call_fails(...)"
+        )
+    return msg.Called(caller.saga_id, caller.run, caller.sequence, *answer)
+
+
+class EntityTest(Generic[N]):
+    """`SagaTest(Account).entity()`: an entity by itself. Its time passes as `Running` lets it."""
+
+    def __init__(self, running: Running[Any], kind: type[N]) -> None:
+        self.running = running
+        self._type = kind.definition.name
+        self._calls = 0
+
+    def call(self, call: OperationCall[N, R]) -> R:
+        """Has an operation done, and lets time pass until it is. Raises `UpdateFailed`, `UpdateRejected`."""
+        self._calls += 1
+        update_id = f"call-{self._calls}"
+        world = self.running.world
+        world.take(msg.Update(world.saga_id, update_id, update_id, call.name, call.payload, saga_type=self._type))
+        while (ended := self._ended(update_id)) is None:
+            flights = world.upcoming()
+            if not flights:
+                raise AssertionError(f"{call.name} never ends: {self.running!r}")
+            world.arrive(flights[0])
+        if ended.error_type:
+            raise UpdateFailed(world.saga_id, ended.error_type, ended.error_message)
+        return call.decode(ended.payload)
+
+    def _ended(self, update_id: str) -> UpdateEnded | None:
+        state = self.running.world.state
+        for event in reversed(self.running.journal):
+            if isinstance(event, UpdateEnded) and state.updates.get(update_id) == event.sequence:
+                return event
+        return None

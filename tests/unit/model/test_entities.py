@@ -1,0 +1,344 @@
+"""Entities: state with one writer, changed by operations of clients and of sagas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import BaseModel
+
+import orchestrator.saga as saga_module
+from model.family import Family
+from model.shop import Shop
+from orchestrator.entities import Entity, entity_id, operation
+from orchestrator.errors import Abort, DefinitionError, StepFailed
+from orchestrator.model import events as ev
+from orchestrator.model import messages as msg
+from orchestrator.model.effects import ANSWERED, UPDATE_FAILED
+from orchestrator.model.queries import answer
+from orchestrator.questions import query
+from orchestrator.saga import Saga
+
+
+class Balance(BaseModel):
+    cents: int = 0
+    log: list[str] = []
+
+
+class Account(Entity[Balance]):
+    @operation
+    async def deposit(self, cents: int) -> int:
+        self.state.cents += cents
+        return self.state.cents
+
+    @operation
+    async def withdraw(self, cents: int) -> int:
+        if self.state.cents < cents:
+            raise Abort("Insufficient", f"{self.state.cents} are there")
+        self.state.cents -= cents
+        return self.state.cents
+
+    @operation
+    async def ship(self, what: str) -> str:
+        """Two steps, of which the second may be refused."""
+        self.state.log.append(what)
+        await self.step(Shop.reserve(what=what), undo=Shop.release)
+        return await self.step(Shop.ship(what=what), undo=Shop.release)
+
+    @operation
+    async def broken(self) -> None:
+        raise RuntimeError("a bug")
+
+    @query
+    def balance(self) -> int:
+        return self.state.cents
+
+
+class Buyer(Saga[int, int]):
+    async def run(self, cents: int) -> int:
+        account = self.entity(Account, "ann")
+        left = await account.call(Account.withdraw(cents), undo=Account.deposit(cents))
+        await self.step(Shop.reserve(what="tea"), undo=Shop.release)
+        return left
+
+
+class Hasty(Saga[int, str]):
+    """Waits for a call for a second only."""
+
+    async def run(self, cents: int) -> str:
+        account = self.entity(Account, "ann")
+        try:
+            await account.call(Account.withdraw(cents), undo=lambda left: Account.deposit(cents), timeout=1)
+        except StepFailed as failed:
+            return f"{failed.error_type} {failed.unknown}"
+        return "withdrawn"
+
+
+class Teller(Saga[int, str]):
+    async def run(self, many: int) -> str:
+        for _ in range(many):
+            self.entity(Account, "ann").tell(Account.deposit(1))
+        return "told"
+
+
+class Strange(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        with suppress(ValueError):
+            await self.entity(Account, "ann").call(Account.deposit("much"))  # type: ignore[arg-type]
+        return "refused before it was asked"
+
+
+SAGAS = (Account, Buyer, Hasty, Teller, Strange)
+CLIENT = msg.ReplyAddress("answers", 0, "c")
+
+
+@pytest.fixture(params=[True, False], ids=["cold", "warm"])
+def family(request: pytest.FixtureRequest) -> Iterator[Family]:
+    made = Family(*SAGAS, cold=request.param)
+    yield made
+    made.close()
+
+
+def ask(family: Family, name: str, payload: dict[str, Any], update_id: str = "") -> None:
+    """A client asks for an operation."""
+    update_id = update_id or f"u{family.offset}"
+    call = msg.Update("Account/ann", update_id, update_id, name, orjson.dumps(payload), CLIENT, "Account")
+    family.take(call)
+    family.deliver()
+
+
+def heard(family: Family) -> list[tuple[str, Any]]:
+    """What came of what clients asked for."""
+    return [
+        (each.status, orjson.loads(each.payload) if each.status == ANSWERED else each.error_type)
+        for each in family.answers
+        if each.reply_to == CLIENT
+    ]
+
+
+def balance(family: Family) -> int:
+    state = family.state("Account/ann")
+    asked = msg.Query("Account/ann", "q", CLIENT, "balance")
+    return int(answer(family.definitions["Account"], state, asked).payload)
+
+
+def test_an_entity_begins_with_its_first_operation_and_keeps_its_state(family: Family) -> None:
+    ask(family, "deposit", {"cents": 5})
+    ask(family, "deposit", {"cents": 6})
+    assert heard(family) == [(ANSWERED, 5), (ANSWERED, 11)]
+    assert (balance(family), family.status("Account/ann")) == (11, "RUNNING")
+
+
+def test_an_operation_that_is_asked_for_twice_is_done_once(family: Family) -> None:
+    ask(family, "deposit", {"cents": 5}, "same")
+    ask(family, "deposit", {"cents": 5}, "same")
+    assert balance(family) == 5
+
+
+def test_an_operation_that_refuses_changes_nothing(family: Family) -> None:
+    ask(family, "deposit", {"cents": 5})
+    ask(family, "withdraw", {"cents": 6})
+    assert heard(family)[-1] == (UPDATE_FAILED, "Insufficient")
+    assert balance(family) == 5
+
+
+def test_what_no_operation_takes_is_refused_and_starts_nothing_else(family: Family) -> None:
+    from orchestrator.model.updates import UpdateRejected
+
+    ask(family, "deposit", {"cents": 5})
+    for name, payload in (("other", {}), ("deposit", {"cents": "x"}), ("deposit", {})):
+        with pytest.raises(UpdateRejected):
+            ask(family, name, payload)
+    assert balance(family) == 5
+
+
+def test_a_saga_calls_an_entity_and_hears_what_it_gave(family: Family) -> None:
+    ask(family, "deposit", {"cents": 20})
+    family.start(Buyer, "buyer", 5)
+    family.reply("buyer", 2, "x")
+    assert family.state("buyer").result == b"15"
+    assert balance(family) == 15
+
+
+def test_a_call_that_is_refused_fails_its_step_and_is_not_undone(family: Family) -> None:
+    family.start(Buyer, "buyer", 5)
+    assert (family.status("buyer"), family.state("buyer").error_type) == ("FAILED", "Insufficient")
+    assert balance(family) == 0
+
+
+def test_a_call_is_undone_by_another_operation(family: Family) -> None:
+    ask(family, "deposit", {"cents": 20})
+    family.start(Buyer, "buyer", 5)
+    assert balance(family) == 15
+    family.refuse("buyer", 2)
+    assert (family.status("buyer"), balance(family)) == ("COMPENSATED", 20)
+
+
+@pytest.mark.parametrize("cents", [20, 0], ids=["carried out", "refused"])
+def test_a_call_nobody_waits_for_is_undone_only_if_it_was_carried_out(family: Family, cents: int) -> None:
+    ask(family, "deposit", {"cents": cents})
+    family.take(msg.Start("buyer", "start", "Buyer", b"5"))
+    family.take(msg.Cancel("buyer", "cancel"))  # while the call is under way
+    assert family.state("buyer").steps[1].status == "UNKNOWN"
+    assert family.status("buyer") == "COMPENSATING", "it is not over before the answer is there"
+    family.deliver()
+    assert (family.status("buyer"), balance(family)) == ("CANCELED", cents)
+    deposits = [e for e in family.journal["Account/ann"] if isinstance(e, ev.UpdateAccepted) and e.name == "deposit"]
+    assert len(deposits) == (2 if cents else 1)
+
+
+@pytest.mark.parametrize("cents", [20, 0], ids=["carried out", "refused"])
+def test_a_call_that_took_too_long_is_undone_likewise(family: Family, cents: int) -> None:
+    ask(family, "deposit", {"cents": cents})
+    family.take(msg.Start("hasty", "start", "Hasty", b"5"))
+    state = family.state("hasty")
+    due_ms = state.due_of(1)
+    assert due_ms is not None
+    family.now_ms = due_ms
+    family.take(msg.TimerDue("hasty", state.run, 1, due_ms))
+    assert family.status("hasty") == "RUNNING", "no run ends with a step of which nobody knows"
+    family.deliver()
+    assert family.state("hasty").result == b'"Timeout True"'
+    assert balance(family) == cents
+
+
+def test_a_call_waits_for_the_entitys_code(family: Family) -> None:
+    code = family.definitions.pop("Account")
+    family.start(Teller, "teller", 3)
+    family.start(Buyer, "buyer", 2)
+    assert (family.status("Account/ann"), family.status("buyer")) == ("WAITING_FOR_CODE", "RUNNING")
+    family.definitions["Account"] = code
+    family.take(msg.CodeArrived("Account/ann", family.state("Account/ann").run))
+    family.deliver()
+    assert balance(family) == 1
+    family.reply("buyer", 2, "x")
+    assert family.state("buyer").result == b"1"
+
+
+def test_what_an_operation_did_is_undone_where_it_fails_and_its_state_is_as_before(family: Family) -> None:
+    ask(family, "deposit", {"cents": 5})
+    ask(family, "ship", {"what": "tea"})
+    ask(family, "deposit", {"cents": 1})
+    assert len(heard(family)) == 1, "one after the other"
+    family.reply("Account/ann", 3, "x")
+    family.refuse("Account/ann", 5)
+    assert heard(family)[1:] == [(UPDATE_FAILED, "Refused"), (ANSWERED, 6)]
+    (undone,) = [event for event in family.journal["Account/ann"] if isinstance(event, ev.UndoScheduled)]
+    assert undone.sequence == 3
+    ask(family, "ship", {"what": "cup"})
+    commands = [(c.command, c.direction) for c in family.commands]
+    assert commands == [("reserve", "do"), ("ship", "do"), ("release", "undo"), ("reserve", "do")]
+
+
+def test_an_operation_with_a_bug_parks_the_entity_and_others_wait(family: Family) -> None:
+    ask(family, "deposit", {"cents": 9})
+    ask(family, "broken", {})
+    assert family.status("Account/ann") == "PARKED"
+    family.start(Buyer, "buyer", 5)
+    assert family.status("buyer") == "RUNNING"
+    family.terminate("Account/ann")
+    assert (family.status("buyer"), family.state("buyer").error_type) == ("FAILED", "SagaEnded")
+
+
+def test_a_paused_entity_is_asked_when_it_goes_on(family: Family) -> None:
+    ask(family, "deposit", {"cents": 9})
+    family.take(msg.Pause("Account/ann", "p"))
+    family.start(Buyer, "buyer", 5)
+    family.start(Teller, "teller", 2)
+    family.take(msg.Resume("Account/ann", "r"))
+    family.deliver()
+    assert balance(family) == 6
+    assert family.state("buyer").steps[1].result == b"4"
+
+
+def test_an_entity_with_a_long_history_goes_on_in_a_run_of_its_own(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saga_module, "SUGGEST_AFTER_OUTCOMES", 5)
+    ask(family, "ship", {"what": "tea"})
+    family.start(Teller, "teller", 4)
+    ask(family, "deposit", {"cents": 10})
+    first = family.state("Account/ann").run
+    for sequence in (2, 8):
+        family.reply("Account/ann", sequence, "x")
+    assert family.state("Account/ann").run != first
+    assert heard(family) == [(ANSWERED, "x"), (ANSWERED, 14)]
+    assert balance(family) == 14
+    family.start(Buyer, "buyer", 4)
+    assert balance(family) == 10
+    for _ in range(20):
+        ask(family, "deposit", {"cents": 1})
+    assert balance(family) == 30
+    assert len(family.state("Account/ann").steps) < 10
+
+
+def test_a_deleted_entity_ends_and_begins_anew_with_the_next_operation(family: Family) -> None:
+    ask(family, "deposit", {"cents": 5})
+    ask(family, "delete", {})
+    assert family.status("Account/ann") == "COMPLETED"
+    family.start(Buyer, "buyer", 1)
+    assert family.state("buyer").error_type == "Insufficient"
+    ask(family, "deposit", {"cents": 2})
+    assert (balance(family), family.status("Account/ann")) == (2, "RUNNING")
+
+
+def test_an_entity_that_is_asked_while_it_is_deleted_goes_on_empty(family: Family) -> None:
+    ask(family, "ship", {"what": "tea"})
+    ask(family, "delete", {})
+    ask(family, "deposit", {"cents": 2})
+    family.reply("Account/ann", 2, "x")
+    sequence = max(family.state("Account/ann").open)
+    family.reply("Account/ann", sequence, "x")
+    assert (balance(family), family.status("Account/ann")) == (2, "RUNNING")
+
+
+def test_an_entity_is_neither_cancelled_nor_set_back(family: Family) -> None:
+    ask(family, "deposit", {"cents": 5})
+    family.cancel("Account/ann")
+    for number, given in enumerate(
+        (
+            msg.Compensate("Account/ann", "compensate"),
+            msg.Reset("Account/ann", "reset", 1),
+            msg.Fork("Account/ann", "fork", 2, "Account/bob"),
+            msg.Restart("Account/ann", "restart"),
+            msg.Terminate("Account/ann", "terminate"),
+            msg.Redrive("Account/ann", "redrive"),
+        )
+    ):
+        if isinstance(given, msg.Terminate):
+            assert (balance(family), family.status("Account/ann")) == (5, "RUNNING"), number
+        family.take(given)
+        family.deliver()
+    assert family.status("Account/ann") == "TERMINATED"
+    assert "Account/bob" not in family.runs
+
+
+def test_more_than_fits_into_one_decision_is_told_as_well() -> None:
+    family = Family(*SAGAS, cold=False)
+    family.start(Teller, "teller", 450)
+    assert balance(family) == 450
+    family.close()
+
+
+def test_arguments_are_looked_at_before_anything_is_asked(family: Family) -> None:
+    family.start(Strange, "strange", "x")
+    assert family.state("strange").result == b'"refused before it was asked"'
+    assert "Account/ann" not in family.runs
+
+
+def test_keys_and_names_that_cannot_be_are_refused() -> None:
+    for key in ("", "a\0", "a" * 600):
+        with pytest.raises(DefinitionError):
+            entity_id(Account, key)
+    with pytest.raises(DefinitionError, match="no slash"):
+
+        class Slash(Entity[Balance], name="a/b"):
+            pass
+
+    with pytest.raises(DefinitionError, match="type of its state"):
+
+        class Bare(Entity):  # type: ignore[type-arg]
+            pass
