@@ -335,11 +335,10 @@ class Partition:
     # -- deciding
 
     def _moment(self) -> Moment:
-        at = self.progress.at
-        offset, config, standing = self.writer.next_offset, self.config, self._pauses.standing
+        config, standing, sent, count = self.config, self._pauses.standing, self._internal_sent, self.config.partitions
         ttl_ms, circuits, sign = config.signal_ttl_ms, self.circuits.open, self._sign
-        sent, count = self._internal_sent, config.partitions
-        return Moment(self._now_ms, at.incarnation, offset, count, ttl_ms, circuits, standing, sent, sign)
+        incarnation, offset = self.progress.at.incarnation, self.writer.next_offset
+        return Moment(self._now_ms, incarnation, offset, count, ttl_ms, circuits, standing, sent, sign)
 
     def _attempt(self, given: msg.Input, taken: Taken | None = None) -> None:
         """Decides an input of a topic, or one of the engine's own, and what it leaves to be continued."""
@@ -390,11 +389,12 @@ class Partition:
         """An input at which the engine failed again and again: its saga is set aside."""
         execution = self.runs.find(given.saga_id)
         events = set_aside(given, execution, self._moment(), MAX_FAILURES, external=taken is not None)
-        if execution is None or not events:
+        if not events:
             return
         if taken is not None:
             self.intake.done(taken)
-        self._submit(decision_of(self._now_ms, given.saga_id, execution.state.run, events, "", taken), execution)
+        run = "" if execution is None else execution.state.run
+        self._submit(decision_of(self._now_ms, given.saga_id, run, events, "", taken), execution)
 
     def _submit(self, decision: ev.Decision, execution: Execution | None) -> None:
         state = None

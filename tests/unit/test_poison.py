@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.errors import StepFailed
 from orchestrator.log.memory_link import Link, Sent
 from orchestrator.model import messages as msg
 from orchestrator.model.decide import decide
@@ -16,7 +17,7 @@ from orchestrator.runtime import journal_writer, partition
 from orchestrator.runtime.tenure import Phase
 from orchestrator.saga import Saga
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
-from tests.shop_world import PARTITIONS, Inventory, World, send_starts, succeed
+from tests.shop_world import PARTITIONS, SAGAS, Greeting, Inventory, World, send_starts, succeed
 
 BAD = "bad"
 GOOD = next(f"good-{n}" for n in range(100) if partition_of(f"good-{n}", PARTITIONS) == partition_of(BAD, PARTITIONS))
@@ -108,6 +109,27 @@ class Spread(Saga[str, str]):
     async def run(self, name: str) -> str:
         await self.gather(*(self.step(Inventory.reserve(order_id=str(n))) for n in range(250)))
         return name
+
+
+class Asking(Saga[str, str]):
+    """A parent whose child cannot be started."""
+
+    async def run(self, name: str) -> str:
+        try:
+            return await self.child(Greeting, name, id=BAD)
+        except StepFailed as failed:
+            return failed.error_type
+
+
+def test_a_child_s_start_that_cannot_be_decided_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(sagas=(*SAGAS, Asking))
+    monkeypatch.setattr(partition, "decide", failing(msg.Start))
+    send_starts(world, "parent", saga_type="Asking", value=b'"you"')
+    work_on(world)
+    assert world.status("parent") is Status.COMPLETED
+    send_starts(world, GOOD)
+    work_on(world)
+    assert world.status(GOOD) is Status.COMPLETED
 
 
 class Cut(Link):
