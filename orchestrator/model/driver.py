@@ -58,7 +58,7 @@ class Driver:
         self.saga_id = state.saga_id
         self.run = state.run
         self.baggage = state.baggage
-        self.now_ms = state.started_at_ms
+        self.now_ms = state.began_ms
         self.replaying = state.sequence > state.ballast
         self.requests: list[tuple[int, int, Request]] = []
         self.released: list[tuple[int, int]] = []

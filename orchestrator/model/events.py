@@ -66,6 +66,7 @@ class SagaStarted:
 
     `begin_ms`: when the code begins to run, None for at once. `following`: why there is another run after
     `previous_run`. `ballast`: so many inherited steps are none of its code, and only there to be undone with it.
+    `began_ms`: what the code takes for the time of its beginning, where it repeats what an earlier run did; 0 is now.
     """
 
     saga_type: str
@@ -84,6 +85,7 @@ class SagaStarted:
     parent: Parent | None = None
     following: Following | None = None
     ballast: int = 0
+    began_ms: int = 0
 
 
 @frozen

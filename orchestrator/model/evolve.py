@@ -49,6 +49,7 @@ def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
     state.payload = event.payload
     state.started_by = event.started_by
     state.started_at_ms = at_ms
+    state.began_ms = event.began_ms or at_ms
     state.traceparent = event.traceparent
     state.previous_run = event.previous_run
     state.baggage = event.baggage
@@ -75,7 +76,7 @@ def _begin_moved(state: SagaState, event: ev.BeginMoved, at_ms: int) -> None:
 def _begun(state: SagaState, event: ev.SagaBegun, at_ms: int) -> None:
     enter(state, event)
     state.begin_ms = None
-    state.started_at_ms = at_ms
+    state.started_at_ms = state.began_ms = at_ms
     set_due(state, 0, _run_due(state))
 
 

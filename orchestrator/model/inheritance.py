@@ -65,6 +65,11 @@ def _unfit(state: SagaState, to: int) -> int | None:
     return None
 
 
+def began_ms(old: SagaState, until: int) -> int:
+    """What the next run's code takes for the time of its beginning: the same, if it repeats any of what was done."""
+    return old.began_ms if until > old.ballast + 1 else 0
+
+
 def inherited(old: SagaState, until: int) -> list[ev.StepInherited]:
     """What the next run takes over of this one."""
     seed = f"{old.saga_id}/{old.run}"

@@ -48,6 +48,7 @@ class Start:
     parent: Parent | None = None
     inherited: tuple[StepInherited, ...] = ()
     ballast: int = 0
+    began_ms: int = 0
 
 
 @frozen

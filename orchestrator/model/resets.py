@@ -71,6 +71,7 @@ def fork(turn: Turn, input: msg.Fork) -> None:
             traceparent=state.traceparent,
             inherited=tuple(inheritance.heir(step, "", step.seed or seed, owned=False) for step in steps),
             ballast=state.ballast,
+            began_ms=inheritance.began_ms(state, until),
         )
     )
 

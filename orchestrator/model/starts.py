@@ -39,6 +39,7 @@ def begin(turn: Turn, input: msg.Start) -> None:
             note=input.note,
             parent=input.parent,
             ballast=input.ballast,
+            began_ms=input.began_ms,
         )
     )
     for step in input.inherited:
@@ -123,6 +124,7 @@ def _begin_next(
             follows.parent if follows.cause is ev.Following.REUSED else old.parent,
             follows.cause,
             _ballast(old, follows),
+            inheritance.began_ms(old, follows.until) if follows.cause is ev.Following.RESET else 0,
         )
     )
     _hand_on(turn, old, follows)

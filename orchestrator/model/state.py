@@ -182,6 +182,7 @@ class SagaState:
         "asked",
         "baggage",
         "ballast",
+        "began_ms",
         "begin_ms",
         "callers",
         "cancel",
@@ -250,7 +251,7 @@ class SagaState:
         self.phase: Status | None = None
         self.payload = b""
         self.started_by = ""
-        self.started_at_ms = 0
+        self.started_at_ms = self.began_ms = 0
         """When its code began; while `begin_ms` is set, when it was asked to."""
         self.begin_ms: int | None = None  # when a delayed saga begins, until it does
         self.timeout_ms: int | None = None

@@ -61,6 +61,7 @@ _RUN_PLAIN = (
     "phase",
     "started_by",
     "started_at_ms",
+    "began_ms",
     "ended_at_ms",
     "traceparent",
     "baggage",

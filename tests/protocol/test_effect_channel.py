@@ -10,6 +10,8 @@ from .catalogue import CHANNEL, CHANNEL_BROKEN, Case
 from .effect_model import ALL
 from .effect_rules import Rules
 
+pytestmark = pytest.mark.timeout(300)  # an exhaustive search on a busy machine
+
 FORMS = {"inbox", "zombies", "superseded"}  # what may be chosen, as against rules
 
 

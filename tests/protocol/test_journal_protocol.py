@@ -7,6 +7,8 @@ import pytest
 from .catalogue import JOURNAL, JOURNAL_BROKEN, Case
 from .rule import CLAIM, DECISION, RULE
 
+pytestmark = pytest.mark.timeout(300)  # an exhaustive search on a busy machine
+
 
 def _name(case: Case) -> str:
     return case.name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from model.play import INBOX, SAGA_ID, Play
@@ -52,6 +54,33 @@ def absorbed(events: list[ev.Event]) -> str:
 def last_sent(play: Play) -> tuple[str, bool, int, str]:
     sent = play.sent[-1]
     return sent.name, sent.undo, sent.sequence, sent.run
+
+
+# -- the code sees again what it saw
+
+
+def test_the_time_of_the_beginning_is_that_of_the_run_that_made_the_history() -> None:
+    class Timed(Saga[str, str]):
+        async def run(self, what: str) -> str:
+            began = self.now()
+            await self.step(Shop.note(what="one"))
+            if self.now() - began < timedelta(seconds=1):
+                await self.sleep(60)
+            return str((await self.step(Shop.ship(what="two")), began.timestamp()))
+
+    play = Play(Timed)
+    play.start("x")
+    began = play.now_ms
+    play.now_ms += 5_000
+    play.do(1)
+    play.refuse(2)
+    play.now_ms += 60_000
+    play.redrive()
+    assert play.sent[-1].sequence == 2, "the code went the way that it went before"
+    play.do(2, "s")
+    assert str(began / 1_000) in play.state.result.decode()
+    play.reset(1)
+    assert play.state.began_ms == play.now_ms, "where nothing is inherited it begins anew"
 
 
 # -- restart

@@ -72,6 +72,7 @@ HINTS: dict[str, dict[str, Any]] = {
         "ballast": int,
         "migrates_from": int,
         "begin_ms": int | None,
+        "began_ms": int,
         "baggage": str | None,
         "cancel": Cause | None,
         "cancel_at_ms": int,
