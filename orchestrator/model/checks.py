@@ -60,6 +60,17 @@ def check_settle(input: msg.Settle, state: SagaState, definition: Definition | N
         )
 
 
+def problem_of_held(input: msg.Input, definition: Definition | None) -> str | None:
+    """Why the saga's code could never take what was held for it, None if it can."""
+    if definition is None:
+        return None
+    if isinstance(input, msg.Signal):
+        return definition.check_signal(input.name, input.payload)
+    if isinstance(input, msg.Settle):
+        return definition.check_promise(input.name, None if input.error_type else input.payload)
+    return None
+
+
 def check_signal_along(input: msg.Start, state: SagaState, definition: Definition | None) -> None:
     if input.signal is not None:
         try:

@@ -175,7 +175,7 @@ def _cancel(turn: Turn, input: msg.Cancel) -> None:
     if state.paused is not None:
         turn.emit(ev.SagaResumed(input.by, "canceled"))
         if state.phase is Status.WAITING_FOR_CODE and turn.definition is not None:
-            turn.emit(ev.CodeFound())
+            starts.find_code(turn, turn.definition)
     turn.cancel(Cause.CANCELED, input.reason, input.by)
     turn.advance()
 
@@ -226,8 +226,7 @@ def _go_on(turn: Turn) -> None:
 
 def _code_arrived(turn: Turn, input: msg.CodeArrived | msg.MoveVersion) -> None:
     if turn.state.phase is Status.WAITING_FOR_CODE and turn.definition is not None and not turn.held():
-        turn.emit(ev.CodeFound())
-        starts.drop_signals(turn, turn.definition.check_signal)
+        starts.find_code(turn, turn.definition)
         turn.advance()
         _take_held(turn)
 
@@ -268,7 +267,10 @@ def _take_held(turn: Turn) -> None:
         if not turn.fits(size=len(getattr(held, "payload", None) or b"")):
             return
         turn.emit(ev.HeldInputTaken())
-        _DECIDE[type(held)](turn, held)
+        if (problem := checks.problem_of_held(held, turn.definition)) is not None:
+            turn.absorb(held, problem)
+        else:
+            _DECIDE[type(held)](turn, held)
 
 
 _DECIDE: dict[type, Callable[[Turn, Any], None]] = {

@@ -68,6 +68,12 @@ def _begin_ms(turn: Turn, input: msg.Start) -> int | None:
     return begin_ms if begin_ms is not None and begin_ms > turn.moment.now_ms else None
 
 
+def find_code(turn: Turn, definition: Definition) -> None:
+    """There is code again; signals that it could never take are dropped."""
+    turn.emit(ev.CodeFound())
+    drop_signals(turn, definition.check_signal)
+
+
 def drop_signals(turn: Turn, problem_of: Callable[[str, bytes], str | None]) -> None:
     """Drops those of the kept signals that have a problem."""
     place = 0

@@ -161,3 +161,33 @@ def test_a_signal_with_the_start_of_what_has_no_code_waits_for_it() -> None:
     assert play.names[-2:] == ["CodeMissing", "InputHeld"]
     play.find_code()
     assert play.ending.payload == b'["first","second"]'
+
+
+# -- before there is code
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_one_that_does_not_fit_the_code_that_comes_is_dropped(waiting: bool) -> None:
+    play = Play(Told, known=False)
+    if waiting:
+        play.start()
+    play.signal("told", 3)
+    play.signal("told", "first")
+    if waiting:
+        play.keep("asked", "nobody")
+    if not waiting:
+        play.start()
+    play.find_code()
+    play.signal("told", "second")
+    assert play.ending.payload == b'["first","second"]'
+
+
+def test_it_is_dropped_as_well_where_a_pause_ends_after_that() -> None:
+    play = Play(Told, known=False)
+    play.signal("told", 3)
+    play.start()
+    play.pause()
+    play.known = True
+    play.resume()
+    assert [event.reason for event in play.of(ev.SignalDropped)] == [Told.definition.check_signal("told", b"3")]
+    assert play.status is Status.RUNNING
