@@ -53,13 +53,15 @@ def give(turn: Turn, step: Step) -> None:
     turn.send(msg.Update(saga_of(step.command), f"{hold}/give", f"{hold}/give", GIVE, payload, None, LOCK))
 
 
-def give_all(turn: Turn) -> None:
-    """The run has come to its end. Those that the next one inherits are its own from then on."""
+def give_all(turn: Turn, follows: ev.RunFollows | None) -> None:
+    """The run has come to its end. Keys that the next one inherits are its own from then on."""
     state = turn.state
     resets = state.phase is ev.Status.COMPENSATING and state.cause is ev.Cause.RESET
+    migrates = follows is not None and follows.cause is ev.Following.MIGRATED
     for sequence in sorted(state.locks | state.open):
         step = state.steps[sequence]
-        if step.kind is ev.StepKind.LOCK and not (resets and sequence < state.keep):
+        inherited = sequence in state.locks and (migrates or (resets and sequence < state.keep))
+        if step.kind is ev.StepKind.LOCK and not inherited:
             give(turn, step)
 
 

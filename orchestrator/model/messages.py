@@ -432,3 +432,14 @@ OPERATIONS = (Cancel, Terminate, Unpark, Pause, Resume, Compensate, Restart, Red
 """What a person asks for: who gave an address hears what came of it."""
 EXTERNAL = (Start, Signal, Reschedule, MoveVersion, SetPauseRule, Settle, *OPERATIONS)
 """Inputs that come from outside and are remembered by their `message_id`. To attach twice is to attach."""
+
+
+def memory_of(given: Input | SetPauseRule) -> str:
+    """By what an input that comes from outside is remembered with its saga, empty for any other.
+
+    An update that starts its saga is remembered beyond its run: a repeat must not be done again in the next one.
+    """
+    if isinstance(given, EXTERNAL):
+        return given.message_id
+    starts = isinstance(given, Update) and given.saga_type != "" and given.reply_to is not None
+    return f"update {given.update_id}" if isinstance(given, Update) and starts else ""

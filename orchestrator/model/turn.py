@@ -81,7 +81,7 @@ class Turn:
         if not hands_on:
             self.end_updates(f"the saga is {event.status}")
         calls.refuse_held(self, f"the saga is {event.status}")
-        locks.give_all(self)
+        locks.give_all(self, follows)
         self.emit(event)
         children.ended(self)
         if follows is not None:

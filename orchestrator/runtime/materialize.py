@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.model.events import Status
+from orchestrator.model.messages import Input, Update, memory_of
 from orchestrator.model.state import SagaState
 from orchestrator.runtime.progress import Progress
 from orchestrator.store import keys
@@ -106,11 +107,18 @@ class Materializer:
         return saga_id in self._runs or saga_id in self._cut_runs
 
     def knows(self, saga_id: str, message_id: str) -> bool:
-        """Whether an external input was taken, confirmed or not. Raises `StoreBroken`."""
+        """Whether an external input was taken, confirmed or not; nothing is not. Raises `StoreBroken`."""
         at = (saga_id, message_id)
+        if not message_id:
+            return False
         if at in self._messages or at in self._cut_messages:
             return True
         return self._store.get(keys.message(saga_id, message_id)) is not None
+
+    def new_memory(self, given: Input) -> str:
+        """By what an input that is decided is to be remembered; empty where it is already. Raises `StoreBroken`."""
+        memory = memory_of(given)
+        return "" if isinstance(given, Update) and self.knows(given.saga_id, memory) else memory
 
     def cut(self, offset: int) -> None:
         """Encodes what is gathered: the decision at `offset` was the last. Nothing while a cut waits for its turn."""

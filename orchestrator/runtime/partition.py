@@ -291,7 +291,7 @@ class Partition:
             self.questions.ask(given)
             self._pass(taken)
             return
-        if isinstance(given, msg.EXTERNAL) and self._changes.knows(given.saga_id, given.message_id):
+        if self._changes.knows(given.saga_id, msg.memory_of(given)) and self.questions.is_settled(given):
             self.counters["duplicates"] += 1
             self._pass(taken)
             return
@@ -376,7 +376,7 @@ class Partition:
             events += self.circuits.note(*sign, self._now_ms)
         if taken is not None:
             self.intake.done(taken)
-        message_id = given.message_id if isinstance(given, msg.EXTERNAL) else ""
+        message_id = self._changes.new_memory(given)
         if events or message_id or (taken is not None and taken.passage is not None):
             self._submit(decision_of(self._now_ms, given.saga_id, run, events, message_id, taken), execution)
 

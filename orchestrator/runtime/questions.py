@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.model.definition import Definition
-from orchestrator.model.effects import Answer, Effect
-from orchestrator.model.messages import Query
+from orchestrator.model.effects import UPDATE_FAILED, Answer, Effect, accepted_address
+from orchestrator.model.messages import Input, Query, SetPauseRule, Update
 from orchestrator.model.queries import answer
 from orchestrator.model.updates import UpdateRejected
 from orchestrator.model.versions import of_run
@@ -33,6 +33,23 @@ class Questions:
         answers = rejected.answers()
         self.answers += answers
         return bool(answers)
+
+    def is_settled(self, given: Input | SetPauseRule) -> bool:
+        """Whether an input that was taken before needs no decision. An update that its run knows is asked about anew.
+
+        Of one that a run before carried out nobody knows the result any more, and its sender is told that.
+        """
+        if not isinstance(given, Update):
+            return True
+        execution = self._runs.find(given.saga_id)
+        if execution is not None and given.update_id in execution.state.updates:
+            return False
+        if given.reply_to is not None:
+            run = "" if execution is None else execution.state.run
+            for address in (accepted_address(given.reply_to), given.reply_to):
+                words = "it was taken before, by an earlier run: what came of it stands in that one's history"
+                self.answers.append(Answer(given.saga_id, run, address, UPDATE_FAILED, b"", "ResultGone", words))
+        return True
 
     def take(self) -> list[tuple[int, Effect]]:
         """The answers as the effects of one record."""

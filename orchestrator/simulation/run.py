@@ -142,6 +142,8 @@ def _put_on_agenda(world: World) -> Counter[str]:
             world.later(random.randint(0, CALM_AFTER_MS), partial(world.start_again, number))
         if random.random() < 0.2:
             world.later(random.randint(0, CALM_AFTER_MS), partial(world.move_saga, number))
+        if random.random() < 0.4:
+            world.later(random.randint(0, CALM_AFTER_MS), partial(world.ask_tally, number))
     weights = [weight for weight, _ in KINDS.values()]
     for _ in range(random.randint(3, 12)):
         world.later(random.randint(300, CALM_AFTER_MS), partial(strike, list(KINDS), weights))

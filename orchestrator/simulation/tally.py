@@ -12,7 +12,7 @@ from orchestrator.model.definition import Context, Definition, StepRequest
 from orchestrator.model.events import StepKind
 
 TALLY = "Tally"
-_LONG = 30
+_LONG = 8
 """Outcomes after which it goes on in a run of its own."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from heapq import heappop, heappush
 from random import Random
 from typing import Any
@@ -176,6 +177,22 @@ class World:
             value = sagas.draw_update(random)
         for _ in range(random.choice((1, 1, 1, 2))):
             self.send(TOPICS.inbox, f"saga-{number}", value, headers, astray=random.random() < 0.1)
+
+    def ask_tally(self, number: int) -> None:
+        """A client asks an entity for something, sometimes once more when it may have gone on in another run."""
+        random = self.random
+        tally_id, once = f"{TALLY}/{random.randrange(3)}", f"client/{number}/{random.randrange(2)}"
+        headers: dict[str, str | int | None] = {
+            h.INPUT_TYPE: "update",
+            h.UPDATE: "add",
+            h.UPDATE_ID: once,
+            h.SAGA_TYPE: TALLY,
+            h.REPLY_TO: TOPICS.answers,
+            h.REPLY_PARTITION: 0,
+        }
+        for after_ms in random.choice(((0,), (0, 0), (0, 1_000), (0, 6_000))):
+            again = partial(self.send, TOPICS.inbox, tally_id, b"1", headers, astray=random.random() < 0.1)
+            self.later(after_ms, again)
 
     def move_saga(self, number: int) -> None:
         """Somebody wants a saga to begin at another time; most have begun."""

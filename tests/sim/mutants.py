@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.checker import check  # noqa: F401 - loaded before anything is replaced
-from orchestrator.model import attempts, upkeep
+from orchestrator.model import attempts, calls, locks, messages, upkeep
 from orchestrator.model import events as ev
 from orchestrator.model.effects import LocalCall
 from orchestrator.model.messages import Outcome
@@ -232,6 +232,15 @@ def _failure_answers_all(command: Any, entry: Any, **rest: Any) -> Any:
     return _judge(command, entry, **rest)
 
 
+async def _taken_by_all(self: locks.Lock, hold: str, saga: str, at_once: bool) -> None:
+    self.asked, self.holder = True, saga
+    self.holds.append(hold)
+
+
+def _memory_without_updates(given: Any) -> str:
+    return given.message_id if isinstance(given, messages.EXTERNAL) else ""
+
+
 def _mutant(name: str, *replacements: Replacement) -> Mutant:
     return Mutant(name, replacements)
 
@@ -269,5 +278,9 @@ MUTANTS = (
         (tenure.Tenure, "_confirm", _confirm_without_claims),
     ),
     _mutant("a lower attempt's failure refuses the step", (attempts, "_do_reply", _lower_failure_counts)),
+    _mutant("keys are kept beyond the end", (locks, "give_all", lambda turn, follows: None)),
+    _mutant("a lock for everybody", (locks.Lock, "take", _taken_by_all)),
+    _mutant("a call is undone unheard", (calls, "awaits_answer", lambda step: False)),
+    _mutant("an update is forgotten with its run", (messages, "memory_of", _memory_without_updates)),
     _mutant("a recorded failure answers a later attempt", (rules, "decide", _failure_answers_all)),
 )

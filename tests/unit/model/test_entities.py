@@ -52,6 +52,10 @@ class Account(Entity[Balance]):
     async def broken(self) -> None:
         raise RuntimeError("a bug")
 
+    @operation
+    async def shipped(self) -> list[str]:
+        return self.state.log
+
     @query
     def balance(self) -> int:
         return self.state.cents
@@ -228,6 +232,8 @@ def test_what_an_operation_did_is_undone_where_it_fails_and_its_state_is_as_befo
     assert heard(family)[1:] == [(UPDATE_FAILED, "Refused"), (ANSWERED, 6)]
     (undone,) = [event for event in family.journal["Account/ann"] if isinstance(event, ev.UndoScheduled)]
     assert undone.sequence == 3
+    ask(family, "shipped", {})
+    assert heard(family)[-1] == (ANSWERED, [])
     ask(family, "ship", {"what": "cup"})
     commands = [(c.command, c.direction) for c in family.commands]
     assert commands == [("reserve", "do"), ("ship", "do"), ("release", "undo"), ("reserve", "do")]

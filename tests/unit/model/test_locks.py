@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import orjson
 import pytest
 
 from model.family import Family
 from model.shop import Shop
 from orchestrator.errors import DefinitionError, StepFailed
 from orchestrator.locks import IfLocked
+from orchestrator.migrations import PastRun
 from orchestrator.model import events as ev
 from orchestrator.model import locks
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Status
 from orchestrator.model.queries import answer
+from orchestrator.model.versions import by_type
 from orchestrator.saga import Saga
 
 
@@ -97,8 +100,6 @@ def holder(family: Family, key: str) -> tuple[str, list[str]]:
     if run is None or run.state.ended:
         return "", []
     query = msg.Query(run.state.saga_id, "q", msg.ReplyAddress("t", 0, "c"), locks.HELD)
-    import orjson
-
     held = orjson.loads(answer(family.definitions[locks.LOCK], run.state, query).payload)
     return held["holder"], held["waiting"]
 
@@ -378,6 +379,44 @@ def test_what_has_ended_is_redriven_from_where_it_takes_its_key_again(family: Fa
     family.deliver()
     assert holder(family, "a") == ("one", [])
     assert {step.sequence: step.run for step in family.state("one").steps.values()} == {1: "", 2: ""}
+
+
+class Older(Saga[str, str], name="Mended"):
+    async def run(self, key: str) -> str:
+        await self.lock(key)
+        await self.step(Shop.reserve(what=key), undo=Shop.release)
+        await self.sleep(1)
+        await self.step(Shop.note())
+        return "old"
+
+
+class Mended(Saga[str, str], name="Mended", version=2, locks=lambda key: [key]):
+    async def run(self, key: str) -> str:
+        await self.step(Shop.ship(what=key))
+        return "new"
+
+    @classmethod
+    def migrate(cls, past: PastRun) -> str | None:
+        key: str = past.input
+        return key
+
+
+def test_newer_code_that_takes_over_still_holds_the_keys(family: Family) -> None:
+    family.definitions["Mended"] = Older.definition
+    family.start(Older, "one", "a")
+    family.start(Holder, "two", ["a"])
+    family.reply("one", 2, "x")
+    family.definitions |= by_type([Older.definition, Mended.definition])
+    family.runs["one"].detach()
+    fire(family, "one")
+    assert family.state("one").version == 2
+    assert holder(family, "a") == ("one", ["two"])
+    sequence = max(family.state("one").open)
+    assert family.state("one").steps[sequence].command == "ship"
+    family.refuse("one", sequence)
+    assert holder(family, "a") == ("one", ["two"]), "what the older code did is not undone yet"
+    family.reply("one", 2, undo=True)
+    assert (family.status("one"), holder(family, "a")) == ("COMPENSATED", ("two", []))
 
 
 def test_a_lock_needs_keys_that_can_be() -> None:
