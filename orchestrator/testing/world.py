@@ -122,6 +122,7 @@ class World:
         self.sent: list[Sent] = []
         self.flights: list[Flight] = []
         self._called: set[tuple[str, int, Direction, int]] = set()
+        self._asked: set[str] = set()
         self._known: dict[tuple[str, int, Direction, int], Sent] = {}
         self.watchers: list[Callable[[Happening], None]] = []
         self.tells_refusals = True
@@ -309,7 +310,8 @@ class World:
             self._child_ends(given.parent, False, *self.services.child(given))
         elif isinstance(given, msg.UndoChild):
             self._child_ends(given.parent, True, *self.services.undo_child(given))
-        elif isinstance(given, msg.Update) and given.caller is not None:
+        elif isinstance(given, msg.Update) and given.caller is not None and given.update_id not in self._asked:
+            self._asked.add(given.update_id)  # sent again after a crash it is taken once
             self.flights.append(Flight(self.now_ms, SERVICE, answer_to(given, given.caller, self.services.calls)))
         elif isinstance(given, msg.ParentLeft) and given.how is not Leaving.CLOSED:
             self._child_stops(given)

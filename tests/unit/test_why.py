@@ -12,6 +12,7 @@ from model.shopping import Plain, Two
 
 from orchestrator.cli.why import lines_of
 from orchestrator.client import Client
+from orchestrator.entities import Entity, operation
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Status
 from orchestrator.model.messages import Outcome
@@ -206,3 +207,21 @@ def test_it_is_found_by_visibility_with_the_rules_of_the_partition(tmp_path: Pat
     assert found.status == Status.RUNNING
     assert only(found).what == "the reply to payments.charge"
     assert found.notes == ("type:OrderFulfilment is paused: it waits when it would go on",)
+
+
+def test_a_key_that_another_saga_holds_and_a_call_that_is_not_answered() -> None:
+    class Tally(Entity[int]):
+        @operation
+        async def add(self, amount: int) -> int:
+            return amount
+
+    class Both(Saga[None, None]):
+        async def run(self, nothing: None) -> None:
+            await self.gather(self.lock("shelf/1"), self.entity(Tally, "all").call(Tally.add(1), undo=Tally.add(-1)))
+
+    play = play_of(Both)
+    lock, call = explain(play).waits
+    assert (lock.what, lock.frees) == ("the lock shelf/1", ("whoever holds it: saga locks show shelf/1",))
+    assert (call.what, call.frees) == ("Tally/all to answer add", ("what holds that saga up: saga why Tally/all",))
+    play.cancel()
+    assert only(explain(play)).what == "Tally/all to answer add, which is undone if it was carried out"
