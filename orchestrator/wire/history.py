@@ -170,9 +170,9 @@ def _read(value: Any, hint: Any) -> Any:
     options = [each for each in get_args(hint) if each is not NoneType]
     if value is None or (not options and not isinstance(hint, type)):
         return value
-    if len(options) > 1:
-        return _read_tagged(value, _INPUTS)
     kind: Any = options[0] if options else hint
+    if len(options) > 1 or kind in _INPUTS.values():
+        return _read_tagged(value, _INPUTS)
     if kind is bytes:
         ((key, content),) = value.items()
         return _read_bytes(key.removeprefix("bytes"), content)
