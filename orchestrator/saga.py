@@ -259,9 +259,10 @@ class Saga(
         parent_close: ParentClose = ParentClose.ABANDON,
         reuse: Reuse | None = None,
     ) -> None:
-        """Starts another saga and does not wait for it; it is not undone. `parent_close`: what becomes of it when this
+        """Starts another saga and does not wait for it; it is not undone.
 
-        saga ends, in whatever way.
+        `parent_close`: what becomes of it when this saga ends. Where this one fails or is cancelled, and the other is
+        not to be left alone, it is asked to stop and undoes what it did.
         """
         abandons = parent_close is ParentClose.ABANDON
         cancellation = ChildCancellation.ABANDON if abandons else ChildCancellation.TRY_CANCEL

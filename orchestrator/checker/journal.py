@@ -125,7 +125,8 @@ def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepte
         if history is None:
             continue
         _note_transition(history.state, event, verdict)
-        if isinstance(event, ev.VersionChanged) and history.state.pinned and not event.by:
+        state = history.state
+        if isinstance(event, ev.VersionChanged) and state.pinned and event.version != state.version and not event.by:
             verdict.blame("C2", f"journal {partition} at {offset}: a pinned run changed its version by itself")
         if kind in _TIMED:
             _check_time(history, event, decision.at_ms, verdict)
