@@ -28,7 +28,8 @@ def _check_call(history: History, step: Step, done: Counter[tuple[str, str]], ve
     key = f"{history.saga_id}/{history.run}/{step.sequence}"
     did, undid = done[step.service, f"{key}/do/1"], done[step.service, f"{key}/undo/1"]
     expected = {StepStatus.DONE: (1, 0), StepStatus.REFUSED: (0, 0), StepStatus.UNDONE: (1, 1)}.get(step.status)
-    if history.state.phase is ev.Status.RESET and step.sequence < history.state.keep:
+    follows = history.state.follows
+    if follows is not None and step.sequence < follows.until:
         return  # the next run answers for it
     if expected is not None and (did, undid) != expected and step.undo_attempt <= 1 and step.attempt == 1:
         verdict.blame("C3", f"call {key} is {step.status}: carried out {did} times, undone {undid} times")
