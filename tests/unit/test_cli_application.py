@@ -33,8 +33,10 @@ def test_an_object_that_is_no_participant_names_those_there_are() -> None:
     assert "say module:object" in message(load_participant, SHOP)
 
 
-def test_every_worker_keeps_business_keys() -> None:
+def test_every_worker_keeps_business_keys_and_locks() -> None:
     definitions = load_definitions((SHOP,))
-    assert set(with_built_in(definitions)) == {"OrderFulfilment", "saga.correlator", "saga.schedule"}
+    assert set(with_built_in(definitions)) == {"OrderFulfilment", "saga.correlator", "saga.lock", "saga.schedule"}
     with pytest.raises(ConfigurationError, match="give yours another name"):
         with_built_in({"saga.correlator": definitions["OrderFulfilment"]})
+    with pytest.raises(ConfigurationError, match="give yours another name"):
+        with_built_in({"saga.lock": definitions["OrderFulfilment"]})
