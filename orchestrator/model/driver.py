@@ -324,7 +324,7 @@ class Driver:
             branch.condition = asked.condition
             self._conditions.append(branch)
             if asked.timeout_ms is not None:
-                self._ask(branch, WaitRequest(StepKind.SLEEP, "", asked.timeout_ms))
+                self._ask(branch, WaitRequest(StepKind.SLEEP, "until a condition holds", asked.timeout_ms))
         elif isinstance(asked, Together):
             wrong = [body for body in asked.branches if not hasattr(body, "__await__")]
             if wrong:

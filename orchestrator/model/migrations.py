@@ -38,7 +38,7 @@ def take_over(turn: Turn) -> bool:
     if state.undo_open or state.undo_now or any(state.steps[s].status is not StepStatus.WAITING for s in state.open):
         return False
     try:
-        payload = definition.migrate(state.migrates_from, state.payload, _results(state))
+        payload = definition.migrate(state.migrates_from, state.payload, results_of(state))
     except Exception as bug:
         turn.park_for_bug(bug, "the migration")
         return False
@@ -64,7 +64,7 @@ def _heir(old: SagaState, step: Step) -> ev.StepInherited:
     return heir(step, old.run_of(step), step.seed, owned=True, status=status, payload=payload, result=b"")
 
 
-def _results(state: SagaState) -> tuple[tuple[str, str, bytes], ...]:
+def results_of(state: SagaState) -> tuple[tuple[str, str, bytes], ...]:
     done = (state.steps[sequence] for sequence in range(1, state.sequence + 1))
     return tuple((step.service, step.command, step.result) for step in done if step.status is StepStatus.DONE)
 

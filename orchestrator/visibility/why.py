@@ -163,15 +163,24 @@ def _wait(state: SagaState, step: Step, trace: Trace) -> Wait:
     """What is no command: a signal, a time, and whatever else the code waits for by name."""
     frees: tuple[str, ...] = () if step.due_ms is None else ("its time",)
     what = f"the {step.kind} {step.command}".rstrip()
-    if step.kind is StepKind.SLEEP:
+    if step.kind is StepKind.SLEEP and step.command:
+        what, frees = "a condition in its code to hold", ("a signal that makes it true", *frees)
+    elif step.kind is StepKind.SLEEP:
         what = "its time"
+    elif step.kind is StepKind.PROMISE:
+        promise = f"saga promise {{}} {state.saga_id} {step.command}"
+        frees = (promise.format("complete") + " RESULT", promise.format("fail") + " ERROR_TYPE", *frees)
+    elif step.kind is StepKind.CHILD:
+        frees = (f"what holds that saga up: saga why {step.command}", *frees)
     elif step.kind is StepKind.LOCK:
         frees = (f"whoever holds it: saga locks show {step.command}", *frees)
     elif step.kind is StepKind.CALL:
         what = f"{step.service} to answer {step.undo_command if step.sequence in state.undo_open else step.command}"
         frees = (f"what holds that saga up: saga why {step.service}", *frees)
     elif step.kind is StepKind.SIGNAL:
-        frees = (f"saga signal {state.saga_id} {step.command} VALUE", *frees)
+        name, _, key = step.command.partition("/")
+        keyed = f"saga signal {state.saga_type}.{name} VALUE --key {key}"
+        frees = (keyed if key else f"saga signal {state.saga_id} {name} VALUE", *frees)
     return Wait(what, step.sequence, trace.since.get(step.sequence, 0), step.due_ms, frees=frees)
 
 

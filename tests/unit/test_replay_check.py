@@ -11,6 +11,7 @@ from orchestrator import Retry, Saga
 from orchestrator.cli import replay_check as verb
 from orchestrator.cli import saga as command_line
 from orchestrator.log.base import Record
+from orchestrator.migrations import PastRun
 from orchestrator.model.definition import Definition
 from orchestrator.runtime.replay_check import ReplayCheck, Report
 from orchestrator.store.memory import MemoryStores
@@ -108,6 +109,24 @@ def test_what_diverges_is_named_with_its_step(world: World) -> None:
     assert first.step == 2
     assert first.message.startswith("step 2: the history has payments.charge, the code asks for shipping.ship\n")
     assert "!    2  payments.charge    shipping.ship      running" in first.message
+
+
+def test_a_hook_that_takes_runs_over_is_asked(world: World) -> None:
+    class TakenOver(OrderFulfilment, name="OrderFulfilment", version=2):
+        @classmethod
+        def migrate(cls, past: PastRun) -> Order | None:
+            stock = past.results(Inventory.reserve)
+            return Order(id=past.input["id"], sku=stock[0].warehouse)
+
+    class Declining(ShipFirst, name="OrderFulfilment", version=2):
+        @classmethod
+        def migrate(cls, past: PastRun) -> Order | None:
+            return None
+
+    report = checked(world, TakenOver, ended=True)
+    assert found(report) == {("OrderFulfilment", "the migration"): ["out-1"]}
+    assert report.diverging[0].difference.message == "the hook raises IndexError('list index out of range')"
+    assert found(checked(world, Declining)) == {("OrderFulfilment", "payments.charge"): ["slow-1", "slow-2", "slow-3"]}
 
 
 def test_runs_that_ended_are_checked_when_asked_for(world: World) -> None:

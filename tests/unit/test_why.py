@@ -17,6 +17,7 @@ from orchestrator.model import messages as msg
 from orchestrator.model.events import Status
 from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SagaState
+from orchestrator.promises import promise
 from orchestrator.saga import Retry, Saga
 from orchestrator.signals import signal
 from orchestrator.visibility import Visibility, Wait, Why
@@ -113,6 +114,39 @@ def test_a_signal_a_time_and_a_condition() -> None:
     assert only(explain(play)).what == "its time"
     play.fire(2)
     assert only(explain(play)).what == "a condition in its code to hold"
+
+
+def test_a_promise_a_child_a_key_and_a_condition_with_a_time() -> None:
+    class Part(Saga[str, str]):
+        async def run(self, what: str) -> str:
+            return what
+
+    class Waiting(Saga[str, None]):
+        paid = signal(int)
+        approved = promise(str)
+
+        async def run(self, how: str) -> None:
+            if how == "promise":
+                await self.receive(self.promise(Waiting.approved), timeout=50)
+            elif how == "child":
+                await self.child(Part, "a", id="part-1")
+            elif how == "key":
+                await self.receive(Waiting.paid, key="inv-1")
+            else:
+                await self.wait_until(lambda: False, timeout=9)
+
+    def told(how: str) -> tuple[str, tuple[str, ...]]:
+        wait = only(explain(play_of(Waiting, how)))
+        return wait.what, wait.frees
+
+    promise_frees = (
+        f"saga promise complete {SAGA_ID} approved RESULT",
+        f"saga promise fail {SAGA_ID} approved ERROR_TYPE",
+    )
+    assert told("promise") == ("the promise approved", (*promise_frees, "its time"))
+    assert told("child") == ("the child part-1", ("what holds that saga up: saga why part-1",))
+    assert told("key") == ("the signal paid/inv-1", ("saga signal Waiting.paid VALUE --key inv-1",))
+    assert told("condition") == ("a condition in its code to hold", ("a signal that makes it true", "its time"))
 
 
 def test_a_bug_in_its_code_and_a_parked_step() -> None:

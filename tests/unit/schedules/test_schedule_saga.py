@@ -18,6 +18,7 @@ from orchestrator.schedules.saga import ScheduleSaga
 from orchestrator.schedules.schedule import MAX_WAITING, Overlap, Schedule, ScheduleDescription, ScheduleState
 from orchestrator.schedules.times import Calendar, Interval, ScheduleSpec
 from orchestrator.testing import Running, SagaTest
+from orchestrator.testing.services import ChildEnding
 from orchestrator.wire.notes import read_note
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -206,8 +207,8 @@ def test_without_that_it_goes_on() -> None:
 
 def test_a_saga_that_cannot_be_started_is_a_failure() -> None:
     schedule = begin(fails=True, pause_on_failure=True)
-    ending = (0, "REFUSED", b"", "ChildRefused", "the input does not fit Report")
-    schedule._world.services.children["Report"] = ending  # type: ignore[assignment]
+    ending = ChildEnding(0, "REFUSED", b"", "ChildRefused", "the input does not fit Report")
+    schedule._world.services._script.children["Report"] = ending
     schedule.advance(61)
     assert told(schedule).recent[0].error == "ChildRefused: the input does not fit Report"
     assert told(schedule).paused
