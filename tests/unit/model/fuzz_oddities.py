@@ -18,13 +18,20 @@ def _operate(world: World) -> None:
     world.take(operation(world.some_id(), world.message_id(), by="ann"))
 
 
-def _reset(world: World) -> None:
-    world.take(msg.Reset(world.some_id(), world.message_id(), world.random.randint(1, 3), by="ann"))
+def reset(world: World) -> None:
+    saga_id, step = _some_step(world)
+    world.take(msg.Reset(saga_id, world.message_id(), step, by="ann"))
 
 
-def _fork(world: World) -> None:
-    target = world.random.choice(IDS)
-    world.take(msg.Fork(world.some_id(), world.message_id(), world.random.randint(1, 3), target, by="ann"))
+def fork(world: World) -> None:
+    saga_id, step = _some_step(world)
+    world.take(msg.Fork(saga_id, world.message_id(), step, world.random.choice(IDS), by="ann"))
+
+
+def _some_step(world: World) -> tuple[str, int]:
+    saga_id = world.some_id()
+    steps = world.runs[saga_id].state.sequence if saga_id in world.runs else 0
+    return saga_id, world.random.randint(1, steps + 1)
 
 
 def _unpark(world: World) -> None:
@@ -56,8 +63,9 @@ def _start_later(world: World) -> None:
 
 
 def _reschedule(world: World) -> None:
-    after_ms = world.random.choice((0, 150))
-    world.take(msg.Reschedule(world.some_id(), world.message_id(), begin_after_ms=after_ms))
+    later = [state.saga_id for state in world.states() if state.begin_ms is not None]
+    saga_id, after_ms = world.random.choice(later or [world.some_id()]), world.random.choice((0, 150))
+    world.take(msg.Reschedule(saga_id, world.message_id(), begin_after_ms=after_ms))
 
 
 def _signal(world: World) -> None:
@@ -103,14 +111,14 @@ def _send_failed(world: World) -> None:
 ODDITIES: tuple[Callable[[World], None], ...] = (
     *[_operate] * 7,
     *[_unpark] * 2,
-    _reset,
-    _fork,
+    *[_deploy] * 2,
+    *[reset] * 2,
+    fork,
     _start,
     _start_later,
     _reschedule,
     _signal,
     _update,
-    _deploy,
     _move,
     _rule,
     _circuit,

@@ -159,6 +159,14 @@ class GiveUp:
 
 
 @dataclass(frozen=True)
+class Mended:
+    """Where the first version of the code has a bug, and the second one none."""
+
+    async def run(self, context: Context) -> None:
+        pass
+
+
+@dataclass(frozen=True)
 class Again:
     payload: bytes
 
@@ -178,6 +186,8 @@ def plan_of(payload: bytes) -> tuple[Part, ...]:
         return plan_of(payload.removesuffix(_LAST))[-1:]
     random, depth = Random(payload), int(payload.split()[1])
     parts = [_part(random, depth) for _ in range(random.randint(1, 3))]
+    if random.random() < 0.05:
+        parts.insert(random.randint(0, len(parts)), Mended())
     chance = random.random()
     if chance < 0.12:
         parts.append(GiveUp())
@@ -192,11 +202,11 @@ def _part(random: Random, depth: int) -> Part:
     chance = random.random()
     if depth and chance < 0.58:
         return _nested(random, depth, chance)
-    if chance < 0.62:
+    if chance < 0.65:
         return Listen(random.choice((100, None, None)))
-    if chance < 0.66:
+    if chance < 0.69:
         return Sleep(random.choice((0, 100)))
-    if chance < 0.68:
+    if chance < 0.72:
         return Tell(random.choice(IDS))
     return _act(random)
 
@@ -241,6 +251,14 @@ async def _body(context: Context, payload: bytes) -> bytes:
     return b'"done"'
 
 
+async def _body_with_bug(context: Context, payload: bytes) -> bytes:
+    for part in plan_of(payload):
+        if isinstance(part, Mended):
+            raise ValueError("a bug")
+        await part.run(context)
+    return b'"done"'
+
+
 async def _update(subject: Any, name: str, payload: bytes) -> bytes:
     await Asked(StepRequest(SERVICE, "act", b"x", "revert", retry=RetryPolicy(maximum_attempts=2)))
     return b"1"
@@ -257,13 +275,13 @@ def releases(timeout_ms: int | None) -> tuple[Definition | None, ...]:
     """
     first = Definition(
         SAGA_TYPE,
-        _body,
+        _body_with_bug,
         update=_update,
         check_update=lambda subject, name, payload: None,
         execution_timeout_ms=timeout_ms,
         run_timeout_ms=timeout_ms,
     )
-    second = replace(first, version=2, migrate=_migrate)
+    second = replace(first, body=_body, version=2, migrate=_migrate)
     both = by_type((first, second))[SAGA_TYPE]
     half = by_type((first, second), {(SAGA_TYPE, 2): 50.0})[SAGA_TYPE]
     return None, first, both, half

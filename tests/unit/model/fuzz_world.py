@@ -29,7 +29,7 @@ from orchestrator.store.memory import MemoryStores
 from orchestrator.wire.journal import DECISION_FINGERPRINT, Envelope, read_decision, write_decision
 
 PARTITIONS = 3
-_CONTINUES = 50
+_CONTINUES = 200
 """So many decisions that only go on where the last one stopped are too many."""
 _NEVER_REJECTED = (
     msg.ChildEnded,
@@ -57,6 +57,8 @@ class World:
         self.histories: dict[tuple[str, str], History] = {}
         self.commands: list[Command] = []
         self.releases = releases(self.random.choice((None, None, 400)))
+        self.trouble = self.random.choice((0.1, 0.3, 0.5))
+        """The share of the service's answers that are no success."""
         self.code = [self.random.randrange(1, len(self.releases)) for _ in range(PARTITIONS)]
         self.open_circuits: set[str] = set()
         self.rules: set[str] = set()
@@ -100,10 +102,10 @@ class World:
             return False
         command = self.commands.pop(self.random.randrange(len(self.commands)))
         chance = self.random.random()
-        if well or chance < 0.7:
+        if well or chance >= self.trouble:
             self.take(reply_to(command, Outcome.SUCCESS, b'"x"'))
         else:
-            outcome = Outcome.FAILURE if chance < 0.85 else Outcome.RETRY
+            outcome = Outcome.FAILURE if chance < self.trouble / 3 else Outcome.RETRY
             self.take(reply_to(command, outcome, error_type="E"))
         return True
 

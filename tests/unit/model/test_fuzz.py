@@ -6,8 +6,8 @@ import pytest
 
 from model.fuzz import tried
 
-SEEDS = 100
-"""Of one test, a hundredth of a second each."""
+SEEDS = 80
+"""Of one test, some hundredths of a second each."""
 
 
 @pytest.mark.parametrize("oddness", [0.08, 0.3])
