@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from threading import Lock
+from typing import Any
 
 import pytest
 
 from orchestrator.client import Client
 from orchestrator.errors import NotApplied, SagaAlreadyExists, SagaFailed
 from orchestrator.model.events import Status
-from orchestrator.model.messages import Conflict, Outcome, Reuse
+from orchestrator.model.messages import Conflict, Outcome, ParentClose, Reuse
 from orchestrator.saga import Saga
 from orchestrator.signals import signal
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
@@ -143,3 +144,66 @@ def test_a_person_has_sagas_run_again(broker: str, prefix: str) -> None:
     undone = [key for key in services.keys if key.endswith("/undo")]
     assert len(set(services.keys)) == len(services.keys)
     assert len([key for key in undone if key.startswith("d-1/")]) == 3, "the release, then the refund and the second"
+
+
+class Waiter(Saga[int, int]):
+    told = signal(int)
+
+    async def run(self, number: int) -> int:
+        return number + await self.receive(Waiter.told)
+
+
+class Leaving(Saga[str, None]):
+    """Starts two sagas that it does not wait for, one that ends with it and one that does not."""
+
+    told = signal(int)
+
+    async def run(self, prefix: str) -> None:
+        self.start_child(Waiter, 1, id=f"{prefix}-ends", parent_close=ParentClose.TERMINATE)
+        self.start_child(Waiter, 2, id=f"{prefix}-stays", parent_close=ParentClose.ABANDON)
+        self.start_child(Waiter, 3, id=f"{prefix}-stops", parent_close=ParentClose.REQUEST_CANCEL)
+        await self.receive(Leaving.told)
+
+
+async def ending(client: Client, saga: type[Saga[Any, Any]], id: str) -> str:
+    try:
+        await (await client.attach(saga, id)).result(timeout=60)
+    except SagaFailed as failed:
+        return failed.status
+    return Status.COMPLETED
+
+
+def test_an_id_that_is_taken_is_refused_or_ended_as_the_start_says(broker: str, prefix: str) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            first = await client.start(Waiter, 1, id="w")
+            with pytest.raises(SagaAlreadyExists):
+                await (await client.start(Waiter, 9, id="w", conflict=Conflict.FAIL)).result(timeout=60)
+            second = await client.start(Waiter, 2, id="w", conflict=Conflict.TERMINATE_EXISTING)
+            third = await client.start(Waiter, 3, id="w", reuse=Reuse.TERMINATE_IF_RUNNING)
+            for ended in (first, second):
+                with pytest.raises(SagaFailed) as caught:
+                    await ended.result(timeout=60)
+                assert caught.value.status == Status.TERMINATED
+            await third.signal(Waiter.told, 5)
+            assert await third.result(timeout=60) == 8
+            refused = await client.start(Waiter, 4, id="w", reuse=Reuse.ALLOW_DUPLICATE_FAILED_ONLY)
+            with pytest.raises(SagaAlreadyExists):
+                await refused.result(timeout=60)
+
+    with shop(broker, prefix, Services(), (Waiter,)):
+        asyncio.run(main())
+
+
+def test_what_becomes_of_children_when_their_parent_is_terminated(broker: str, prefix: str) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            await client.start(Leaving, "c", id="parent")
+            await client.terminate("parent", timeout=30)
+            assert await ending(client, Waiter, "c-ends") == Status.TERMINATED
+            assert await ending(client, Waiter, "c-stops") == Status.CANCELED
+            await client.signal("c-stays", Waiter.told, 5)
+            assert await ending(client, Waiter, "c-stays") == Status.COMPLETED
+
+    with shop(broker, prefix, Services(), (Leaving, Waiter)):
+        asyncio.run(main())
