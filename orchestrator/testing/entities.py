@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from orchestrator.errors import UpdateFailed
 from orchestrator.model import messages as msg
 from orchestrator.model.events import UpdateEnded
-from orchestrator.model.locks import LOCK
 
 if TYPE_CHECKING:
     from orchestrator.entities import Entity, OperationCall
@@ -19,8 +18,8 @@ R = TypeVar("R")
 
 
 def answer_to(asked: msg.Update, caller: msg.Parent, answers: Mapping[str, tuple[bytes, str, str]]) -> msg.Called:
-    """What a lock or an entity answers: every key is free, an undo is done. Raises `AssertionError`."""
-    if asked.saga_type == LOCK or asked.update_id.rsplit("/", 2)[1] == "undo":
+    """What an entity answers: an undo is done. Raises `AssertionError`."""
+    if asked.update_id.rsplit("/", 2)[1] == "undo":
         answer: tuple[bytes, str, str] = b"null", "", ""
     elif asked.name in answers:
         answer = answers[asked.name]

@@ -131,13 +131,21 @@ class SagaTest(Generic[I, O]):
         return self
 
     def call(self, operation: Operation[Any, ..., R], result: R) -> Self:
-        """Entities that are called for this give `result`. Locks are free. Raises `pydantic.ValidationError`."""
+        """Entities that are called for this give `result`. Raises `pydantic.ValidationError`."""
         self._script.calls[operation.name] = operation.encode_result(result), "", ""
         return self
 
     def call_fails(self, operation: Operation[Any, ..., Any], error_type: str, message: str = "") -> Self:
         """Entities refuse this operation."""
         self._script.calls[operation.name] = b"", error_type, message
+        return self
+
+    def locked(self, *keys: str, for_: Duration | None = None) -> Self:
+        """Somebody else holds these keys when the saga starts, and gives them back after `for_`; never by default.
+
+        All other keys are free.
+        """
+        self._script.held.update(dict.fromkeys(keys, None if for_ is None else milliseconds(for_)))
         return self
 
     def entity(self: SagaTest[Any, Any], kind: type[N], key: str = "test", *, now: datetime = START) -> EntityTest[N]:

@@ -59,6 +59,8 @@ class Script:
     """How children end, by their saga type."""
     calls: dict[str, tuple[bytes, str, str]] = field(default_factory=dict)
     """What entities answer, by the operation's name: the result, or an error's type and message."""
+    held: dict[str, int | None] = field(default_factory=dict)
+    """How long somebody else holds a lock's key from the start, in milliseconds; None: for ever."""
 
     @property
     def has_inbox(self) -> bool:
@@ -132,6 +134,7 @@ class Services:
     def __init__(self, script: Script) -> None:
         self._script = script
         self.calls = script.calls
+        self.held = script.held
         self._answers = {name: list(answers) for name, answers in script.answers.items()}
         self._memory: dict[Unit, rules.Entry] = {}
         self._silent: set[tuple[str, int]] = set()

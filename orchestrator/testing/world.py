@@ -20,6 +20,7 @@ from orchestrator.model.effects import Answer, Effect, Forward, LocalCall, Messa
 from orchestrator.model.effects import Command as CommandEffect
 from orchestrator.model.events import Decision, Recorded, Status, StepKind, WaitScheduled
 from orchestrator.model.ids import Direction, idempotency_key
+from orchestrator.model.locks import GIVE, LOCK
 from orchestrator.model.messages import Leaving, Outcome
 from orchestrator.model.state import SagaState, Step
 from orchestrator.model.turn import Execution, Moment
@@ -27,6 +28,7 @@ from orchestrator.model.updates import UpdateRejected
 from orchestrator.service import Command
 from orchestrator.testing.entities import answer_to
 from orchestrator.testing.histories import state_of
+from orchestrator.testing.locks import answer_of_lock
 from orchestrator.testing.services import Effect as Done
 from orchestrator.testing.services import Reaction, Services, message_of
 from orchestrator.wire.commands import ReplyMessage
@@ -79,6 +81,10 @@ class Flight:
     input: msg.Input
     sent: Sent | None = None
     repeat: bool = False
+
+    def is_told(self, by: str) -> bool:
+        """Whether it is what the saga `by` tells itself."""
+        return isinstance(self.input, msg.Signal) and self.input.by == by
 
 
 PERSON, SERVICE, TIMER = 0, 1, 2
@@ -148,7 +154,9 @@ class World:
         if not flights:
             return []
         first = min((flight.due_ms, flight.rank) for flight in flights)
-        return [flight for flight in flights if (flight.due_ms, flight.rank) == first]
+        due = [flight for flight in flights if (flight.due_ms, flight.rank) == first]
+        heard = next((flight for flight in due if flight.is_told(self.saga_id)), None)  # a saga hears itself in order
+        return [flight for flight in due if flight is heard or not flight.is_told(self.saga_id)]
 
     def _timer(self) -> Flight | None:
         """The next timer. A saga that is parked for a person is not ended by its own."""
@@ -305,16 +313,31 @@ class World:
         self._called.add(call)
 
     def tell_family(self, given: msg.Input) -> None:
-        """A child is started or to be undone: how that ends is on its way from then on."""
+        """Another saga, or this one, is told something: what comes of it is on its way from then on."""
         if isinstance(given, msg.Start) and given.parent is not None:
             self._child_ends(given.parent, False, *self.services.child(given))
         elif isinstance(given, msg.UndoChild):
             self._child_ends(given.parent, True, *self.services.undo_child(given))
         elif isinstance(given, msg.Update) and given.caller is not None and given.update_id not in self._asked:
             self._asked.add(given.update_id)  # sent again after a crash it is taken once
-            self.flights.append(Flight(self.now_ms, SERVICE, answer_to(given, given.caller, self.services.calls)))
+            if given.saga_type == LOCK:
+                self._take_key(given, given.caller)
+            else:
+                self.flights.append(Flight(self.now_ms, SERVICE, answer_to(given, given.caller, self.services.calls)))
+        elif isinstance(given, msg.Update) and given.saga_type == LOCK and given.name == GIVE:
+            hold = given.update_id.rpartition("/")[0]
+            self.flights = [flight for flight in self.flights if not _gives_key(flight, hold)]
         elif isinstance(given, msg.ParentLeft) and given.how is not Leaving.CLOSED:
             self._child_stops(given)
+        elif isinstance(given, msg.Signal) and given.saga_id == self.saga_id:
+            self.flights.append(Flight(self.now_ms, SERVICE, given))
+
+    def _take_key(self, asked: msg.Update, caller: msg.Parent) -> None:
+        """Asks for a lock's key; nothing is on its way where somebody else holds it for ever."""
+        answer = answer_of_lock(asked, caller, self.services.held, self.now_ms - self.started_ms)
+        if answer is not None:
+            in_ms, called = answer
+            self.flights.append(Flight(self.now_ms + in_ms, SERVICE, called))
 
     def _child_stops(self, left: msg.ParentLeft) -> None:
         """A child that is still under way ends now."""
@@ -403,6 +426,12 @@ class World:
             latest = sent.attempt == (step.undo_attempt if undo else step.attempt)
             if open_ and latest and sent.outcome is None and not any(each is sent for each in flying):
                 yield sent
+
+
+def _gives_key(flight: Flight, hold: str) -> bool:
+    """Whether it is the answer to this taking of a lock's key."""
+    called = flight.input
+    return isinstance(called, msg.Called) and f"{called.saga_id}/{called.run}/{called.sequence}" == hold
 
 
 def reply_of(effect: CommandEffect, ending: ReplyMessage) -> msg.Reply:

@@ -184,6 +184,7 @@ async def ask_an_entity(client: Client) -> None:
     assert_type(await account.query(Account.balance), int)
     await account.tell(Account.deposit(5))
     assert_type(SagaTest(Account).entity(Account).call(Account.deposit(5)), int)
+    SagaTest(Expense).locked("account/ann", "account/bob", for_=timedelta(hours=1)).locked("till")
     SagaTest(Expense).call(Account.withdraw, 15).call_fails(Account.deposit, "Closed")
 
 

@@ -466,6 +466,8 @@ SagaTest(Mistaken).fail("Payments.charge", "CardDeclined")  # E: command by its 
 SagaTest(Mistaken).service(Payments)  # E: contract instead of a participant
 SagaTest(Mistaken).handle(Payments.charge, nothing_for)  # E: wrong reply of a function in a test
 SagaTest(Mistaken).handle(Inventory.release, nothing_for)  # E: wrong request of a function in a test
+SagaTest(Mistaken).locked("account/ann", for_="60 s")  # E: time that a key is held, as text
+SagaTest(Mistaken).locked("account/ann", 60)  # E: time that a key is held, as a key
 SagaTest(Mistaken).at("60 s").cancel()  # E: time that is text
 SagaTest(Mistaken).when(Payments).cancel()  # E: service instead of a command
 SagaTest(Mistaken).start(ORDER).answer(Payments.charge, "paid")  # E: wrong answer by hand

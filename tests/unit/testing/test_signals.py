@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from orchestrator import Saga, Status, signal
-from orchestrator.testing import SagaTest
+from orchestrator.testing import SagaTest, prove
 from tests.unit.testing.trips import Approval, Cards, Decision, Ticket, Trip
 
 ANN = Trip(who="ann")
@@ -72,3 +72,21 @@ def test_a_signal_that_the_saga_does_not_have_is_refused() -> None:
     saga = approval().start(ANN)
     with pytest.raises(AssertionError, match=r"Approval has no signal 'pressed_hard'; its signals: decided, pressed"):
         saga.signal(Other.pressed_hard)
+
+
+class Selfish(Saga[Trip, str]):
+    told = signal(str)
+
+    async def run(self, trip: Trip) -> str:
+        self.signal(self.id, Selfish.told, "one")
+        self.signal(self.id, Selfish.told, "two")
+        heard = [await self.receive(Selfish.told) for _ in range(2)]
+        if trip.who == "bob":
+            self.signal(self.id, Selfish.told, "three")  # which nobody hears
+        return " ".join(heard)
+
+
+def test_what_a_saga_tells_itself_arrives_once_and_in_order() -> None:
+    assert SagaTest(Selfish).run(ANN).assert_completed("one two").elapsed == 0
+    SagaTest(Selfish).run(Trip(who="bob")).assert_completed("one two")
+    prove(SagaTest(Selfish), ANN, check=lambda end: end.status is not Status.COMPLETED or end.result == "one two")
