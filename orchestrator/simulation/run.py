@@ -135,6 +135,8 @@ def _put_on_agenda(world: World) -> Counter[str]:
 
     for number, at_ms in enumerate(sorted(random.randint(0, LAST_START_MS) for _ in range(world.to_start))):
         world.later(at_ms, partial(world.start_saga, number))
+    if world.apart.random() < 0.2:
+        world.later(world.apart.randint(0, LAST_START_MS), world.start_schedule)
     for number in range(world.to_start):
         for _ in range(random.choice((0, 0, 1, 3))):
             world.later(random.randint(0, CALM_AFTER_MS), partial(world.tell_saga, number))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Coroutine, Generator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import lru_cache
 from random import Random
 from typing import Any, TypeVar, cast
@@ -25,6 +26,10 @@ from orchestrator.model.locks import DEFINITION as LOCK
 from orchestrator.model.messages import ChildCancellation, ParentClose, Reuse
 from orchestrator.model.retries import Jitter, RetryPolicy, RetryRule
 from orchestrator.model.versions import by_type
+from orchestrator.schedules.saga import ScheduleSaga
+from orchestrator.schedules.schedule import SCHEDULE_TYPE as SCHEDULE_TYPE
+from orchestrator.schedules.schedule import Overlap, Schedule, ScheduleState
+from orchestrator.schedules.times import Interval, ScheduleSpec
 from orchestrator.simulation.local import ScriptedFunctions
 from orchestrator.simulation.tally import DEFINITION as TALLY
 from orchestrator.simulation.tally import call_request, draw_call
@@ -239,12 +244,30 @@ def definitions(*, newest: bool = True) -> dict[str, Definition]:
         plain = Definition("Plain", body, functions=FUNCTIONS, version=version, migrate=migrate, **UPDATES)
         timed = replace(plain, name="Timed", execution_timeout_ms=12_000, run_timeout_ms=11_000, pinned=True)
         found += [plain, timed]
-    return by_type([*found, TALLY, LOCK])
+    return by_type([*found, TALLY, LOCK, ScheduleSaga.definition])
 
 
 def _pick(random: Random, options: Sequence[T]) -> T:
     """As `random.choice` in a third of the time; a world draws some thousand times."""
     return options[int(random.random() * len(options))]
+
+
+def draw_schedule(random: Random, end_ms: int) -> bytes:
+    """The start of a schedule, whose last time is before `end_ms`."""
+    spec = ScheduleSpec(
+        intervals=(Interval(every=random.choice((0.3, 1.5, 4.0))),),
+        jitter=random.choice((0.0, 1.0)),
+        end=datetime.fromtimestamp(end_ms / 1000, UTC),
+    )
+    schedule = Schedule(
+        saga_type=TYPES[0],
+        input=_child(random)["plan"],
+        spec=spec,
+        overlap=random.choice(list(Overlap)),
+        catch_up_window=random.choice((1.0, 3_600.0)),
+        remaining_actions=random.randint(1, 4),
+    )
+    return ScheduleState(schedule=schedule).model_dump_json().encode()
 
 
 def draw(random: Random) -> bytes:

@@ -53,6 +53,8 @@ class World:
         make_participant: Callable[..., ParticipantEngine] = ParticipantEngine,
     ) -> None:
         self.random = random = Random(seed)
+        self.apart = Random(f"schedules/{seed}")
+        """For schedules: a world without one stays as it was drawn."""
         self.make_engine = make_engine
         self.make_participant = make_participant
         self.now_ms = START_MS
@@ -147,6 +149,13 @@ class World:
         self.told[saga_id] = Told(saga_id, True)
         if random.random() < 0.1:
             self.send(TOPICS.inbox, saga_id, self.payloads[number], headers, astray=random.random() < 0.5)
+
+    def start_schedule(self) -> None:
+        """A client has sagas started at given times."""
+        saga_id = "schedule:a"
+        payload = sagas.draw_schedule(self.apart, START_MS + 15_000)
+        self.send(TOPICS.inbox, saga_id, payload, {h.SAGA_TYPE: sagas.SCHEDULE_TYPE, h.MESSAGE_ID: "start-schedule"})
+        self.told[saga_id] = Told(saga_id, True)
 
     def start_again(self, number: int) -> None:
         """Another start of the same id, with policies for what is there."""
