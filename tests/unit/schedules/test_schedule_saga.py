@@ -99,6 +99,21 @@ def test_so_many_actions_remain() -> None:
     assert len(starts(schedule)) == 3
 
 
+def test_what_waits_for_its_turn_counts_when_it_has_come() -> None:
+    assert len(starts(begin(takes=150, overlap=Overlap.BUFFER_ALL, remaining_actions=2).advance(3_600))) == 2
+
+
+def test_jitter_delays_the_start() -> None:
+    schedule = begin(ScheduleSpec(crons=("* * * * *",), jitter=50)).advance(600)
+    runs = told(schedule).recent
+    assert len(runs) >= 9
+    assert [run.started for run in runs] == [told(schedule).schedule.spec.delayed(run.at, "report") for run in runs]
+
+
+def test_only_the_last_ten_runs_are_remembered() -> None:
+    assert [run.at.minute for run in told(begin().advance(12 * 60)).recent] == list(range(3, 13))
+
+
 def test_where_the_clock_changes_a_time_of_day_comes_once() -> None:
     spec = ScheduleSpec(calendars=(Calendar(hour="2", minute="30"),), time_zone="Europe/Berlin")
     spring = begin(spec, now=datetime(2026, 3, 27, 12, tzinfo=UTC)).advance(3 * 86_400)
@@ -199,6 +214,13 @@ def test_a_failure_pauses_it_where_it_says_so() -> None:
     assert started(schedule.advance(61)) == ["12:01:00Z", "12:06:00Z"]
 
 
+def test_who_was_cancelled_has_not_failed() -> None:
+    schedule = begin(fails=True, pause_on_failure=True)
+    ending = ChildEnding(0, Status.CANCELED, b"", "Canceled", "by ann")
+    schedule._world.services._script.children["Report"] = ending
+    assert not told(schedule.advance(61)).paused
+
+
 def test_without_that_it_goes_on() -> None:
     schedule = begin(fails=True).advance(130)
     assert ends(schedule) == ["failed", "failed"]
@@ -228,8 +250,9 @@ def test_paused_it_lets_times_pass() -> None:
 
 
 def test_a_schedule_may_begin_paused() -> None:
-    schedule = begin(paused=True).advance(600)
-    assert starts(schedule) == []
+    schedule = begin(paused=True)
+    before = len(schedule.journal)
+    assert len(schedule.advance(600).journal) == before
     schedule.update(ScheduleSaga.resume)
     assert started(schedule.advance(60)) == ["12:11:00Z"]
 
@@ -250,6 +273,21 @@ def test_a_span_is_backfilled_one_after_the_other() -> None:
     schedule.advance(10)
     assert started(schedule) == ["11:00:00Z", "11:01:00Z", "11:02:00Z", "11:03:00Z"]
     assert all(start.reuse is msg.Reuse.ALLOW_DUPLICATE for start in starts(schedule))
+
+
+def test_what_is_triggered_in_a_pause_brings_nothing_else() -> None:
+    schedule = begin(overlap=Overlap.ALLOW_ALL).advance(65)
+    schedule.update(ScheduleSaga.pause)
+    schedule.advance(300)
+    schedule.update(ScheduleSaga.trigger)
+    assert started(schedule.advance(1)) == ["12:01:00Z", "12:06:05Z"]
+
+
+def test_so_many_wait_for_their_turn() -> None:
+    schedule = begin(takes=60, paused=True)
+    schedule.update(ScheduleSaga.backfill, NOON - timedelta(minutes=399), NOON)
+    with pytest.raises(UpdateRejected, match="more than 101 times"):
+        schedule.update(ScheduleSaga.backfill, NOON - timedelta(minutes=399), NOON)
 
 
 def test_a_span_is_backfilled_at_once() -> None:
@@ -281,6 +319,12 @@ def test_it_is_changed() -> None:
     assert started(schedule) == ["12:01:00Z", "12:30:00Z"]
 
 
+def test_a_new_spec_counts_from_now_on() -> None:
+    schedule = begin(overlap=Overlap.ALLOW_ALL).advance(65)
+    schedule.update(ScheduleSaga.change, {"spec": {"intervals": [{"every": 2}]}})
+    assert started(schedule.advance(4)) == ["12:01:00Z", "12:01:06Z", "12:01:08Z"]
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
@@ -299,9 +343,16 @@ def test_it_goes_on_in_a_new_run_and_forgets_nothing(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("orchestrator.schedules.saga.CONTINUE_AFTER", 7)
     schedule = begin(fails=True, takes=70, overlap=Overlap.BUFFER_ONE, remaining_actions=9).advance(3_600)
     assert sum(type(event).__name__ == "RunFollows" for event in schedule.journal) >= 2
-    assert told(schedule).counts.started == 9
+    assert (told(schedule).counts.started, told(schedule).counts.failed) == (9, 9)
     assert len({start.saga_id for start in starts(schedule)}) == 9
     assert schedule.status is Status.COMPLETED
+
+
+def test_what_may_overlap_does_not_keep_it_from_a_new_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.schedules.saga.CONTINUE_AFTER", 7)
+    schedule = begin(takes=600, overlap=Overlap.ALLOW_ALL).advance(1_200)
+    assert any(type(event).__name__ == "RunFollows" for event in schedule.journal)
+    assert len(starts(schedule)) == told(schedule).counts.started == 20
 
 
 def test_its_end_leaves_what_it_started_alone() -> None:
