@@ -14,11 +14,13 @@ Of the data only a batch is ever in the journal or in memory, and the saga conti
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
+import math
+import os
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -36,6 +38,12 @@ B = TypeVar("B")
 
 BATCH_BYTES = 128 * 1024
 """Rows of one batch together, as they stand in the file: half of what a decision may hold."""
+
+PARQUET_ROWS = 128
+"""So many rows of a row group are decoded at a time."""
+
+PARQUET_BUFFER = 64 * 1024
+"""Bytes of a column that are read at a time."""
 
 
 class MapProgress(BaseModel):
@@ -125,6 +133,8 @@ class Map(Saga[MapJob, MapReport], Generic[A, B]):
 
     async def run(self, job: MapJob) -> MapReport:
         at = job.progress.model_copy()
+        if job.results is not None and at.position == 0:
+            await self.local(clear_results, job.results, retry=self.files, start_to_close=self.file_timeout)
         while True:
             change = await self.receive(Map.change, timeout=0)
             if change is not None:
@@ -203,7 +213,9 @@ def read_rows(source: str, position: int, most: int) -> Rows:
     for row, width, after in reader(source, position):
         if rows and size + width > BATCH_BYTES:
             return Rows(rows=rows, next=position)
-        if width > BATCH_BYTES:
+        if problem := _problem(row.value, "the row"):
+            row = Row(error=problem)
+        elif width > BATCH_BYTES:
             row = Row(error=f"the row has {width} bytes, at most {BATCH_BYTES}; let it name a file")
             width = 0
         rows.append(row)
@@ -214,14 +226,42 @@ def read_rows(source: str, position: int, most: int) -> Rows:
     return Rows(rows=rows, next=None)
 
 
+def _problem(value: Any, name: str) -> str:
+    """What the journal's JSON cannot say of a value, or nothing."""
+    if isinstance(value, bytes):
+        return f"{name} is binary: let it be text, or name a file"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{name} is {value}: let it be a number or null"
+    if isinstance(value, dict):
+        return next(filter(None, (_problem(inner, str(key)) for key, inner in value.items())), "")
+    if isinstance(value, list | tuple):
+        return next(filter(None, (_problem(inner, name) for inner in value)), "")
+    return ""
+
+
+def clear_results(results: str) -> None:
+    """The file is there and empty: what an earlier map wrote is gone."""
+    with Path(results).open("wb") as file:
+        os.fsync(file.fileno())
+
+
 def write_lines(results: str, position: int, lines: list[str]) -> int:
-    """Writes lines at a position and says where they end. The same lines at the same place: twice is once."""
+    """Writes lines at a position, as the last of the file, and says where they end. They are on disk then.
+
+    The same lines at the same place: twice is once. Lines that stand there already are left alone with all behind
+    them, since an attempt that was given up may come here when later batches are written.
+    """
     data = "".join(line + "\n" for line in lines).encode()
     path = Path(results)
     path.touch()
     with path.open("r+b") as file:
         file.seek(position)
-        file.write(data)
+        if file.read(len(data)) != data:
+            file.truncate(position)
+            file.seek(position)
+            file.write(data)
+            file.flush()
+        os.fsync(file.fileno())
     return position + len(data)
 
 
@@ -243,22 +283,35 @@ def _read_jsonl(source: str, position: int) -> _Read:
 
 
 def _read_csv(source: str, position: int) -> _Read:
-    """The first line names the columns. A row may stand on several lines."""
+    """The first line names the columns. A row may stand on several lines; after a bad one comes the next line."""
     with Path(source).open("rb") as file:
         taken = 0
 
         def lines() -> Iterator[str]:
             nonlocal taken
             for line in file:
+                text = line if taken else line.removeprefix(codecs.BOM_UTF8)
                 taken += len(line)
-                yield line.decode(errors="replace")
+                yield text.decode(errors="replace")
 
-        names = next(csv.reader(lines()), [])
+        try:
+            names = next(csv.reader(lines(), strict=True), [])
+        except csv.Error as error:
+            raise Failure("BadColumns", f"{source}: the names of the columns are no CSV: {error}") from None
         if position:
             file.seek(position)
             taken = position
         before = taken
-        for values in csv.reader(lines()):
+        reader = csv.reader(lines(), strict=True)
+        while True:
+            try:
+                values = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                before = taken
+                yield Row(error=f"no CSV: {error}"), 0, taken
+                continue
             width, before = taken - before, taken
             if len(values) == len(names):
                 yield Row(value=dict(zip(names, values, strict=True))), width, taken
@@ -271,16 +324,27 @@ def _read_parquet(source: str, position: int) -> _Read:
         parquet = import_module("pyarrow.parquet")
     except ImportError:
         raise Failure("NoParquet", "to read Parquet, the workers need pyarrow") from None
-    with parquet.ParquetFile(source) as file:
+    with parquet.ParquetFile(source, pre_buffer=False, buffer_size=PARQUET_BUFFER) as file:
         first = 0
         for group in range(file.num_row_groups):
             count = file.metadata.row_group(group).num_rows
-            if first + count > position:
-                rows = file.read_row_group(group).to_pylist()
-                for value in islice(rows, max(0, position - first), None):
+            if first + count <= position:
+                first += count
+                continue
+            for records in file.iter_batches(batch_size=PARQUET_ROWS, row_groups=[group]):
+                for number in range(max(0, position - first), records.num_rows):
                     position += 1
-                    yield Row(value=value), len(json.dumps(value, default=str)), position
-            first += count
+                    yield *arrow_row(records, number), position
+                first += records.num_rows
+
+
+def arrow_row(records: Any, number: int) -> tuple[Row, int]:
+    """One row of an Arrow record batch, and its size in bytes; the others stay as they are."""
+    try:
+        (value,) = records.slice(number, 1).to_pylist()
+    except ValueError as error:
+        return Row(error=f"no value: {error}"), 0
+    return Row(value=value), len(json.dumps(value, default=str))
 
 
 _READERS: dict[str, Callable[[str, int], _Read]] = {

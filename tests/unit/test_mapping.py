@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from orchestrator import Failure, Map, MapChange, MapJob, MapReport
+from orchestrator import Failure, Map, MapChange, MapJob, MapReport, mapping
 from orchestrator.errors import DefinitionError
 from orchestrator.mapping import BATCH_BYTES, Row, read_rows, write_lines
 from orchestrator.model.events import Status
@@ -147,6 +147,81 @@ def test_parquet_is_read_row_by_row(tmp_path: Path) -> None:
     first = read_rows(str(source), 0, 6)
     assert first.next == 6
     assert read_rows(str(source), 6, 6).rows == [Row(value=value) for value in customers(10)[6:]]
+
+
+def test_a_second_map_into_the_same_results_leaves_its_own_rows_alone(tmp_path: Path) -> None:
+    into = tmp_path / "out.jsonl"
+    for count in (3, 1, 0):
+        source = write_jsonl(tmp_path / f"in-{count}.jsonl", *customers(count))
+        SagaTest(Bills).run(MapJob(source=source, results=str(into))).assert_completed()
+        assert len(results(into)) == count
+
+
+def test_a_batch_that_was_half_written_is_written_whole_and_nothing_else_stands_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("a\nbroken, and longer than what comes\n")
+    assert write_lines(str(path), 2, ["b", "c"]) == 6
+    assert path.read_text() == "a\nb\nc\n"
+
+
+def test_of_a_large_row_group_only_the_rows_of_a_batch_become_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    source = tmp_path / "in.parquet"
+    converted: list[int] = []
+    parquet.write_table(arrow.Table.from_pylist(customers(5_000)), source, row_group_size=5_000)
+    convert = mapping.arrow_row
+
+    def counted(records: Any, number: int) -> Any:
+        converted.append(number)
+        return convert(records, number)
+
+    monkeypatch.setattr(mapping, "arrow_row", counted)
+    rows = read_rows(str(source), 4_321, 10).rows
+    assert [row.value for row in rows] == customers(5_000)[4_321:4_331]
+    assert len(converted) == 10
+
+
+def test_a_quote_that_is_never_closed_is_a_bad_row_and_the_map_goes_on(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    lines = 2 * BATCH_BYTES // len("c-5,7\n")
+    source.write_text('cents,id\n1,c-1\n2,"c-2\n' + "c-5,7\n" * lines)
+    good, bad, *others = read_rows(str(source), 0, 100).rows
+    assert (good.value, "field larger" in bad.error) == ({"cents": "1", "id": "c-1"}, True)
+    assert others
+    source.write_text('cents,id\n1,c-1\n2,"c-2\n3,c-3\n')
+    assert [row.error for row in read_rows(str(source), 0, 100).rows] == ["", "no CSV: unexpected end of data"]
+    source.write_text('cents,"id\n1,c-1\n')
+    with pytest.raises(Failure, match="names of the columns"):
+        read_rows(str(source), 0, 100)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("in.csv", "id,cents\nc-1,5\n"), ("in.jsonl", '{"id":"c-1","cents":"5"}\n')]
+)
+def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path: Path, name: str, text: str) -> None:
+    source = tmp_path / name
+    source.write_text(text + text.splitlines()[-1] + "\n", encoding="utf-8-sig")
+    first = read_rows(str(source), 0, 1)
+    assert first.next is not None
+    assert first.rows == read_rows(str(source), first.next, 1).rows == [Row(value={"id": "c-1", "cents": "5"})]
+
+
+def test_what_json_cannot_say_is_a_bad_row(tmp_path: Path) -> None:
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    source = tmp_path / "in.parquet"
+    values = [{"a": b"\xff", "b": [1.0]}, {"a": None, "b": [float("nan")]}, {"a": None, "b": [2.0]}]
+    parquet.write_table(arrow.Table.from_pylist(values), source)
+    batch = read_rows(str(source), 0, 10)
+    assert [row.error.partition(":")[0] for row in batch.rows] == ["a is binary", "b is nan", ""]
+    batch.model_dump_json()
+    lines = tmp_path / "in.jsonl"
+    lines.write_text('{"cents": NaN}\n{"cents": 1e999}\n')
+    assert [row.error.partition(":")[0] for row in read_rows(str(lines), 0, 10).rows] == [
+        "cents is nan",
+        "cents is inf",
+    ]
 
 
 def test_concurrency_is_changed_while_it_runs(tmp_path: Path) -> None:
