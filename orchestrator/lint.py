@@ -48,6 +48,7 @@ THREADS = Rule("threads", "await self.gather(...) for several at once, self.step
 IO = Rule("io", "let a service do it, by self.step(...)")
 ORDER = Rule("order", "a set has another order in each process: iterate over sorted(...), or keep a list or dict")
 HASH = Rule("hash", "it differs between processes: use hashlib or a field of the input")
+AWAIT = Rule("await", "it is asked for when it is awaited: write await")
 ENVIRONMENT = Rule("environment", "workers may differ in it: pass it in the saga's input", is_error=False)
 GLOBAL = Rule("global", "a replay does not find it as it was: keep what the saga knows in self", is_error=False)
 
@@ -130,6 +131,19 @@ _ORDERED = {"list", "tuple", "enumerate", "iter", "next", "zip", "map", "filter"
 """Builtins that hand the order of a set on."""
 _RECORDED = {"local", "side_effect"}
 """Methods of `self` whose arguments run outside of the saga's code."""
+_AWAITED = {
+    "child",
+    "human_task",
+    "local",
+    "lock",
+    "promise",
+    "receive",
+    "sleep",
+    "sleep_until",
+    "step",
+    "wait_until",
+}
+"""Methods of `Saga` that do nothing until what they give is awaited, beside those that are `async`."""
 _MARK = re.compile(r"#\s*saga:\s*allow\b([ \w,-]*)")
 
 
@@ -250,6 +264,11 @@ class _Reader(ast.NodeVisitor):
                 self._ordered(argument.value)
         self.generic_visit(node)
 
+    def visit_Expr(self, node: ast.Expr) -> None:
+        if isinstance(node.value, ast.Call) and (call := self._forgotten(node.value.func)) is not None:
+            self._report(node, f"does not await {call}", AWAIT)
+        self.generic_visit(node)
+
     def visit_For(self, node: ast.For) -> None:
         self._ordered(node.iter)
         self.generic_visit(node)
@@ -287,6 +306,19 @@ class _Reader(ast.NodeVisitor):
             self._report(node, f"calls {path.removeprefix('builtins.')}()", rule)
         elif isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS and value is None:
             self._report(node, f"calls {node.func.attr}()", IO)
+
+    def _forgotten(self, node: ast.expr) -> str | None:
+        """A call of the saga's that does nothing by itself, where it is a statement."""
+        if "." not in self._function.__qualname__.rpartition("<locals>.")[2]:
+            return None  # a function's first argument may be anything
+        own = self._own_method(node)
+        if own is not None:
+            method = inspect.getattr_static(self._owner, own, None)
+            lazy = own in _AWAITED and method is inspect.getattr_static(Saga, own)
+            return f"{self._self}.{own}()" if lazy or inspect.iscoroutinefunction(method) else None
+        if isinstance(node, ast.Attribute) and node.attr == "call" and isinstance(node.value, ast.Call):
+            return f"{self._self}.entity().call()" if self._own_method(node.value.func) == "entity" else None
+        return None
 
     def _own_method(self, node: ast.expr) -> str | None:
         """The method's name in `self.method`."""

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from orchestrator import Saga, Service, command
+from orchestrator import Entity, Saga, Service, command, lint, operation, signal
 from orchestrator.errors import DefinitionError
 from orchestrator.lint import check, findings
 from orchestrator.testing import SagaTest
@@ -212,3 +212,81 @@ def test_code_whose_source_cannot_be_had_is_let_through() -> None:
     space: dict[str, Any] = {"Saga": Saga, "time": time}
     exec("class Hidden(Saga[str, None]):\n    async def run(self, x: str) -> None:\n        time.time()\n", space)
     assert found(space["Hidden"]) == []
+
+
+class Purse(Entity[int]):
+    @operation
+    async def pay(self, cents: int) -> int:
+        return cents
+
+
+class Forgetful(Saga[Order, None]):
+    told = signal(str)
+
+    async def run(self, order: Order) -> None:
+        self.step(Shop.sell(id=order.id))
+        self.child(Fine, order)
+        self.local(len, order.id)
+        self.lock("a")
+        self.sleep(5)
+        self.receive(Forgetful.told)
+        self.wait_until(lambda: True, timeout=1)
+        self.gather(self.sleep(1))
+        self.entity(Purse, "ann").call(Purse.pay(5))
+        self.helper(order)
+        if order.skus:
+            self.step(Shop.sell(id=order.id))
+
+    async def helper(self, order: Order) -> None:
+        await self.step(Shop.sell(id=order.id))
+
+
+class Fine(Saga[Order, None]):
+    told = signal(str)
+
+    async def run(self, order: Order) -> None:
+        sold = self.step(Shop.sell(id=order.id))
+        steps = [self.step(Shop.sell(id=each)) for each in ("a", "b")]
+        steps.append(self.step(Shop.sell(id="c")))
+        await self.gather(sold, *steps, self.sleep(5))
+        child = self.child(Forgetful, order)
+        child.cancel()
+        self.start_child(Forgetful, order)
+        self.signal(self.id, Fine.told, "x")
+        await self.entity(Purse, "ann").call(Purse.pay(5))
+        async with self.lock("a"):
+            self.own()
+        self.sleep(5)  # saga: allow await
+        walk(Walker())
+
+    def own(self) -> None:
+        pass
+
+
+class Walker:
+    def step(self) -> None:
+        pass
+
+
+def walk(walker: Walker) -> None:
+    walker.step()
+
+
+def test_what_is_asked_for_and_not_awaited_is_an_error() -> None:
+    waits = ["sleep", "receive", "wait_until", "gather"]
+    calls = ["step", "child", "local", "lock", *waits, "entity().call", "helper", "step"]
+    assert found(Forgetful) == [("await", f"does not await self.{call}()") for call in calls]
+    with pytest.raises(DefinitionError, match=r"does not await self.step\(\): it is asked for when it is awaited"):
+        check(Forgetful)
+
+
+def test_what_is_awaited_later_or_does_something_by_itself_is_fine() -> None:
+    assert found(Fine) == []
+
+
+def test_every_method_of_a_saga_that_gives_an_awaitable_is_known() -> None:
+    lazy = {"Asked", "ChildAwaitable", "HumanTask", "Keys", "LocalStep", "Promised", "Receive", "Sleep"}
+    lazy |= {"StepAwaitable", "WaitUntil"}
+    methods = {name: getattr(Saga, name) for name in dir(Saga) if not name.startswith("_")}
+    gives = {name: str(getattr(each, "__annotations__", {}).get("return")) for name, each in methods.items()}
+    assert {name for name, what in gives.items() if what.partition("[")[0] in lazy} == lint._AWAITED
