@@ -92,9 +92,9 @@ class Schedules:
         """The same by the saga's type, with its input as JSON says it."""
         now = datetime.now(UTC)
         saga_id = _saga_id(id)
-        if schedule.spec.next_time(now) is None:
-            raise InvalidRequest(f"schedule {id!r} would never be due")
         try:
+            if schedule.spec.next_time(now) is None:
+                raise ValueError("it would never be due")
             write_baggage({**(baggage or {}), "scheduled-at": stamp(now)})
         except ValueError as error:
             raise InvalidRequest(f"schedule {id!r}: {error}") from None

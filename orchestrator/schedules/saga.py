@@ -7,7 +7,7 @@ next times left out, it waits for that run alone, and counts what passed afterwa
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 
 from pydantic import JsonValue, TypeAdapter
@@ -158,7 +158,6 @@ class ScheduleSaga(Saga[ScheduleState, None], name=SCHEDULE_TYPE):
         """How it stands, with the next ten times after `now`."""
         state = self._state
         after = max(filter(None, (state.after, now)), default=self.now())
-        upcoming = state.schedule.spec.times(after, datetime.max.replace(tzinfo=UTC))
         most = 10 if state.schedule.remaining_actions is None else min(10, state.schedule.remaining_actions)
         return ScheduleDescription(
             id=self._name,
@@ -168,7 +167,7 @@ class ScheduleSaga(Saga[ScheduleState, None], name=SCHEDULE_TYPE):
             running=list(self._open.values()),
             waiting=[action.at for action in state.waiting],
             recent=state.recent,
-            next_times=list(islice(upcoming, most)),
+            next_times=state.schedule.spec.next_times(after, most),
             counts=state.counts,
             created_by=state.created_by,
         )

@@ -4,14 +4,16 @@ Nothing here knows the time: `next_time` is a function of the specification and 
 
     ScheduleSpec(crons=["30 9 * * MON-FRI"], time_zone="Europe/Berlin", exclude=[Calendar(month="12", day="24-26")])
 
-Where a clock is put forward, what would be in the gap comes right after it; where it is put back, a time of day comes
-once (cron's rule), while an interval counts seconds and knows no clock.
+A time of day, which is what a cron line or a calendar with fixed hours tells, comes once a day: where the clock is put
+forward, what would be in the gap comes right after it, where it is put back, the first of both counts. An hour that
+begins with `*` and an interval follow the time that passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -22,12 +24,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, field_validator, mod
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import DefinitionError
 
-MAX_EXCLUDED = 10_000
-"""Times in a row that may be excluded before there is none: a day of seconds that a calendar takes out is too many."""
+MAX_STRETCHES = 10_000
+"""Excluded stretches in a row that a search passes over before it stops: a day that a calendar takes out is one."""
+LOOK_AHEAD = timedelta(days=50 * 366)
+"""Where all times are excluded for so long, there is none."""
 MAX_AT_ONCE = 200
 """Times that are dealt with in one decision."""
 _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS = (timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1))
 
 
 def _seconds(given: Duration) -> float:
@@ -95,30 +100,42 @@ class Calendar(_Spec):
         return self
 
     def _cron(self, day: str, weekday: str) -> str:
-        seconds = "" if self.second == "0" else f"{self.second} "  # without them cron's rule for changed clocks holds
-        return f"{seconds}{self.minute} {self.hour} {day} {self.month} {weekday}"
+        return f"{self.second} {self.minute} {self.hour} {day} {self.month} {weekday}"
 
-    def after(self, moment: datetime, until: datetime) -> datetime | None:
+    def after(self, moment: datetime, until: datetime, zone: ZoneInfo) -> datetime | None:
         """The first time later than `moment`, none where that is later than `until`."""
         years = _years(self.year)
-        weekdays = self._weekdays()
-        for found in _simulate(self._cron(self.day, "*"), moment):
-            if found > until or (years is not None and found.year > max(years)):
+        for wall, found in _later(self._cron(self.day, "*"), moment, zone):
+            if found > until or (years is not None and wall.year > max(years)):
                 return None
-            if found.weekday() in weekdays and (years is None or found.year in years):
+            if self._has_day(wall):
                 return found
         return None
 
-    def covers(self, moment: datetime) -> bool:
-        """Whether the second of `moment` matches."""
-        second = moment.replace(microsecond=0)
-        return self.after(second - timedelta(seconds=1), second) == second
+    def covers(self, wall: datetime) -> bool:
+        """Whether the second that a clock shows matches."""
+        fields = _fields(self._cron(self.day, "*"))
+        at_that_time = wall.second in fields.seconds and wall.minute in fields.minutes and wall.hour in fields.hours
+        return at_that_time and wall.month in fields.months and fields.match_day(wall.date()) and self._has_day(wall)
 
-    def _weekdays(self) -> set[int]:
-        monday = datetime(2024, 1, 1)
-        week = {(monday + timedelta(days=n)).date(): n for n in range(7)}
-        found = _simulate(f"0 0 0 * * {self.weekday}", monday - timedelta(seconds=1))
-        return {week[at.date()] for at, _ in zip(found, range(7), strict=False) if at.date() in week}
+    def end_of_stretch(self, wall: datetime, seconds: set[int]) -> datetime:
+        """The first second that a clock shows after `wall`, which this covers, that it does not cover.
+
+        `seconds`: of a minute, all that matter. Where it covers all of `LOOK_AHEAD`, a later one.
+        """
+        fields = _fields(self._cron(self.day, "*"))
+        whole = [seconds <= fields.seconds, len(fields.minutes) == 60, len(fields.hours) == 24]
+        unit = next((unit for unit, full in zip(_UNITS, whole, strict=True) if not full), timedelta(days=1))
+        first = wall - (wall - datetime.min) % unit
+        end = first + unit
+        while end - first <= LOOK_AHEAD and self.covers(end):
+            end += unit
+        return end
+
+    def _has_day(self, wall: datetime) -> bool:
+        years = _years(self.year)
+        weekdays = _fields(f"0 0 0 * * {self.weekday}")
+        return weekdays.match_dow(wall.date()) and (years is None or wall.year in years)
 
 
 class Upcoming(_Spec):
@@ -179,34 +196,70 @@ class ScheduleSpec(_Spec):
         return "; ".join((*self.crons, *intervals, *calendars)) + zone
 
     def next_time(self, after: datetime) -> datetime | None:
-        """The first nominal time later than `after` (in UTC), None where there is none any more."""
+        """The first nominal time later than `after` (in UTC), None where there is none any more.
+
+        Raises `ValueError` where so many stretches before it are excluded that it is not found.
+        """
+        at, found = self._search(after)
+        if at is not None and not found:
+            raise ValueError(
+                f"no time before {at.isoformat()} is left by `exclude`, in {MAX_STRETCHES} stretches: exclude whole "
+                "hours or days, or be due less often"
+            )
+        return at
+
+    def _search(self, after: datetime) -> tuple[datetime | None, bool]:
+        """The first time later than `after`, and True; or up to where there is none, and False."""
         zone = ZoneInfo(self.time_zone)
         moment = max(after, _aware(self.start) - timedelta(microseconds=1)) if self.start is not None else after
+        moment = moment.astimezone(UTC)
         end = _aware(self.end) if self.end is not None else datetime(9999, 1, 1, tzinfo=UTC)
-        for _ in range(MAX_EXCLUDED):
-            candidates = list(self._candidates(moment.astimezone(zone), end.astimezone(zone)))
-            if not candidates:
-                return None
-            moment = min(candidates).astimezone(UTC)
-            if moment > end:
-                return None
-            if not any(calendar.covers(moment.astimezone(zone)) for calendar in self.exclude):
-                return moment
-        return None
+        horizon = moment + LOOK_AHEAD
+        seconds = self._seconds()
+        for _ in range(MAX_STRETCHES):
+            at = min(self._candidates(moment, end, zone), default=None)
+            if at is None or at > end:
+                return None, False
+            local = at.astimezone(zone)
+            wall = local.replace(microsecond=0, tzinfo=None, fold=0)
+            ends = [calendar.end_of_stretch(wall, seconds) for calendar in self.exclude if calendar.covers(wall)]
+            if not ends:
+                return at, True
+            # not by the clock alone: where it is put back within the stretch, it shows again what is not excluded
+            second = at.replace(microsecond=0)
+            reached = min(_moment(max(ends).replace(fold=local.fold), zone), second + (max(ends) - wall))
+            if reached > horizon:
+                return None, False
+            moment = reached - timedelta(microseconds=1)
+        return moment, False
 
     def times(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """All nominal times later than `after`, up to and with `until`: what a catch-up or a backfill begins with."""
+        """All nominal times later than `after`, up to and with `until`: what a catch-up or a backfill begins with.
+
+        Raises `ValueError` as `next_time` does.
+        """
         at = self.next_time(after)
         while at is not None and at <= until:
             yield at
             at = self.next_time(at)
+
+    def next_times(self, after: datetime, most: int) -> list[datetime]:
+        """Up to so many nominal times later than `after`; fewer also where `next_time` would raise."""
+        times: list[datetime] = []
+        while len(times) < most:
+            at, found = self._search(after)
+            if at is None or not found:
+                break
+            times.append(at)
+            after = at
+        return times
 
     def delayed(self, nominal: datetime, schedule_id: str) -> datetime:
         """When the action of a nominal time is due: after its jitter, in whole milliseconds."""
         longest = milliseconds(self.jitter)
         if not longest:
             return nominal
-        following = self.next_time(nominal)
+        following, _ = self._search(nominal)
         if following is not None:
             longest = min(longest, (following - nominal) // _MILLISECOND)
         drawn = int.from_bytes(sha256(f"{schedule_id}/{nominal.isoformat()}".encode()).digest()[:6], "big")
@@ -215,11 +268,18 @@ class ScheduleSpec(_Spec):
     def look(self, schedule_id: str, after: datetime, now: datetime, window_ms: int, *, jump: bool = False) -> Look:
         """What is due by `now` of the times later than `after`: at most 200 at once.
 
-        `window_ms`: after which one is missed. `jump`: what is due beyond the 200 is passed over.
+        `window_ms`: after which one is missed. `jump`: what is due beyond the 200 is passed over. Where too many
+        stretches are excluded to find the next one, `upcoming` is when to look again.
         """
         due: list[datetime] = []
         missed = 0
-        while (at := self.next_time(after)) is not None:
+        while True:
+            at, found = self._search(after)
+            if at is None:
+                return Look(due=due, missed=missed, after=after, upcoming=None)
+            if not found:
+                again = at + timedelta(microseconds=1)
+                return Look(due=due, missed=missed, after=at, upcoming=Upcoming(at=again, due=again))
             when = self.delayed(at, schedule_id)
             if when > now:
                 return Look(due=due, missed=missed, after=after, upcoming=Upcoming(at=at, due=when))
@@ -232,19 +292,53 @@ class ScheduleSpec(_Spec):
                 missed += late
                 due += [] if late else [at]
                 after = at
-        return Look(due=due, missed=missed, after=after, upcoming=None)
 
-    def _candidates(self, local: datetime, end: datetime) -> Iterator[datetime]:
+    def _seconds(self) -> set[int]:
+        """Those of a minute at which a time can be; what a clock skips comes at a full minute."""
+        lines = [*self.crons, *(f"{calendar.second} * * * * *" for calendar in self.calendars)]
+        if any(
+            milliseconds(each) % 60_000 for interval in self.intervals for each in (interval.every, interval.offset)
+        ):
+            lines.append("* * * * * *")
+        return {0}.union(*(_fields(line).seconds for line in lines))
+
+    def _candidates(self, moment: datetime, end: datetime, zone: ZoneInfo) -> Iterator[datetime]:
         for line in self.crons:
-            found = next(iter(_simulate(line, local)), None)
-            if found is not None:
+            for _, found in _later(line, moment, zone):
                 yield found
+                break
         for interval in self.intervals:
-            yield interval.after(local.astimezone(UTC))
+            yield interval.after(moment)
         for calendar in self.calendars:
-            one = calendar.after(local, end)
+            one = calendar.after(moment, end, zone)
             if one is not None:
                 yield one
+
+
+def _later(line: str, moment: datetime, zone: ZoneInfo) -> Iterator[tuple[datetime, datetime]]:
+    """The times of a cron line later than `moment`: what the clock would show, and the moment in UTC."""
+    local = moment.astimezone(zone)
+    if line.split()[-4].startswith("*"):
+        for found in _simulate(line, local):
+            yield found.replace(tzinfo=None), found.astimezone(UTC)
+        return
+    for wall in _simulate(line, local.replace(tzinfo=None, fold=0)):
+        at = _moment(wall, zone)
+        if at > moment:
+            yield wall, at
+
+
+def _moment(wall: datetime, zone: ZoneInfo) -> datetime:
+    """When a clock shows `wall`; where it skips that, the end of the gap."""
+    while (at := wall.replace(tzinfo=zone).astimezone(UTC)).astimezone(zone).replace(tzinfo=None) != wall:
+        wall = wall.replace(second=0) + timedelta(minutes=1)
+    return at
+
+
+@lru_cache(maxsize=1000)
+def _fields(line: str) -> CronSim:
+    """To ask what matches a line, not for its times."""
+    return _simulate(line, _EPOCH)
 
 
 def _aware(moment: datetime) -> datetime:

@@ -17,12 +17,13 @@ from orchestrator.model.events import Status
 from orchestrator.schedules import with_schedules
 from orchestrator.schedules.saga import ScheduleSaga
 from orchestrator.schedules.schedule import Overlap, Schedule, ScheduleDescription
-from orchestrator.schedules.times import Interval, ScheduleSpec
+from orchestrator.schedules.times import Calendar, Interval, ScheduleSpec
 from tests.shop_world import PARTITIONS, World, drive
 
 T = TypeVar("T")
 OFTEN = ScheduleSpec(intervals=(Interval(every=0.2),))
 YEARLY = ScheduleSpec(crons=("0 0 1 1 *",))
+ODD = ScheduleSpec(crons=("1-59/2 * * * *",), exclude=(Calendar(hour="*", minute="1-59/2"),))
 done: list[tuple[str, str, str]] = []
 
 
@@ -168,6 +169,7 @@ def test_an_id_has_one_schedule_at_a_time(world: World) -> None:
         ("", YEARLY, {}, "1 to"),
         ("x" * 500, YEARLY, {}, "1 to"),
         ("sales", ScheduleSpec(), {}, "never be due"),
+        ("sales", ODD, {}, "exclude whole hours or days"),
         ("sales", YEARLY, {"baggage": {"tenant": "x" * 2_040}}, "baggage has"),
     ],
 )

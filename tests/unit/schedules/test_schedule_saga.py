@@ -14,6 +14,7 @@ from orchestrator.baggage import read_baggage
 from orchestrator.model import messages as msg
 from orchestrator.model.events import InputSent, Recorded
 from orchestrator.model.messages import ParentClose
+from orchestrator.schedules import times
 from orchestrator.schedules.saga import ScheduleSaga
 from orchestrator.schedules.schedule import MAX_WAITING, Overlap, Schedule, ScheduleDescription, ScheduleState
 from orchestrator.schedules.times import Calendar, Interval, ScheduleSpec
@@ -88,6 +89,16 @@ def test_it_ends_when_no_time_is_left_and_nothing_is_under_way() -> None:
     end = begin(spec, takes=90, overlap=Overlap.ALLOW_ALL).finish()
     assert (end.status, end.elapsed) == (Status.COMPLETED, 210.0)
     assert begin(ScheduleSpec()).finish().status is Status.COMPLETED
+
+
+def test_it_does_not_end_where_too_much_is_excluded_to_see_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(times, "MAX_STRETCHES", 10)
+    odd = "1-59/2"
+    schedule = begin(ScheduleSpec(crons=(f"{odd} * * * *",), exclude=(Calendar(hour="12", minute=odd),)))
+    assert told(schedule).next_times == []
+    assert started(schedule.advance(3600 + 240)) == ["13:01:00Z", "13:03:00Z"]
+    with pytest.raises(UpdateRejected, match="exclude whole hours or days"):
+        schedule.update(ScheduleSaga.backfill, NOON, NOON + timedelta(hours=2))
 
 
 def test_so_many_actions_remain() -> None:
