@@ -69,9 +69,14 @@ def _check_lock(history: History, verdict: Verdict) -> dict[str, str]:
 def _check_holder(
     evidence: Evidence, accepted: Accepted, verdict: Verdict, lock: History, hold: str, saga_id: str
 ) -> None:
-    run = hold.rsplit("/", 2)[1]
+    _, run, sequence = hold.rsplit("/", 2)
     holder = accepted.histories.get((saga_id, run))
+    while holder is not None and (follows := holder.state.follows) is not None and int(sequence) < follows.until:
+        before = holder.run  # the next run has inherited it
+        holder = next(
+            (h for h in accepted.histories.values() if (h.saga_id, h.state.previous_run) == (saga_id, before)), None
+        )
     if holder is None:
         verdict.blame("C13", f"{lock.saga_id} is held by {hold}, which is not in the journal")
-    elif evidence.settled and holder.state.ended and holder.state.phase is not ev.Status.RESET:
+    elif evidence.settled and holder.state.ended:
         verdict.blame("C13", f"{lock.saga_id} is held by {hold}, which has ended")

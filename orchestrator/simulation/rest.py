@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.model.calls import awaits_answer
 from orchestrator.model.events import Status, StepKind
 from orchestrator.model.locks import LOCK
 from orchestrator.runtime.materialize import load_state
@@ -87,4 +88,8 @@ def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> boo
         if state.steps[sequence].kind in (StepKind.CHILD, StepKind.CALL, StepKind.LOCK)
         and state.due_of(sequence) is None
     }
+    if state.phase is Status.COMPENSATING and any(map(awaits_answer, state.steps.values())):
+        return all(
+            sequence in state.parked or sequence in family for sequence in still
+        )  # the one it asked is looked at
     return bool(state.parked or family) and all(sequence in state.parked or sequence in family for sequence in still)
