@@ -127,7 +127,7 @@ def test_code_without_the_call_passes_over_a_deprecated_marker_wherever_it_stand
     for code, result in ((Bare, '"bare"'), (Half, '"half"')):
         play = started(Ends)
         play.do(1, "x")
-        assert names(play) == ["reserve", "one", "two", ""]
+        assert names(play) == ["reserve", "one", "two", "until a condition holds"]
         deploy(play, code)
         play.fire(4)
         assert (play.status, play.ending.payload.decode()) == (Status.COMPLETED, result)
