@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from orchestrator.client.connection import Connection
 from orchestrator.errors import Disconnected
 from orchestrator.log.base import TopicPartition
-from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
 from orchestrator.model.queries import PUBLISHED as WHAT_WAS
+from orchestrator.model.state import GOES_ON
 from orchestrator.streams import Stream
 from orchestrator.topics import TopicNames
 from orchestrator.wire.lifecycle import ENDED, PUBLISHED
@@ -77,7 +77,7 @@ class Following:
                     if event["event"] == PUBLISHED and event["stream"] == name and event["step"] > last:
                         last = event["step"]
                         yield json.dumps(event["value"]).encode()
-                    elif event["event"] == ENDED and event["status"] != Status.CONTINUED_AS_NEW:
+                    elif event["event"] == ENDED and event["status"] not in GOES_ON:
                         return
                 if self._connection.closed:
                     raise Disconnected("the client is closed: use it inside `async with`")

@@ -14,7 +14,7 @@ from orchestrator.model.definition import ChildRequest
 from orchestrator.model.events import Cause, Status, UnknownCause
 from orchestrator.model.ids import problem_of
 from orchestrator.model.messages import ChildCancellation, Leaving, Parent, ParentClose
-from orchestrator.model.state import SagaState, Step, StepStatus
+from orchestrator.model.state import GOES_ON, SagaState, Step, StepStatus
 
 if TYPE_CHECKING:
     from orchestrator.model.turn import Turn
@@ -159,7 +159,7 @@ def ended(turn: Turn) -> None:
     """The run has just ended: whose child it is hears of it; one that was to be undone and completed is undone now."""
     state = turn.state
     parent = state.parent
-    if parent is None or state.phase in (Status.CONTINUED_AS_NEW, Status.RESET):
+    if parent is None or state.phase in GOES_ON:
         return
     if not state.undo_asked:
         report(turn, parent, undo=False)

@@ -10,7 +10,7 @@ from orchestrator.model.events import StepKind
 from orchestrator.model.frozen import frozen
 from orchestrator.model.ids import Direction
 from orchestrator.model.messages import Input, Outcome, Reply, ReplyAddress
-from orchestrator.model.state import SagaState, Step, StepStatus
+from orchestrator.model.state import GOES_ON, SagaState, Step, StepStatus
 
 REFUSED, APPLIED, ABSORBED = "REFUSED", "APPLIED", "ABSORBED"
 ANSWERED, UPDATE_FAILED = "ANSWERED", "UPDATE_FAILED"
@@ -149,7 +149,7 @@ def _answered(event: ev.InputAnswered, saga_id: str, state: SagaState | None) ->
 
 
 def _endings(event: ev.SagaEnded, saga_id: str, state: SagaState | None) -> tuple[Effect, ...]:
-    if event.status in (ev.Status.CONTINUED_AS_NEW, ev.Status.RESET):
+    if event.status in GOES_ON:
         return ()  # who waits, waits for the next run's end
     return tuple([_answer(state, waiter) for waiter in state.waiters]) if state is not None and state.ended else ()
 

@@ -9,6 +9,7 @@ from orchestrator.model import events as ev
 from orchestrator.model import evolve_steps, evolve_waits
 from orchestrator.model.state import (
     FINAL,
+    GOES_ON,
     UNSTARTED,
     Pause,
     SagaState,
@@ -172,7 +173,7 @@ def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
     state.parked.clear()
     state.paused = None
     state.mailbox.clear()
-    if event.status not in (ev.Status.CONTINUED_AS_NEW, ev.Status.RESET):
+    if event.status not in GOES_ON:
         state.signals.clear()
         state.promises.clear()
     state.local.clear()

@@ -7,10 +7,10 @@ from orchestrator.model.definition import Definition
 from orchestrator.model.divergence import Divergence
 from orchestrator.model.driver import Driver
 from orchestrator.model.effects import ANSWERED, REFUSED, Answer
-from orchestrator.model.events import Refusal, Status, StepKind
+from orchestrator.model.events import Refusal, StepKind
 from orchestrator.model.messages import Query
 from orchestrator.model.migrations import migrates
-from orchestrator.model.state import UNSTARTED, SagaState
+from orchestrator.model.state import GOES_ON, UNSTARTED, SagaState
 
 _MESSAGE_CHARACTERS = 4_000
 PUBLISHED = "saga.published"
@@ -63,7 +63,7 @@ def _published(state: SagaState, payload: bytes) -> bytes:
                 more = True
                 break
             values.append(b"[%d,%s]" % (sequence, step.result))
-    ended = state.ended and state.phase is not Status.CONTINUED_AS_NEW
+    ended = state.ended and state.phase not in GOES_ON
     flags = [b"true" if flag else b"false" for flag in (ended, more)]
     return b'{"ended":%s,"more":%s,"values":[%s]}' % (*flags, b",".join(values))
 

@@ -11,7 +11,7 @@ from orchestrator.model import inheritance, operations
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Cause, Following, Status
 from orchestrator.model.messages import Conflict, Override, Reuse
-from orchestrator.model.state import SagaState, StepStatus
+from orchestrator.model.state import GOES_ON, SagaState, StepStatus
 from orchestrator.model.turn import Turn
 
 
@@ -39,7 +39,7 @@ def redrive(turn: Turn, input: msg.Redrive) -> None:
         operations.unpark(turn, retry)
     elif not state.ended:
         turn.absorb(input, "it is under way: only what is parked or has failed can be redriven")
-    elif state.phase in (Status.COMPLETED, Status.CONTINUED_AS_NEW, Status.RESET):
+    elif state.phase is Status.COMPLETED or state.phase in GOES_ON:
         turn.absorb(input, f"it is {state.phase}: restart it, or reset it to a step")
     else:
         _set_back(turn, input, inheritance.failed_at(state))

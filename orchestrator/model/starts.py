@@ -11,7 +11,7 @@ from orchestrator.model.definition import Definition
 from orchestrator.model.events import Status
 from orchestrator.model.ids import run_id
 from orchestrator.model.messages import Conflict, Reuse
-from orchestrator.model.state import SagaState
+from orchestrator.model.state import GOES_ON, SagaState
 from orchestrator.model.turn import Execution, Moment, Turn
 from orchestrator.model.versions import of_start
 
@@ -169,7 +169,7 @@ def _hand_on(turn: Turn, old: SagaState, follows: ev.RunFollows) -> None:
             turn.emit(ev.PromiseSettled(name, payload, error_type, error_message))
     for name, payload in signals:
         turn.emit(ev.SignalReceived(name, payload))
-    if old.phase in (Status.CONTINUED_AS_NEW, Status.RESET):
+    if old.phase in GOES_ON:
         for waiter in old.waiters:
             turn.emit(ev.WaiterAdded(waiter))
 

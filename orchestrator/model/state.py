@@ -12,6 +12,7 @@ from orchestrator.model.events import Cause, RunFollows, Status, StepKind, Undon
 from orchestrator.model.messages import Input, Parent, ReplyAddress
 from orchestrator.model.retries import RetryPolicy
 from orchestrator.model.transitions import FINAL as FINAL
+from orchestrator.model.transitions import GOES_ON as GOES_ON
 from orchestrator.model.transitions import INHERITABLE as INHERITABLE
 from orchestrator.model.transitions import OPEN as OPEN
 from orchestrator.model.transitions import SAGA_TRANSITIONS as SAGA_TRANSITIONS

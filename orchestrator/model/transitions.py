@@ -121,6 +121,9 @@ FINAL = frozenset(
     }
 )
 
+GOES_ON = frozenset({Status.CONTINUED_AS_NEW, Status.RESET})
+"""Ends of a run whose saga goes on in the next one: who waits or follows, waits on."""
+
 UNSTARTED = frozenset({None, Status.NOT_STARTED})
 
 OPEN = frozenset({_S.RUNNING, _S.BACKING_OFF, _S.PARKED, _S.WAITING})

@@ -254,6 +254,21 @@ def test_the_runs_that_continue_a_saga_are_followed(world: Followed) -> None:
     assert using(world, work) == [1, 2, 3]
 
 
+def test_a_saga_that_is_reset_is_followed_on(world: Followed) -> None:
+    async def work(client: Client) -> list[int]:
+        handle = await client.start(Import, 3, id="i-1")
+        heard = []
+        async for progress in handle.follow(Import.progress):
+            heard.append(progress.done)
+            if heard == [1, 2]:
+                await client.reset("i-1", to=1)  # and what was signalled before comes again
+            elif heard != [1, 2, 1]:
+                await handle.signal(Import.go_on)
+        return heard
+
+    assert using(world, work) == [1, 2, 1, 2, 3]
+
+
 def test_where_the_public_events_fail_the_owner_is_asked(world: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(following_module, "LOOK_AGAIN_S", 0.01)
     world.publishes = False
