@@ -45,10 +45,10 @@ def ask_undo(turn: Turn, step: Step) -> None:
 
 def _send(turn: Turn, step: Step, direction: Direction, attempt: int, name: str, payload: bytes) -> None:
     state = turn.state
-    run = state.run_of(step)
-    update_id = f"{idempotency_key(state.saga_id, run, step.sequence, direction)}/{attempt}"
-    caller = Parent(state.saga_id, run, step.sequence)
-    turn.send(msg.Update(step.service, update_id, update_id, name, payload, None, type_of(step.service), caller))
+    key = idempotency_key(state.saga_id, state.run_of(step), step.sequence, direction)
+    update_id = f"{key}/{attempt}"
+    saga_type, caller = type_of(step.service), state.asker(step)
+    turn.send(msg.Update(step.service, update_id, update_id, name, payload, None, saga_type, caller))
 
 
 def awaits_answer(step: Step) -> bool:

@@ -27,13 +27,12 @@ _UNDONE = (Status.COMPENSATED, Status.FAILED, Status.CANCELED, Status.TIMED_OUT)
 def start(turn: Turn, sequence: int, request: ChildRequest) -> None:
     """Asks the owner of the child's id to start it."""
     state = turn.state
-    child_id = turn.state.steps[sequence].command
+    step = state.steps[sequence]
     parent = Parent(state.saga_id, state.run, sequence, request.parent_close, request.cancellation)
-    message_id = f"{state.saga_id}/{state.run}/{sequence}"
     turn.send(
         msg.Start(
-            child_id,
-            message_id,
+            step.command,
+            state.unit_of(step),
             request.saga_type,
             request.payload,
             traceparent=state.traceparent,
@@ -47,15 +46,13 @@ def start(turn: Turn, sequence: int, request: ChildRequest) -> None:
 
 def ask_undo(turn: Turn, step: Step) -> None:
     """Asks a child to undo what it did; one that is under way stops first."""
-    state = turn.state
     run = None if step.undo_payload is None else step.undo_payload.decode()
-    turn.send(msg.UndoChild(step.command, Parent(state.saga_id, state.run_of(step), step.sequence), run))
+    turn.send(msg.UndoChild(step.command, turn.state.asker(step), run))
 
 
 def leave(turn: Turn, step: Step, how: Leaving) -> None:
     """Tells an open child that its parent waits for it no longer, has ended, or wants it to stop."""
-    state = turn.state
-    turn.send(msg.ParentLeft(step.command, Parent(state.saga_id, state.run_of(step), step.sequence), how))
+    turn.send(msg.ParentLeft(step.command, turn.state.asker(step), how))
 
 
 def leave_all(turn: Turn) -> None:

@@ -100,7 +100,7 @@ class Driver:
     def seed(self) -> str:
         """Implements `definition.Context.seed`."""
         step = self._state.steps.get(self._upcoming())
-        return f"{self.saga_id}/{self.run}" if step is None or not step.seed else step.seed
+        return self._state.seed if step is None or not step.seed else step.seed
 
     def begin(self, request: ChildRequest) -> None:
         """Implements `definition.Context.begin`."""

@@ -72,8 +72,7 @@ def began_ms(old: SagaState, until: int) -> int:
 
 def inherited(old: SagaState, until: int) -> list[ev.StepInherited]:
     """What the next run takes over of this one."""
-    seed = f"{old.saga_id}/{old.run}"
-    return [heir(step, old.run_of(step), step.seed or seed, owned=True) for step in before(old, until)]
+    return [heir(step, old.run_of(step), step.seed or old.seed, owned=True) for step in before(old, until)]
 
 
 def signals_again(old: SagaState, until: int) -> list[tuple[str, bytes]]:

@@ -16,8 +16,7 @@ from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.asked import Until
 from orchestrator.model.definition import Context, Definition
-from orchestrator.model.messages import Parent
-from orchestrator.model.state import SagaState, Step, StepStatus
+from orchestrator.model.state import Step, StepStatus
 
 if TYPE_CHECKING:
     from orchestrator.model.turn import Turn
@@ -40,15 +39,15 @@ def saga_of(key: str) -> str:
 def take(turn: Turn, step: Step, *, at_once: bool) -> None:
     """Asks for the key of a step; `at_once`: it is not waited for."""
     state = turn.state
-    hold = hold_of(state, step)
+    hold = state.unit_of(step)
     payload = json.dumps({"hold": hold, "saga": state.saga_id, "at_once": at_once}).encode()
-    caller = Parent(state.saga_id, state.run_of(step), step.sequence)
-    turn.send(msg.Update(saga_of(step.command), f"{hold}/take", f"{hold}/take", TAKE, payload, None, LOCK, caller))
+    take_id = f"{hold}/take"
+    turn.send(msg.Update(saga_of(step.command), take_id, take_id, TAKE, payload, None, LOCK, state.asker(step)))
 
 
 def give(turn: Turn, step: Step) -> None:
     """Gives the key back, or no longer waits for it."""
-    hold = hold_of(turn.state, step)
+    hold = turn.state.unit_of(step)
     payload = json.dumps({"hold": hold}).encode()
     turn.send(msg.Update(saga_of(step.command), f"{hold}/give", f"{hold}/give", GIVE, payload, None, LOCK))
 
@@ -63,11 +62,6 @@ def give_all(turn: Turn, follows: ev.RunFollows | None) -> None:
         inherited = sequence in state.locks and (migrates or (resets and sequence < state.keep))
         if step.kind is ev.StepKind.LOCK and not inherited:
             give(turn, step)
-
-
-def hold_of(state: SagaState, step: Step) -> str:
-    """What names this one taking of the key."""
-    return f"{state.saga_id}/{state.run_of(step)}/{step.sequence}"
 
 
 def taken(turn: Turn, step: Step, input: msg.Called) -> None:

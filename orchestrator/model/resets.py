@@ -57,7 +57,6 @@ def fork(turn: Turn, input: msg.Fork) -> None:
     if problem:
         turn.absorb(input, problem)
         return
-    seed = f"{state.saga_id}/{state.run}"
     steps = inheritance.before(state, until)
     turn.send(
         msg.Start(
@@ -69,7 +68,7 @@ def fork(turn: Turn, input: msg.Fork) -> None:
             conflict=Conflict.FAIL,
             baggage=state.baggage,
             traceparent=state.traceparent,
-            inherited=tuple(inheritance.heir(step, "", step.seed or seed, owned=False) for step in steps),
+            inherited=tuple(inheritance.heir(step, "", step.seed or state.seed, owned=False) for step in steps),
             ballast=state.ballast,
             began_ms=inheritance.began_ms(state, until),
         )

@@ -374,6 +374,19 @@ class SagaState:
         """The run whose keys a step bears."""
         return step.run or self.run
 
+    def unit_of(self, step: Step) -> str:
+        """What names a step among those of all runs of all sagas."""
+        return f"{self.saga_id}/{self.run_of(step)}/{step.sequence}"
+
+    def asker(self, step: Step) -> Parent:
+        """Whom another saga answers that was asked for something by a step."""
+        return Parent(self.saga_id, self.run_of(step), step.sequence)
+
+    @property
+    def seed(self) -> str:
+        """What the randomness of the run's own code comes from."""
+        return f"{self.saga_id}/{self.run}"
+
     def is_own(self, run: str, sequence: int = 0) -> bool:
         """Whether what names that run is for this one: for itself, or for a step that it inherited."""
         if run == self.run:
