@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pydantic import BaseModel, field_validator
 
 from orchestrator.correlation import CORRELATOR
-from orchestrator.errors import ConfigurationError
 from orchestrator.model.definition import Definition, SignalRequest
 from orchestrator.model.ids import problem_of
+from orchestrator.model.versions import with_own
 from orchestrator.saga import Saga
 from orchestrator.signals import signal
 
@@ -104,6 +104,4 @@ class Correlator(Saga[Key, None], name=CORRELATOR):
 
 def with_correlator(definitions: Mapping[str, Definition]) -> dict[str, Definition]:
     """A worker's sagas and this one. Raises `ConfigurationError` where another has its name."""
-    if CORRELATOR in definitions:
-        raise ConfigurationError(f"{CORRELATOR} is the orchestrator's own saga; give yours another name")
-    return {**definitions, CORRELATOR: Correlator.definition}
+    return with_own(definitions, Correlator.definition)

@@ -16,12 +16,13 @@ from types import TracebackType
 from typing import Any
 
 from orchestrator.durations import Duration, milliseconds
-from orchestrator.errors import ConfigurationError, DefinitionError, StepFailed
+from orchestrator.errors import DefinitionError, StepFailed
 from orchestrator.model.definition import Context, Definition, WaitRequest
 from orchestrator.model.driver import Asked
 from orchestrator.model.events import StepKind
 from orchestrator.model.ids import problem_of
-from orchestrator.model.locks import DEFINITION, LOCK, saga_of
+from orchestrator.model.locks import DEFINITION, saga_of
+from orchestrator.model.versions import with_own
 
 
 class IfLocked(StrEnum):
@@ -100,6 +101,4 @@ class LockMethods:
 
 def with_locks(definitions: dict[str, Definition]) -> dict[str, Definition]:
     """What a worker has, with the saga that is a lock. Raises `ConfigurationError` where another one has its name."""
-    if LOCK in definitions:
-        raise ConfigurationError(f"{LOCK} is the orchestrator's own saga; give yours another name")
-    return {**definitions, LOCK: DEFINITION}
+    return with_own(definitions, DEFINITION)

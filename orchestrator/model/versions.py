@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from orchestrator.errors import ConfigurationError
 from orchestrator.model.definition import Definition
 from orchestrator.model.ids import murmur2
 from orchestrator.model.state import SagaState
@@ -41,6 +42,16 @@ def by_type(
         ]
         found[name] = replace(newest, older=tuple(older))
     return found
+
+
+def with_own(definitions: Mapping[str, Definition], own: Definition) -> dict[str, Definition]:
+    """What a worker is given, with a saga of the orchestrator's own.
+
+    Raises `ConfigurationError` where another one has its name.
+    """
+    if own.name in definitions:
+        raise ConfigurationError(f"{own.name} is the orchestrator's own saga; give yours another name")
+    return {**definitions, own.name: own}
 
 
 def names_of(definitions: Mapping[str, Definition]) -> tuple[str, ...]:

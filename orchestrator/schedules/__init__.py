@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestrator.errors import ConfigurationError
 from orchestrator.model.definition import Definition
+from orchestrator.model.versions import with_own
 
 
 def with_schedules(definitions: Mapping[str, Definition]) -> dict[str, Definition]:
     """A worker's sagas and the one that schedules are. Raises `ConfigurationError` where another has its name."""
     from orchestrator.schedules.saga import ScheduleSaga  # a participant needs none of it
 
-    name = ScheduleSaga.definition.name
-    if name in definitions:
-        raise ConfigurationError(f"{name} is the orchestrator's own saga; give yours another name")
-    return {**definitions, name: ScheduleSaga.definition}
+    return with_own(definitions, ScheduleSaga.definition)
