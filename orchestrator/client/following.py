@@ -6,14 +6,13 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
-from orchestrator.client.connection import Connection
+from orchestrator.client.part import Part
 from orchestrator.errors import Disconnected
 from orchestrator.log.base import TopicPartition
 from orchestrator.model.ids import partition_of
 from orchestrator.model.queries import PUBLISHED as WHAT_WAS
 from orchestrator.model.state import GOES_ON
 from orchestrator.streams import Stream
-from orchestrator.topics import TopicNames
 from orchestrator.wire.lifecycle import ENDED, PUBLISHED
 
 S = TypeVar("S")
@@ -22,17 +21,12 @@ LOOK_AGAIN_S = 30.0
 """Where nothing comes for so long the owner is asked, for the events may be late, or lost to a journal that was cut."""
 
 
-class Following:
+class Following(Part):
     """Part of a client: what sagas publish on their streams.
 
     The owner says what was published by now; from then on the public events tell. Those are read from before the owner
     is asked, so nothing is missed, and what comes twice is known by its run and number.
     """
-
-    _connection: Connection
-    _partitions: int
-    _timeout_s: float
-    _topics: TopicNames
 
     async def ask(self, id: str, name: str, payload: bytes) -> tuple[str, bytes]:
         raise NotImplementedError

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
-from orchestrator.client.connection import Connection, came
-from orchestrator.client.requests import Act, Request, Requests
+from orchestrator.client.connection import came
+from orchestrator.client.part import Part
+from orchestrator.client.requests import Act, Request
 from orchestrator.errors import Disconnected, InvalidRequest, NotApplied, NotHeard, SagaNotFound
 from orchestrator.model.effects import ABSORBED, REFUSED
 from orchestrator.model.messages import Override, ReplyAddress
@@ -16,23 +17,8 @@ from orchestrator.model.pauses import rule_of
 Action = Override | Literal["retry", "skip", "set-result"]
 
 
-class Operations:
-    """Half of a client: what people do about sagas that are under way."""
-
-    client_id: str
-    _partitions: int
-    _requests: Requests
-    _connection: Connection
-    _timeout_s: float
-
-    def _message_id(self) -> str:
-        raise NotImplementedError
-
-    def _reply_address(self) -> ReplyAddress:
-        raise NotImplementedError
-
-    async def _send(self, request: Request, saga_id: str) -> None:
-        raise NotImplementedError
+class Operations(Part):
+    """Part of a client: what people do about sagas that are under way."""
 
     async def cancel(
         self, id: str, *, reason: str = "", by: str = "", run: str | None = None, timeout: float | None = None

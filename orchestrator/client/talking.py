@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from orchestrator.client.asking import UpdateHandle, answered
-from orchestrator.client.connection import Answer, Connection, Expected
+from orchestrator.client.connection import Answer, Expected
 from orchestrator.client.entities import EntityHandle
-from orchestrator.client.requests import Request, Requests
+from orchestrator.client.part import Part
+from orchestrator.client.requests import Request
 from orchestrator.entities import Entity
-from orchestrator.model.messages import ReplyAddress
 from orchestrator.questions import Query, Update
 
 P = ParamSpec("P")
@@ -18,21 +18,8 @@ R = TypeVar("R")
 N = TypeVar("N", bound=Entity[Any])
 
 
-class Talking:
+class Talking(Part):
     """Part of a client: who asks waits for an answer."""
-
-    _requests: Requests
-    _connection: Connection
-    _timeout_s: float
-
-    def _message_id(self) -> str:
-        raise NotImplementedError
-
-    def _reply_address(self) -> ReplyAddress:
-        raise NotImplementedError
-
-    async def _send(self, request: Request, saga_id: str) -> None:
-        raise NotImplementedError
 
     async def _await(
         self, request: Callable[[], Request], id: str, expected: Expected, timeout: float | None
