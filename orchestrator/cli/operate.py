@@ -46,6 +46,22 @@ def done(as_json: bool, saga_id: str, what: str, within: float) -> None:
         click.echo(f"{saga_id}: {what} asked for; `saga show {saga_id}` tells what came of it")
 
 
+def operate(
+    what: str,
+    verb: Callable[[Client], Callable[..., Awaitable[None]]],
+    saga_id: str,
+    reason: str,
+    within: float,
+    as_json: bool,
+    options: dict[str, Any],
+    **how: Any,
+) -> None:
+    """Asks for an operation on one saga in the user's name, and says what came of it. `how` is the operation's own."""
+    by = getpass.getuser()
+    send(options, lambda client: verb(client)(saga_id, reason=reason, by=by, timeout=within or None, **how))
+    done(as_json, saga_id, what, within)
+
+
 @click.command("cancel")
 @click.argument("saga_id")
 @click.option("--reason", default="")
@@ -54,8 +70,7 @@ def done(as_json: bool, saga_id: str, what: str, within: float) -> None:
 @json_option
 def cancel_command(saga_id: str, reason: str, within: float, as_json: bool, **options: Any) -> None:
     """Stops a saga: its code may clean up, then what it did is undone."""
-    send(options, lambda client: client.cancel(saga_id, reason=reason, by=getpass.getuser(), timeout=within or None))
-    done(as_json, saga_id, "cancel", within)
+    operate("cancel", lambda client: client.cancel, saga_id, reason, within, as_json, options)
 
 
 @click.command("signal")
@@ -194,9 +209,7 @@ def _json(text: str) -> Any:
 @json_option
 def terminate_command(saga_id: str, reason: str, within: float, as_json: bool, **options: Any) -> None:
     """Ends a saga at once. Nothing is undone."""
-    by = getpass.getuser()
-    send(options, lambda client: client.terminate(saga_id, reason=reason, by=by, timeout=within or None))
-    done(as_json, saga_id, "terminate", within)
+    operate("terminate", lambda client: client.terminate, saga_id, reason, within, as_json, options)
 
 
 @click.command("compensate")
@@ -207,9 +220,7 @@ def terminate_command(saga_id: str, reason: str, within: float, as_json: bool, *
 @json_option
 def compensate_command(saga_id: str, reason: str, within: float, as_json: bool, **options: Any) -> None:
     """Undoes what a saga did, whatever its code would do next, and also where its pivot is done."""
-    by = getpass.getuser()
-    send(options, lambda client: client.compensate(saga_id, reason=reason, by=by, timeout=within or None))
-    done(as_json, saga_id, "compensate", within)
+    operate("compensate", lambda client: client.compensate, saga_id, reason, within, as_json, options)
 
 
 def _what(command: Callable[..., None]) -> Callable[..., None]:
@@ -263,20 +274,17 @@ def _pause_or_resume(
     named = {"type": saga_type, "service": service, "step": step, "partition": partition}
     if (saga_id is None) == all(value is None for value in named.values()):
         raise click.UsageError("say what: a saga's id, or some of --type, --service, --step, --partition")
+    if saga_id is not None:
+        operate(verb, lambda client: getattr(client, verb), saga_id, reason, within, as_json, options)
+        return
     rules: list[str] = []
 
     async def act(client: Client) -> None:
-        by = getpass.getuser()
-        if saga_id is not None:
-            await getattr(client, verb)(saga_id, reason=reason, by=by, timeout=within or None)
-        else:
-            every = getattr(client, f"{verb}_all")
-            rules.append(await every(**named, reason=reason, by=by, timeout=within or 10.0))
+        every = getattr(client, f"{verb}_all")
+        rules.append(await every(**named, reason=reason, by=getpass.getuser(), timeout=within or 10.0))
 
     send(options, act)
-    if saga_id is not None:
-        done(as_json, saga_id, verb, within)
-    elif as_json:
+    if as_json:
         give({"rule": rules[0], "asked": verb, "applied": True})
     else:
         click.echo(f"{rules[0]}: {verb} is applied" + (f" to partition {partition}" if partition is not None else ""))
@@ -328,11 +336,5 @@ def park_command(
     said = result if payload is None else payload
     given = None if said is None else said.encode()
 
-    async def act(client: Client) -> None:
-        from orchestrator.model.messages import Override
-
-        by, timeout = getpass.getuser(), within or None
-        await client.unpark(saga_id, Override(action), step=step, payload=given, reason=reason, by=by, timeout=timeout)
-
-    send(options, act)
-    done(as_json, saga_id, action, within)
+    unpark = {"action": action, "step": step, "payload": given}
+    operate(action, lambda client: client.unpark, saga_id, reason, within, as_json, options, **unpark)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Any
 
 import click
 
 from orchestrator.cli.application import connection_options
-from orchestrator.cli.operate import done, send, within_option
+from orchestrator.cli.operate import operate, within_option
 from orchestrator.cli.output import json_option
 
 
@@ -23,9 +22,8 @@ def restart_command(
     saga_id: str, payload: str | None, reason: str, within: float, as_json: bool, **options: Any
 ) -> None:
     """Runs a saga that has ended again, from its beginning. Nothing of what it did is undone."""
-    by, given = getpass.getuser(), None if payload is None else payload.encode()
-    send(options, lambda c: c.restart(saga_id, payload=given, reason=reason, by=by, timeout=within or None))
-    done(as_json, saga_id, "restart", within)
+    given = None if payload is None else payload.encode()
+    operate("restart", lambda client: client.restart, saga_id, reason, within, as_json, options, payload=given)
 
 
 @click.command("redrive")
@@ -36,9 +34,7 @@ def restart_command(
 @json_option
 def redrive_command(saga_id: str, reason: str, within: float, as_json: bool, **options: Any) -> None:
     """Has a saga that failed or is parked go on, with all results that still stand."""
-    by = getpass.getuser()
-    send(options, lambda client: client.redrive(saga_id, reason=reason, by=by, timeout=within or None))
-    done(as_json, saga_id, "redrive", within)
+    operate("redrive", lambda client: client.redrive, saga_id, reason, within, as_json, options)
 
 
 @click.command("reset")
@@ -50,9 +46,7 @@ def redrive_command(saga_id: str, reason: str, within: float, as_json: bool, **o
 @json_option
 def reset_command(saga_id: str, to: int, reason: str, within: float, as_json: bool, **options: Any) -> None:
     """Undoes what a saga did from a step on, and has it go on from there with the results before."""
-    by = getpass.getuser()
-    send(options, lambda client: client.reset(saga_id, to=to, reason=reason, by=by, timeout=within or None))
-    done(as_json, saga_id, "reset", within)
+    operate("reset", lambda client: client.reset, saga_id, reason, within, as_json, options, to=to)
 
 
 @click.command("fork")
@@ -65,6 +59,5 @@ def reset_command(saga_id: str, to: int, reason: str, within: float, as_json: bo
 @json_option
 def fork_command(saga_id: str, new_id: str, to: int, reason: str, within: float, as_json: bool, **options: Any) -> None:
     """Starts the saga NEW_ID with the results of SAGA_ID's steps before some step; both go on."""
-    by = getpass.getuser()
-    send(options, lambda c: c.fork(saga_id, to=to, new_id=new_id, reason=reason, by=by, timeout=within or None))
-    done(as_json, saga_id, f"fork {new_id}", within)
+    what = f"fork {new_id}"
+    operate(what, lambda client: client.fork, saga_id, reason, within, as_json, options, to=to, new_id=new_id)
