@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cli_client import take_requests
 from click.testing import CliRunner, Result
 
 from orchestrator import cli
@@ -54,12 +55,7 @@ class Asked:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     asked = Asked()
-
-    def send(options: dict[str, Any], act: Callable[[Any], Awaitable[None]]) -> None:
-        with pytest.raises(StopIteration):
-            act(asked).__await__().send(None)
-
-    monkeypatch.setattr(schedule, "send", send)
+    take_requests(monkeypatch, schedule, asked)
     return asked
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from cli_client import take_requests
 from click.testing import CliRunner, Result
 
 from orchestrator import cli
@@ -34,12 +35,7 @@ class Asked:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     asked = Asked()
-
-    def send(options: dict[str, Any], act: Callable[[Any], Awaitable[None]]) -> None:
-        with pytest.raises(StopIteration):
-            act(asked).__await__().send(None)
-
-    monkeypatch.setattr(operate, "send", send)
+    take_requests(monkeypatch, operate, asked)
     return asked
 
 
