@@ -138,10 +138,14 @@ def _needs_code(input: msg.Input, state: SagaState) -> bool:
         return False
     if isinstance(input, msg.Update):
         return input.saga_type == state.saga_type and input.reply_to is None
-    told = msg.Reply | msg.TimerDue | msg.SendFailed | msg.Unpark | msg.Signal | msg.Settle | msg.ChildEnded
-    return isinstance(input, told | msg.Called)
+    return isinstance(input, _FOR_CODE)
 
 
+_FOR_CODE = (
+    *(msg.Reply, msg.TimerDue, msg.SendFailed, msg.Unpark),
+    *(msg.Signal, msg.Settle, msg.ChildEnded, msg.Called),
+)
+_TAKING_BACK = (msg.Cancel, msg.Compensate, msg.Reset, msg.Fork, msg.Restart)
 _JOINING = (msg.Start, msg.Attach, msg.UndoChild, msg.ParentLeft, msg.Update)
 """Inputs that name no run of this saga, and that one which has ended may answer."""
 _ALSO_ENDED = (*_JOINING, msg.Restart, msg.Redrive, msg.Reset, msg.Fork)
@@ -150,8 +154,7 @@ _CHECKED = (msg.Reply, msg.SendFailed, msg.Unpark)
 
 def _would_take_back(input: msg.Input, state: SagaState) -> bool:
     """Whether it would undo or repeat what the saga did for others."""
-    again = isinstance(input, msg.Redrive) and state.ended
-    return again or isinstance(input, msg.Cancel | msg.Compensate | msg.Reset | msg.Fork | msg.Restart)
+    return isinstance(input, _TAKING_BACK) or (isinstance(input, msg.Redrive) and state.ended)
 
 
 def _after_end(turn: Turn, input: msg.Input) -> None:

@@ -46,6 +46,17 @@ def refused() -> Play:
     return play
 
 
+def set_back() -> tuple[Play, str]:
+    """It was set back to its third step, and goes on in its second run; the first one's id."""
+    play = order()
+    first = play.state.run
+    play.do(1, "9")
+    play.do(2, "r-1")
+    play.reset(3)
+    play.undo(3)
+    return play, first
+
+
 def absorbed(events: list[ev.Event]) -> str:
     (event,) = [event for event in events if isinstance(event, ev.InputAbsorbed)]
     return event.reason
@@ -257,12 +268,7 @@ def test_a_reset_undoes_from_the_step_on_and_goes_on_from_there() -> None:
 
 
 def test_inherited_steps_are_undone_once_under_the_key_of_the_run_that_made_them() -> None:
-    play = order()
-    first = play.state.run
-    play.do(1, "9")
-    play.do(2, "r-1")
-    play.reset(3)
-    play.undo(3)
+    play, first = set_back()
     second = play.state.run
     play.refuse(3, "CardExpired")
     assert last_sent(play) == ("release", True, 2, first)
@@ -274,12 +280,7 @@ def test_inherited_steps_are_undone_once_under_the_key_of_the_run_that_made_them
 
 
 def test_an_inherited_steps_reply_of_the_old_run_counts_and_others_do_not() -> None:
-    play = order()
-    first = play.state.run
-    play.do(1, "9")
-    play.do(2, "r-1")
-    play.reset(3)
-    play.undo(3)
+    play, first = set_back()
     late = msg.Reply(SAGA_ID, first, 3, False, 1, msg.Outcome.SUCCESS, b'{"number":1}')
     assert absorbed(play.take(late)) == f"it is for run {first}"
     assert play.step(3).status is StepStatus.RUNNING
@@ -288,12 +289,7 @@ def test_an_inherited_steps_reply_of_the_old_run_counts_and_others_do_not() -> N
 
 
 def test_two_resets_keep_the_keys_of_each_run() -> None:
-    play = order()
-    first = play.state.run
-    play.do(1, "9")
-    play.do(2, "r-1")
-    play.reset(3)
-    play.undo(3)
+    play, first = set_back()
     second = play.state.run
     play.do(3, {"number": 4})
     play.reset(4)
