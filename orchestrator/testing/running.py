@@ -26,7 +26,7 @@ from orchestrator.testing.asking import Asking
 from orchestrator.testing.end import End, published
 from orchestrator.testing.world import Flight, Sent, World
 from orchestrator.wire.commands import ReplyMessage
-from orchestrator.wire.notes import read_note, take_tasks
+from orchestrator.wire.notes import note_in, read_note, take_tasks
 
 log = logging.getLogger(__name__)
 
@@ -227,8 +227,8 @@ class Running(Asking, Generic[O]):
         """The open human tasks by their keys, as lists show them: `title`, `assignee`, `group`, `due_ms`, ..."""
         tasks: dict[str, dict[str, Any]] = {}
         for event in self.journal:
-            if isinstance(event, Recorded) and event.kind is StepKind.NOTE:
-                take_tasks(tasks, read_note(event.payload))
+            if note := note_in(event):
+                take_tasks(tasks, read_note(note))
         return tasks
 
     def published(self, stream: Stream[S]) -> list[S]:

@@ -10,7 +10,7 @@ import orjson
 from orchestrator.model import events as ev
 from orchestrator.model.evolve import BrokenHistory, transition_of
 from orchestrator.model.state import FINAL, SAGA_TRANSITIONS
-from orchestrator.wire.notes import NUMBERS, read_note, take_tasks
+from orchestrator.wire.notes import NUMBERS, note_in, read_note, take_tasks
 
 COLUMNS = (
     "saga_id",
@@ -181,9 +181,9 @@ def _started(row: Row, event: ev.SagaStarted, at_ms: int) -> None:
         row._take_note(event.note)
 
 
-def _recorded(row: Row, event: ev.Recorded, at_ms: int) -> None:
-    if event.kind is ev.StepKind.NOTE:
-        row._take_note(event.payload)
+def _told(row: Row, event: ev.Recorded | ev.StepInherited, at_ms: int) -> None:
+    if note := note_in(event):
+        row._take_note(note)
 
 
 def _version_changed(row: Row, event: ev.VersionChanged, at_ms: int) -> None:
@@ -254,7 +254,8 @@ _CHANGES: dict[type, Callable[[Row, Any, int], None]] = {
     ev.UndoParked: _step_parked,
     ev.SagaParked: _saga_parked,
     ev.SagaUnparked: _saga_unparked,
-    ev.Recorded: _recorded,
+    ev.Recorded: _told,
+    ev.StepInherited: _told,
     ev.SagaPaused: _paused,
     ev.SagaResumed: _resumed,
     ev.CancelRequested: _cancel_requested,

@@ -11,7 +11,7 @@ from orchestrator.model.calls import awaits_answer
 from orchestrator.model.events import Status, StepKind
 from orchestrator.model.pauses import over_command, over_saga
 from orchestrator.model.state import SagaState, Step, StepStatus
-from orchestrator.wire.notes import read_note, take_tasks
+from orchestrator.wire.notes import note_in, read_note, take_tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class Trace:
             self.since[sequence] = at_ms
         elif isinstance(event, ev.SagaParked | ev.CodeMissing):
             self.since[0] = at_ms
-        if isinstance(event, ev.Recorded) and event.kind is StepKind.NOTE:
-            take_tasks(self.tasks, read_note(event.payload))
+        if note := note_in(event):
+            take_tasks(self.tasks, read_note(note))
         if isinstance(event, ev.UndoBackedOff):
             self.undo_error[event.sequence] = _error(event.error_type, event.error_message)
 

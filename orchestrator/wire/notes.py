@@ -16,6 +16,8 @@ from typing import Any
 
 import orjson
 
+from orchestrator.model import events as ev
+
 KINDS = ("Bool", "Datetime", "Double", "Int", "Keyword", "KeywordList", "Text")
 NUMBERS = ("Bool", "Datetime", "Double", "Int")
 """Kinds that are compared as numbers; the others are text."""
@@ -137,3 +139,14 @@ def _fits(kind: str, value: Any) -> bool:
 
 def _is_keyword(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= MAX_KEYWORD_CHARACTERS
+
+
+def note_in(event: ev.Event) -> bytes:
+    """The note that an event holds, also one that a run has inherited; nothing in other events."""
+    if isinstance(event, ev.Recorded):
+        kind, note = event.kind, event.payload
+    elif isinstance(event, ev.StepInherited):
+        kind, note = event.kind, event.result
+    else:
+        return b""
+    return note if kind is ev.StepKind.NOTE else b""

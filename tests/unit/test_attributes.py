@@ -316,3 +316,25 @@ def test_a_run_that_carries_on_is_found_by_what_the_one_before_told(tmp_path: Pa
         runs = visibility.find("customer = 'ann' and items = 1")
         assert len(runs) > 1
         assert {(run.summary, run.memo["colour"]) for run in runs} == {("new", "green")}
+
+
+def test_a_fork_is_found_by_what_the_saga_told_before_that_point(tmp_path: Path) -> None:
+    class Waiting(Tagged, name="Greeting"):
+        async def run(self, _: None) -> str:
+            self.upsert(Tagged.customer("ann"))
+            await self.sleep(3_600)
+            return "done"
+
+    world = World()
+    world.engine.config.definitions["Greeting"] = Waiting.definition  # type: ignore[index]
+
+    async def main() -> None:
+        async with Client(world.log, world.topics, PARTITIONS) as client:
+            await client.start(Tagged, None, id="a")
+            await client.fork("a", to=2, new_id="b")
+
+    drive(world, main())
+    world.settle()
+    with Visibility(tmp_path / "v.sqlite", world.log, world.topics, PARTITIONS) as visibility:
+        assert visibility.catch_up(5)
+        assert {run.saga_id for run in visibility.find("customer = 'ann'")} == {"a", "b"}
