@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
@@ -13,14 +13,18 @@ from click.testing import CliRunner
 
 from orchestrator import HandlerContext, Participant, Saga, inject, per_call
 from orchestrator.cli import saga as command_line
+from orchestrator.cli.application import load_sagas
 from orchestrator.client import Client
 from orchestrator.client.client import Outgoing
+from orchestrator.demo.processes import Process
 from orchestrator.interceptors import Around
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.migrations import PastRun
 from orchestrator.model.definition import StepRequest
 from orchestrator.model.events import SagaParked
+from orchestrator.model.versions import by_type, of_start
 from orchestrator.participant.runner import Runner
+from orchestrator.provisioning import apply, plan
 from orchestrator.topics import TopicNames
 from orchestrator.visibility import Visibility
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
@@ -185,6 +189,61 @@ def test_pinned_sagas_keep_their_version_and_a_person_moves_one(broker: str, pre
             await_parked(visibility, 0)
     with shop(broker, prefix, succeed, [First, Second]):
         assert asyncio.run(results(broker, prefix, First, "b")) == ["shipped"]
+
+
+SHARED = """
+from orchestrator import Saga
+
+
+class One(Saga[None, int], name="Shared"):
+    async def run(self, _: None) -> int:
+        return 1
+
+
+class Two(One, name="Shared", version=2):
+    async def run(self, _: None) -> int:
+        return 2
+"""
+
+
+def test_a_worker_gives_a_version_to_a_share_of_the_ids(
+    broker: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shared.py").write_text(SHARED)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    one, two = load_sagas(("shared",))
+    log, topics = KafkaLog(broker), TopicNames(prefix)
+    with closing(log.admin()) as admin:
+        apply(admin, plan(topics, partitions=PARTITIONS, replication=1, services=[]))
+    environment = {
+        "SAGA_BOOTSTRAP_SERVERS": broker,
+        "SAGA_PREFIX": prefix,
+        "SAGA_PARTITIONS": str(PARTITIONS),
+        "SAGA_DEVELOPMENT": "true",
+        "SAGA_STATE_DIRECTORY": str(tmp_path / "state"),
+        "SAGA_METRICS_PORT": "0",
+    }
+    ids = [f"s-{number}" for number in range(20)]
+
+    async def work() -> list[int]:
+        async with Client.connect(broker, prefix=prefix) as client:
+            handles = await client.start_many(one, [(saga_id, None) for saga_id in ids])
+            return [await handle.result(timeout=60) for handle in handles]
+
+    worker = Process("worker", ["worker", "shared", "--share", "Shared:2=40"], tmp_path, environment)
+    worker.start()
+    try:
+        got = asyncio.run(work())
+    finally:
+        assert worker.stop() == 0, worker.tail(40)
+    newest = by_type([one.definition, two.definition], {("Shared", 2): 40.0})["Shared"]
+    expected = [of_start(newest, saga_id) for saga_id in ids]
+    assert got == [each.version for each in expected if each is not None]
+    assert set(got) == {1, 2}
+    with looking(log, topics, tmp_path) as visibility:
+        counted = {each.version: each.total for each in visibility.versions(type="Shared")}
+        assert counted == {1: got.count(1), 2: got.count(2)}
 
 
 def test_new_code_takes_over_what_old_code_has_done(broker: str, prefix: str) -> None:
