@@ -13,7 +13,7 @@ from orchestrator.durations import Duration, milliseconds
 from orchestrator.model import messages as msg
 from orchestrator.model.divergence import name_in_history
 from orchestrator.model.events import Event, Recorded, Status, StepKind
-from orchestrator.model.messages import Outcome, Override
+from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SagaState
 from orchestrator.promises import Promise
 from orchestrator.questions import Update
@@ -24,6 +24,7 @@ from orchestrator.streams import Stream
 from orchestrator.tasks import CLAIM, COMPLETE, REASSIGN
 from orchestrator.testing.asking import Asking
 from orchestrator.testing.end import End, published
+from orchestrator.testing.operating import BY, Operating
 from orchestrator.testing.world import Flight, Sent, World
 from orchestrator.wire.commands import ReplyMessage
 from orchestrator.wire.notes import note_in, read_note, take_tasks
@@ -35,9 +36,6 @@ M = TypeVar("M", bound=BaseModel)
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
-
-BY = "test"
-"""Who cancels, ends and decides in a test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,7 @@ def waits_for(kind: StepKind, name: str, awaited: Signal[Any] | Awaited) -> bool
     return name == awaited.name and kind is (StepKind.SIGNAL if isinstance(awaited, Signal) else awaited.kind)
 
 
-class Running(Asking, Generic[O]):
+class Running(Asking, Operating, Generic[O]):
     """What `SagaTest.start` gives. Nothing happens by itself: `advance`, `until` and `finish` let the time pass.
 
     saga = SagaTest(OrderFulfilment).service(inventory, shipping).never(Payments.charge).start(order)
@@ -117,7 +115,8 @@ class Running(Asking, Generic[O]):
     @property
     def effects(self) -> list[Command[..., Any, Any]]:
         """The commands that had their effect so far, in order, `do` and undo alike."""
-        return [done.command for done in self._world.services.log if isinstance(done.command, Command)]
+        own = [done for done in self._world.services.log if done.key.rsplit("/", 3)[0] == self._world.saga_id]
+        return [done.command for done in own if isinstance(done.command, Command)]
 
     @property
     def journal(self) -> list[Event]:
@@ -261,35 +260,13 @@ class Running(Asking, Generic[O]):
         """Likewise, by a business failure."""
         return self._reply(command, ReplyMessage(Outcome.FAILURE, b"", error_type, message))
 
-    def cancel(self, reason: str = "") -> Self:
-        """A client cancels."""
-        return self._take(msg.Cancel(self._world.saga_id, self._message_id(), None, reason, BY))
+    def fork(self, to: int, id: str = "fork", reason: str = "") -> Running[O]:
+        """A person starts the saga `id` with what this one had come to before its step `to`; gives that one.
 
-    def terminate(self, reason: str = "") -> Self:
-        """An operator ends it at once; nothing is undone."""
-        return self._take(msg.Terminate(self._world.saga_id, self._message_id(), None, reason, BY))
-
-    def retry(self) -> Self:
-        """A person has what it is parked at tried again."""
-        return self._unpark(Override.RETRY)
-
-    def skip(self) -> Self:
-        """A person has what it is parked at left out."""
-        return self._unpark(Override.SKIP)
-
-    def set_result(self, command: Command[..., Any, R], reply: R) -> Self:
-        """A person says how the step that is parked went."""
-        steps = self._world.state.steps
-        parked = [s for s in self._world.state.parked if s and steps[s].command == command.name]
-        if not parked:
-            raise AssertionError(f"{command!r} is not parked: {self!r}")
-        return self._unpark(Override.SET_RESULT, parked[0], command.encode(reply))
-
-    def _unpark(self, action: Override, sequence: int = 0, payload: bytes | None = None) -> Self:
-        if not self._world.state.parked:
-            raise AssertionError(f"nothing is parked: {self!r}")
-        unpark = msg.Unpark(self._world.saga_id, self._message_id(), action, sequence, payload, None, "", BY)
-        return self._take(unpark)
+        Both have the same services, and each its own time from then on.
+        """
+        self._operate(msg.Fork(self._world.saga_id, self._message_id(), to, id, None, reason, BY))
+        return Running(self._saga, self._world.beside(self._world.starts.pop()))
 
     def _reply(self, command: Command[..., Any, Any], ending: ReplyMessage) -> Self:
         world = self._world
@@ -349,6 +326,8 @@ def _stuck(world: World) -> str:
             "step start_to_close or schedule_to_close, or use .start(...) and .answer(...) on what it gives"
         )
     state = world.state
+    if state.paused is not None:
+        return "the saga is paused: .resume() it"
     if any(state.steps[sequence].kind is StepKind.LOCK for sequence in state.open):
         advice = ": .locked(..., for_=...) says when somebody else gives it back"
     else:

@@ -25,7 +25,8 @@ from orchestrator.service import Command
 from orchestrator.signals import Signal
 from orchestrator.testing.end import End
 from orchestrator.testing.entities import EntityTest
-from orchestrator.testing.running import BY, Awaited, OpenTask, Running, filled_in, waits_for
+from orchestrator.testing.operating import BY
+from orchestrator.testing.running import Awaited, OpenTask, Running, filled_in, waits_for
 from orchestrator.testing.services import ChildEnding, Script, Scripted, Services
 from orchestrator.testing.world import Happening, Sent, World
 from orchestrator.wire.commands import ReplyMessage
@@ -78,12 +79,18 @@ class SagaTest(Generic[I, O]):
     _script: Script = field(default_factory=Script)
     _planned: list[Planned] = field(default_factory=list)
     _baggage: dict[str, str] = field(default_factory=dict)
+    _delay_ms: int | None = None
 
     # -- given
 
     def baggage(self, **values: str) -> Self:
         """What the saga is started with beside its input, such as `.baggage(tenant="acme")`."""
         self._baggage.update(values)
+        return self
+
+    def delayed(self, start_delay: Duration) -> Self:
+        """The saga begins so long after it was started. Its times count from the start."""
+        self._delay_ms = milliseconds(start_delay)
         return self
 
     def service(self, *participants: Participant, takes: Duration = 0) -> Self:
@@ -304,7 +311,8 @@ class SagaTest(Generic[I, O]):
 
         world.watchers.append(watch)
         name, baggage = self.saga.definition.name, write_baggage(self._baggage)
-        world.take(msg.Start(id, "start", name, self.saga.encode_input(input), baggage=baggage))
+        payload = self.saga.encode_input(input)
+        world.take(msg.Start(id, "start", name, payload, begin_after_ms=self._delay_ms, baggage=baggage))
         return waiting
 
     def world(
@@ -345,6 +353,23 @@ class When(Generic[I, O]):
     def terminate(self, reason: str = "") -> SagaTest[I, O]:
         """An operator ends the saga at once; nothing is undone."""
         return self._plan("terminate", lambda saga_id, message_id: msg.Terminate(saga_id, message_id, None, reason, BY))
+
+    def pause(self, reason: str = "") -> SagaTest[I, O]:
+        """A person keeps the saga where it is."""
+        return self._plan("pause", lambda saga_id, message_id: msg.Pause(saga_id, message_id, None, reason, BY))
+
+    def resume(self, reason: str = "") -> SagaTest[I, O]:
+        """A person lets the saga go on that was paused."""
+        return self._plan("resume", lambda saga_id, message_id: msg.Resume(saga_id, message_id, None, reason, BY))
+
+    def compensate(self, reason: str = "") -> SagaTest[I, O]:
+        """A person has all undone that the saga did, without its code."""
+        make: Make = lambda saga_id, message_id: msg.Compensate(saga_id, message_id, None, reason, BY)  # noqa: E731
+        return self._plan("compensate", make)
+
+    def reset(self, to: int, reason: str = "") -> SagaTest[I, O]:
+        """A person has undone what the saga did from its step `to` on, and it goes on from there."""
+        return self._plan("reset", lambda saga_id, message_id: msg.Reset(saga_id, message_id, to, None, reason, BY))
 
     def _plan(self, what: str, make: Make) -> SagaTest[I, O]:
         words = f"{self._words}.{what}(...)"

@@ -148,8 +148,8 @@ class Services:
         self.beats: dict[str, bytes] = {}
         """What they said last of how far they got, likewise."""
         self._hosts = {name: self._watched(participant) for name, participant in script.participants.items()}
-        inboxes = [host.inbox for host in self._hosts.values() if host.inbox is not None]
-        self.close = weakref.finalize(self, _close_all, inboxes, self._loop)
+        self._inboxes = [host.inbox for host in self._hosts.values() if host.inbox is not None]
+        self._open = self._opened()
 
     def child(self, start: Start) -> ChildEnding:
         """How a child that is started will end."""
@@ -245,11 +245,21 @@ class Services:
             f"handles({command.owner.__name__ if command.owner else ''}.{command.name})"
         )
 
+    def close(self) -> None:
+        """Lets go of databases and of the event loop. What is asked later, of another run, opens them again."""
+        self._prepared.clear()
+        self._open()
+
+    def _opened(self) -> weakref.finalize[..., Services]:
+        return weakref.finalize(self, _close_all, self._inboxes, self._loop)
+
     def _run(self, command: Command[..., Any, Any], message: CommandMessage, now_ms: int, unsure: bool) -> Ending:
         host = self._hosts[command.service]
         work = Work(None, Record(f"{command.service}.commands", 0, 0, now_ms, b"", b""), message)
         work.unsure = unsure
         self.raised.pop(message.idempotency_key, None)
+        if not self._open.alive:
+            self._open = self._opened()
         if host.inbox is not None:
             if command.service not in self._prepared:
                 self._prepared.add(command.service)

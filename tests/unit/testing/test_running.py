@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from orchestrator import Retry, Saga, Status, Undone
+from orchestrator.errors import NotApplied
 from orchestrator.model.events import StepScheduled
 from orchestrator.testing import SagaTest
 from tests.unit.testing.trips import Cards, Cars, Hotels, Mails, Ticket, Travel, Trip, cards, hotels
@@ -98,7 +99,7 @@ class Stubborn(Saga[Trip, str]):
 
 def test_a_person_sets_the_result_of_a_step_that_is_parked() -> None:
     saga = SagaTest(Stubborn).retry(Cards.charge).start(ANN)
-    with pytest.raises(AssertionError, match="nothing is parked"):
+    with pytest.raises(NotApplied, match="it is neither parked nor between two attempts"):
         saga.retry()
     saga.until_parked()
     with pytest.raises(AssertionError, match=r"cars\.book is not parked"):
