@@ -28,13 +28,17 @@ def restart_command(
 
 @click.command("redrive")
 @click.argument("saga_id")
+@click.option("--input", "payload", help="Another input for one that has ended, as JSON.")
 @click.option("--reason", default="")
 @within_option
 @connection_options
 @json_option
-def redrive_command(saga_id: str, reason: str, within: float, as_json: bool, **options: Any) -> None:
+def redrive_command(
+    saga_id: str, payload: str | None, reason: str, within: float, as_json: bool, **options: Any
+) -> None:
     """Has a saga that failed or is parked go on, with all results that still stand."""
-    operate("redrive", lambda client: client.redrive, saga_id, reason, within, as_json, options)
+    given = None if payload is None else payload.encode()
+    operate("redrive", lambda client: client.redrive, saga_id, reason, within, as_json, options, payload=given)
 
 
 @click.command("reset")

@@ -11,6 +11,7 @@ from orchestrator.client.part import Part
 from orchestrator.client.requests import Act, Request
 from orchestrator.errors import Disconnected, InvalidRequest, NotApplied, NotHeard, SagaNotFound
 from orchestrator.model.effects import ABSORBED, REFUSED
+from orchestrator.model.events import Refusal
 from orchestrator.model.messages import Override, ReplyAddress
 from orchestrator.model.pauses import rule_of
 
@@ -128,21 +129,42 @@ class Operations(Part):
 
         What it does happens again, under new keys.
         """
-
-        def request(reply: ReplyAddress | None) -> Request:
-            return self._requests.restart(id, self._message_id(), payload, run, reason, by or self.client_id, reply)
-
-        await self._tell(request, id, timeout)
+        await self._run_again("restart", id, payload, reason, by, run, timeout)
 
     async def redrive(
-        self, id: str, *, reason: str = "", by: str = "", run: str | None = None, timeout: float | None = None
+        self,
+        id: str,
+        *,
+        payload: bytes | None = None,
+        reason: str = "",
+        by: str = "",
+        run: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Has a saga that failed go on, with the results that still stand.
 
         What is parked is tried again, in the same run under the same key. One that has ended gets another run, from the
-        step that failed or, where steps before it were undone, from the first of these on, under new keys.
+        step that failed or, where steps before it were undone, from the first of these on, under new keys. That run may
+        have another input, `payload` as JSON; with it the code has to ask for the same steps up to there.
         """
-        await self._act("redrive", id, run, reason, by, timeout)
+        await self._run_again("redrive", id, payload, reason, by, run, timeout)
+
+    async def _run_again(
+        self,
+        kind: Literal["restart", "redrive"],
+        id: str,
+        payload: bytes | None,
+        reason: str,
+        by: str,
+        run: str | None,
+        timeout: float | None,
+    ) -> None:
+        whose = by or self.client_id
+
+        def request(reply: ReplyAddress | None) -> Request:
+            return self._requests.run_again(kind, id, self._message_id(), payload, run, reason, whose, reply)
+
+        await self._tell(request, id, timeout)
 
     async def reset(
         self,
@@ -259,7 +281,7 @@ class Operations(Part):
             raise NotHeard(about, timeout)
         if expected.answer is None:
             raise Disconnected("the client is closed: use it inside `async with`")
-        if expected.answer.status == REFUSED:
+        if expected.answer.status == REFUSED and expected.answer.error_type == Refusal.NOT_FOUND:
             raise SagaNotFound(about, expected.answer.error_message)
-        if expected.answer.status == ABSORBED:
+        if expected.answer.status in (REFUSED, ABSORBED):
             raise NotApplied(about, expected.answer.error_message)

@@ -28,7 +28,7 @@ from orchestrator.wire.promises import read_token as read_promise_token
 _JSON = "application/json"
 _MAX_BY_BYTES = 256
 
-Act = Literal["cancel", "terminate", "pause", "resume", "compensate", "redrive"]
+Act = Literal["cancel", "terminate", "pause", "resume", "compensate"]
 
 HeaderValues = Mapping[str, str | int | None]
 
@@ -277,8 +277,9 @@ class Requests:
         headers = _act(action, message_id, run, reason, by) | {h.STEP: step or None} | _answer_to(reply)
         return self._request(self._operations, saga_id, headers, payload)
 
-    def restart(
+    def run_again(
         self,
+        kind: Literal["restart", "redrive"],
         saga_id: str,
         message_id: str,
         payload: bytes | None,
@@ -289,7 +290,7 @@ class Requests:
     ) -> Request:
         """`payload` is the input as JSON, None for the one it had."""
         _check_size(payload or b"", f"the input for saga {saga_id!r}")
-        headers = _act("restart", message_id, run, reason, by) | _answer_to(reply)
+        headers = _act(kind, message_id, run, reason, by) | _answer_to(reply)
         return self._request(self._operations, saga_id, headers, payload)
 
     def set_back(

@@ -100,7 +100,7 @@ def _room(state: SagaState) -> int:
     return MAX_BYTES // 4 if state.keep else MAX_BYTES
 
 
-def check_restart(input: msg.Restart, definition: Definition | None) -> None:
+def check_another_input(input: msg.Restart | msg.Redrive, definition: Definition | None) -> None:
     """Raises `InputRejected` for an input that its saga could not begin with."""
     payload = input.payload
     if payload is None:

@@ -59,8 +59,8 @@ def _decide(
         checks.check_signal(input.name, input.payload, state, definition)
     elif isinstance(input, msg.Settle):
         checks.check_settle(input, state, definition)
-    elif isinstance(input, msg.Restart):
-        checks.check_restart(input, of_start(newest, state.saga_id))
+    elif isinstance(input, msg.Restart | msg.Redrive):
+        checks.check_another_input(input, of_start(newest, state.saga_id))
     elif isinstance(input, msg.Start) and input.saga_type == state.saga_type:
         if starts.may_start_anew(input, state):
             checks.check_start(input, state, of_start(newest, state.saga_id))

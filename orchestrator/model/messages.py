@@ -308,7 +308,7 @@ class Restart:
 
 @frozen
 class Redrive:
-    """Have a saga that failed or is parked go on, with all results that still stand."""
+    """Have a saga that failed or is parked go on, with all that still stands; one that has ended with another input."""
 
     saga_id: str
     message_id: str
@@ -316,6 +316,7 @@ class Redrive:
     reason: str = ""
     by: str = ""
     reply_to: ReplyAddress | None = None
+    payload: bytes | None = None
 
 
 @frozen

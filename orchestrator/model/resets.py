@@ -30,9 +30,14 @@ def restart(turn: Turn, input: msg.Restart) -> None:
 
 
 def redrive(turn: Turn, input: msg.Redrive) -> None:
-    """Has a saga that failed go on: what is parked is tried again, one that has ended goes on where it still stands."""
+    """Has a saga that failed go on: what is parked is tried again, one that has ended goes on where it still stands.
+
+    Its code then sees the input that came along, and has to ask for what still stands as it did before.
+    """
     state = turn.state
-    if not state.ended and state.parked:
+    if not state.ended and state.parked and input.payload is not None:
+        turn.absorb(input, "it is parked, and keeps its input: retry the step with another request, or reset it")
+    elif not state.ended and state.parked:
         retry = msg.Unpark(
             input.saga_id, input.message_id, Override.RETRY, run=input.run, reason=input.reason, by=input.by
         )
@@ -81,8 +86,13 @@ def _set_back(turn: Turn, input: msg.Reset | msg.Redrive, to: int) -> None:
     if problem or (problem := _why_not(state, until)):
         turn.absorb(input, problem, to)
         return
+    other = input.payload if isinstance(input, msg.Redrive) else None
     if state.ended and not _left(state, until) and state.phase is not Status.TERMINATED:
-        turn.emit(turn.following(Following.RESET, state.payload, by=input.by, reason=input.reason, until=until))
+        payload = state.payload if other is None else other
+        turn.emit(turn.following(Following.RESET, payload, by=input.by, reason=input.reason, until=until))
+        return
+    if other is not None:
+        turn.absorb(input, "it was terminated: redrive it with the input it had, or restart it with another", to)
         return
     if state.paused is not None:
         turn.emit(ev.SagaResumed(input.by, "to be reset"))

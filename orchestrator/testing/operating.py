@@ -68,12 +68,14 @@ class Operating:
         """A person says how the step went that is parked."""
         return self._unpark(Override.SET_RESULT, self._stopped_at(command), command.encode(reply))
 
-    def redrive(self, reason: str = "") -> Self:
-        """A person has it go on where it failed, with the results that still stand.
+    def redrive(self, input: Any = ..., reason: str = "") -> Self:
+        """A person has it go on where it failed, with the results that still stand; with another input if one is given.
 
         This, `restart` and `reset` begin another run of it: `finish` gives that one's end.
         """
-        return self._operate(msg.Redrive(self._world.saga_id, self._message_id(), None, reason, BY))
+        payload = None if input is ... else self._saga.encode_input(input)
+        redrive = msg.Redrive(self._world.saga_id, self._message_id(), None, reason, BY, payload=payload)
+        return self._operate(redrive)
 
     def reset(self, to: int, reason: str = "") -> Self:
         """A person has undone what it did from its step `to` on, the first is 1, and it goes on from there."""

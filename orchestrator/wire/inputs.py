@@ -288,7 +288,7 @@ def _operation(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.I
     if kind == "restart":
         return msg.Restart(saga_id, message_id, record.value, run, reason, by or "operator", reply_to)
     if kind == "redrive":
-        return msg.Redrive(saga_id, message_id, run, reason, by or "operator", reply_to)
+        return msg.Redrive(saga_id, message_id, run, reason, by or "operator", reply_to, record.value)
     if kind == "reset":
         to = h.whole_number(headers, h.STEP)
         return msg.Reset(saga_id, message_id, to, run, reason, by or "operator", reply_to)

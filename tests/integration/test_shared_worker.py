@@ -13,11 +13,12 @@ import pytest
 
 from orchestrator.attributes import Double, Keyword
 from orchestrator.client import Client
-from orchestrator.errors import SagaFailed, StepFailed, UpdateRejected
+from orchestrator.errors import NotApplied, SagaFailed, StepFailed, UpdateRejected
 from orchestrator.locks import IfLocked
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.events import Status, Undone
 from orchestrator.model.ids import partition_of
+from orchestrator.model.messages import Outcome
 from orchestrator.questions import query
 from orchestrator.retry import Retry
 from orchestrator.saga import Saga
@@ -93,6 +94,15 @@ class Stepped(Typed, name="Stepped"):
         return await self.step(Shipping.ship(order_id=what, warehouse=stock.warehouse))
 
 
+class Corrected(Saga[str, str]):
+    """Its second step may be refused because of the input."""
+
+    async def run(self, what: str) -> str:
+        shipped = await self.step(Shipping.ship(order_id="o-1", warehouse="A"))
+        stock = await self.step(Inventory.reserve(order_id=what), undo=Inventory.release)
+        return f"{shipped} {what} {stock.warehouse}"
+
+
 class Tagged(Saga[str, str]):
     customer = Keyword()
     stage = Keyword()
@@ -119,6 +129,9 @@ class Shift(Saga[str, str]):
         return "home"
 
 
+SAGAS = (Holder, Impatient, Silent, Typed, Stepped, Corrected, Tagged, Shift)
+
+
 @dataclass
 class Cluster:
     """Where the worker runs, and the commands that came: saga id, command and attempt."""
@@ -137,6 +150,8 @@ class Cluster:
 
     def behave(self, message: CommandMessage) -> ReplyMessage | None:
         self.came.append((message.saga_id, message.command_type, message.attempt))
+        if message.command_type == "reserve" and b"mistyped" in message.payload:
+            return ReplyMessage(Outcome.FAILURE, b"", "Unknown", "no such thing")
         silent = message.command_type == "charge" and (message.attempt == 1 or b"never" in message.payload)
         return None if silent else succeed(message)
 
@@ -145,7 +160,7 @@ class Cluster:
 def cluster(broker: str) -> Iterator[Cluster]:
     topics = TopicNames(f"t{uuid.uuid4().hex[:7]}-")
     cluster = Cluster(broker, topics, KafkaLog(broker))
-    with shop(broker, topics.prefix, cluster.behave, (Holder, Impatient, Silent, Typed, Stepped, Tagged, Shift)):
+    with shop(broker, topics.prefix, cluster.behave, SAGAS):
         yield cluster
 
 
@@ -231,6 +246,20 @@ def test_sagas_are_paused_by_type_by_step_and_by_partition(cluster: Cluster, vis
 
     cluster.run(work)
     assert [came[1] for came in cluster.came if came[0] in ("by-type", "by-step")].count("reserve") == 2
+
+
+def test_a_saga_that_failed_is_redriven_with_a_corrected_input(cluster: Cluster) -> None:
+    async def work(client: Client) -> None:
+        failed = await client.start(Corrected, "mistyped", id="corrected")
+        with pytest.raises(SagaFailed, match="Unknown: no such thing"):
+            await failed.result(timeout=60)
+        with pytest.raises(NotApplied, match="the input does not fit"):
+            await client.redrive("corrected", payload=b"7", timeout=60)
+        await client.redrive("corrected", payload=b'"tea"', timeout=60)
+        assert await (await client.attach(Corrected, "corrected")).result(timeout=60) == "shipped tea A"
+
+    cluster.run(work)
+    assert [came[1] for came in cluster.came if came[0] == "corrected"] == ["ship", "reserve", "reserve"]
 
 
 def test_what_a_running_saga_tells_of_itself_is_found(cluster: Cluster, visibility: Visibility) -> None:

@@ -204,8 +204,10 @@ class Play:
         payload = None if same else orjson.dumps(value)
         return self.take(msg.Restart(SAGA_ID, self.message_id(), payload, None, "once more", "ann"))
 
-    def redrive(self, reply_to: ReplyAddress | None = None) -> list[ev.Event]:
-        return self.take(msg.Redrive(SAGA_ID, self.message_id(), None, "mended", "ann", reply_to))
+    def redrive(self, reply_to: ReplyAddress | None = None, *, value: Any = None) -> list[ev.Event]:
+        """With another input where a value is given."""
+        payload = None if value is None else orjson.dumps(value)
+        return self.take(msg.Redrive(SAGA_ID, self.message_id(), None, "mended", "ann", reply_to, payload))
 
     def reset(self, to: int, reply_to: ReplyAddress | None = None) -> list[ev.Event]:
         return self.take(msg.Reset(SAGA_ID, self.message_id(), to, None, "from there", "ann", reply_to))

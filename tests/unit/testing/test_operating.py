@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator import Retry, Saga, Status
+from orchestrator import Failure, Retry, Saga, Status
 from orchestrator.errors import NotApplied
 from orchestrator.model.events import StepAttempted
 from orchestrator.testing import SagaTest
@@ -65,10 +65,23 @@ def test_a_saga_that_failed_goes_on_where_it_failed() -> None:
     with pytest.raises(NotApplied, match="only what is parked or has failed can be redriven"):
         run.redrive()
     run.finish().assert_compensated(Cars.free, Hotels.free)
-    end = run.redrive("the bank is back").finish().assert_completed("h p")
+    end = run.redrive(reason="the bank is back").finish().assert_completed("h p")
     assert end.effects[-3:] == [Hotels.book, Cars.book, Cards.charge], "what was undone is done again"
     with pytest.raises(NotApplied, match="it is COMPLETED: restart it"):
         run.redrive()
+
+
+def test_a_saga_that_failed_goes_on_with_another_input() -> None:
+    def book(request: Booking) -> Ticket:
+        if request.who == "ann 2":
+            raise Failure("NoCar")
+        return Ticket(number="c")
+
+    test = SagaTest(Tour).answer(Hotels.book, Ticket(number="h")).answer(Cards.charge, Ticket(number="p"))
+    run = test.handle(Cars.book, book).start(ANN)
+    run.finish().assert_failed("NoCar")
+    end = run.redrive(Trip(who="ann", nights=7)).finish().assert_completed("h p")
+    assert [request.who for request in end.requests(Cars.book)] == ["ann 2", "ann 7"]
 
 
 def test_the_next_run_has_the_same_services() -> None:

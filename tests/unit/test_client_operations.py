@@ -1,0 +1,44 @@
+"""What a client asks of one saga and is told of it, on a log in memory with a real engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator import Saga
+from orchestrator.client import Client
+from orchestrator.errors import NotApplied, SagaFailed, SagaNotFound
+from orchestrator.model.messages import Outcome
+from orchestrator.wire.commands import CommandMessage, ReplyMessage
+from tests.shop_world import PARTITIONS, Inventory, Shipping, World, drive, succeed
+
+
+class Corrected(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        await self.step(Shipping.ship(order_id="o-1", warehouse="A"))
+        return f"{what} in {(await self.step(Inventory.reserve(order_id=what))).warehouse}"
+
+
+def test_an_input_that_does_not_fit_changes_nothing_and_another_one_does() -> None:
+    world = World(sagas=(Corrected,))
+    came: list[str] = []
+
+    def behave(message: CommandMessage) -> ReplyMessage | None:
+        came.append(message.command_type)
+        return ReplyMessage(Outcome.FAILURE, b"", "Unknown") if b"mistyped" in message.payload else succeed(message)
+
+    async def work() -> str:
+        async with Client(world.log, world.topics, PARTITIONS) as client:
+            handle = await client.start(Corrected, "mistyped", id="c")
+            with pytest.raises(SagaFailed, match="Unknown"):
+                await handle.result(timeout=5)
+            for operation in (client.redrive, client.restart):
+                with pytest.raises(NotApplied, match="c: nothing was changed: the input does not fit the saga"):
+                    await operation("c", payload=b"7", timeout=5)
+            with pytest.raises(SagaNotFound, match="there is no saga 'nobody'"):
+                await client.redrive("nobody", payload=b'"tea"', timeout=5)
+            await client.redrive("c", payload=b'"tea"', reason="mistyped", by="ann", timeout=5)
+            return await (await client.attach(Corrected, "c")).result(timeout=5)
+
+    world.behave = behave
+    assert drive(world, work()) == "tea in A"
+    assert came == ["ship", "reserve", "reserve"]
