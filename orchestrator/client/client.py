@@ -7,10 +7,9 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from pydantic import TypeAdapter
 
@@ -19,6 +18,7 @@ from orchestrator.client.connection import Answer, Connection, Expected, came
 from orchestrator.client.following import Following
 from orchestrator.client.handle import Handle
 from orchestrator.client.operations import Operations
+from orchestrator.client.outgoing import Outgoing as Outgoing
 from orchestrator.client.partitions import partitions_of
 from orchestrator.client.requests import Request, Requests, begin_of
 from orchestrator.client.talking import Talking
@@ -51,21 +51,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A start or a signal on its way out, as a client's `around` functions see it.
-
-    They may change payload (JSON in bytes) and `baggage` (of a start), by `dataclasses.replace`, or raise to refuse.
-    `name` is the saga's type or the signal's name.
-    """
-
-    kind: Literal["start", "signal"]
-    saga_id: str
-    name: str
-    payload: bytes
-    baggage: Mapping[str, str] = field(default_factory=dict)
-
-
 ATTACH_FIRST_S = 2.0
 ATTACH_MAX_S = 60.0
 """An answer is asked for again after the first wait, then after twice that, and so on up to the maximum."""
@@ -77,7 +62,7 @@ class Client(Operations, Talking, Tasks, Following):
     `partitions` is the partition count of the inbox, which all input topics share, `answer_partitions` that of
     `saga.answers`. The client id picks the partition on which this client waits for answers. Requests are given
     `timeout_s` seconds to be acknowledged; those whose outcome is unknown are sent again under the same message id.
-    `around`: functions that each start and signal goes through, in this order, before it is sent.
+    `around`: functions that each start, signal, update and query goes through, in this order, before it is sent.
     """
 
     def __init__(
@@ -197,7 +182,10 @@ class Client(Operations, Talking, Tasks, Following):
         """
         saga_id = id if id is not None else str(uuid.uuid4())
         reply = self._reply_address()
-        along = None if signal is None else (signal[0].name, signal[0].encode(signal[1]))
+        along = None
+        if signal is not None:
+            name = signal[0].name
+            along = name, self._through(Outgoing("signal", saga_id, name, signal[0].encode(signal[1]))).payload
         note = saga.note_of(*attributes, memo=memo, summary=summary)
         options = (along, reuse, conflict, begin_of(start_at, start_delay), note)
         request = self._start_request(saga, input, saga_id, message_id, reply, traceparent, *options, baggage=baggage)

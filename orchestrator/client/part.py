@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.client.connection import Connection
+from orchestrator.client.outgoing import Outgoing
 from orchestrator.client.requests import Request, Requests
 from orchestrator.model.messages import ReplyAddress
 from orchestrator.topics import TopicNames
@@ -22,6 +23,9 @@ class Part:
         raise NotImplementedError
 
     def _reply_address(self) -> ReplyAddress:
+        raise NotImplementedError
+
+    def _through(self, outgoing: Outgoing) -> Outgoing:
         raise NotImplementedError
 
     async def _send(self, request: Request, saga_id: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 from orchestrator.client.asking import UpdateHandle, answered
 from orchestrator.client.connection import Answer, Expected
 from orchestrator.client.entities import EntityHandle
+from orchestrator.client.outgoing import Outgoing
 from orchestrator.client.part import Part
 from orchestrator.client.requests import Request
 from orchestrator.entities import Entity
@@ -36,10 +37,11 @@ class Talking(Part):
 
     async def query_raw(self, id: str, name: str, payload: bytes = b"{}", *, timeout: float = 30.0) -> bytes:
         """The same by the query's name, with its arguments by name as JSON; the answer is JSON."""
+        payload = self._through(Outgoing("query", id, name, payload)).payload
         return (await self.ask(id, name, payload, timeout=timeout))[1]
 
     async def ask(self, id: str, name: str, payload: bytes, *, timeout: float = 30.0) -> tuple[str, bytes]:
-        """The same, with the run that was asked."""
+        """The same as it is, past what stands around the client; with the run that was asked."""
         reply = self._reply_address()
         request = self._requests.query(None, id, reply.correlation_id, name, payload, reply)
         await self._connection.listen(self._timeout_s)
@@ -73,6 +75,7 @@ class Talking(Part):
         self, update_id: str, id: str, name: str, payload: bytes, decode: Callable[[bytes], R], saga_type: str = ""
     ) -> UpdateHandle[R]:
         """The same by the update's name, with its arguments by name as JSON; a `saga_type` starts it if need be."""
+        payload = self._through(Outgoing("update", id, name, payload)).payload
         reply = self._reply_address()
         request = self._requests.update(id, reply.correlation_id, update_id, name, payload, reply, saga_type)
         await self._connection.listen(self._timeout_s)
@@ -87,6 +90,7 @@ class Talking(Part):
 
     async def tell_update(self, id: str, name: str, payload: bytes, saga_type: str) -> None:
         """Asks for an update, and does not hear what comes of it. Returns when Kafka has it."""
+        payload = self._through(Outgoing("update", id, name, payload)).payload
         message_id = self._message_id()
         await self._send(self._requests.update(id, message_id, message_id, name, payload, None, saga_type), id)
 
