@@ -76,6 +76,8 @@ def update(turn: Turn, input: msg.Update) -> None:
         )
     elif input.reply_to is not None:
         updates.update(turn, input)
+    elif state.ended:
+        turn.absorb(input, "it was carried out before")  # as a key that a run gives back at each of its ends
     elif state.phase is Status.COMPENSATING:
         _refuse(turn, input, ev.Refusal.REJECTED, f"the saga is {state.status}")
     elif not is_ready(turn) or turn.warm() is None:

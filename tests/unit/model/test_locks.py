@@ -84,7 +84,14 @@ class Countdown(Saga[int, str]):
         return "held"
 
 
-SAGAS = (Holder, Declared, Block, Impatient, AtOnce, Twice, Countdown)
+class Keyed(Saga[str, str]):
+    async def run(self, key: str) -> str:
+        await self.child(Holder, [key], id="child")
+        await self.step(Shop.ship(), undo=Shop.release)
+        return "done"
+
+
+SAGAS = (Holder, Keyed, Declared, Block, Impatient, AtOnce, Twice, Countdown)
 
 
 @pytest.fixture(params=[True, False], ids=["cold", "warm"])
@@ -379,6 +386,32 @@ def test_what_has_ended_is_redriven_from_where_it_takes_its_key_again(family: Fa
     family.deliver()
     assert holder(family, "a") == ("one", [])
     assert {step.sequence: step.run for step in family.state("one").steps.values()} == {1: "", 2: ""}
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["alone", "another waits"])
+def test_a_run_that_was_terminated_and_is_redriven_gives_its_key_back_once(family: Family, other: bool) -> None:
+    family.start(Holder, "one", ["a"])
+    if other:
+        family.start(Holder, "two", ["a"])
+    family.reply("one", 2, "x")
+    family.terminate("one")
+    family.take(msg.Redrive("one", "again", by="ann"))
+    family.reply("one", 3, undo=True)
+    family.reply("one", 2, undo=True)
+    assert holder(family, "a") == (("two", ["one"]) if other else ("one", []))
+    family.terminate("two" if other else "one")
+    assert holder(family, "a") == (("one", []) if other else ("", []))
+
+
+def test_a_child_that_is_undone_after_its_end_gives_its_key_back_once(family: Family) -> None:
+    family.start(Keyed, "parent", "a")
+    finish(family, "child")
+    assert (family.status("child"), holder(family, "a")) == ("COMPLETED", ("", []))
+    family.refuse("parent", 2)
+    family.reply("child", 3, undo=True)
+    family.reply("child", 2, undo=True)
+    assert (family.status("child"), family.status("parent")) == ("COMPENSATED", "COMPENSATED")
+    assert (family.status("lock/a"), holder(family, "a")) == ("COMPLETED", ("", []))
 
 
 class Older(Saga[str, str], name="Mended"):
