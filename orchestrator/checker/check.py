@@ -1,4 +1,4 @@
-"""The verdict over all evidence: invariants C1 to C6, C8 to C10 and C13."""
+"""The verdict over all evidence: invariants C1 to C6, C8 to C11 and C13."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from orchestrator.checker.calls import check_calls
 from orchestrator.checker.evidence import Evidence, Verdict
 from orchestrator.checker.journal import Accepted, History, check_histories, read_journal
 from orchestrator.checker.locks import check_locks
+from orchestrator.checker.reads import check_reads
 from orchestrator.model import events as ev
 from orchestrator.model.messages import ChildEnded
 from orchestrator.model.state import StepStatus
@@ -28,8 +29,9 @@ def examine(evidence: Evidence) -> tuple[Verdict, Accepted]:
     _check_commands(evidence, accepted, verdict)
     _check_effects(evidence, accepted, verdict)
     _check_children(evidence, accepted, verdict)
-    check_calls(accepted, verdict)
+    check_calls(evidence, accepted, verdict)
     check_locks(evidence, accepted, verdict)
+    check_reads(evidence, accepted, verdict)
     return verdict, accepted
 
 
@@ -80,7 +82,10 @@ def _key(history: History, sequence: int, direction: str) -> str:
 
 
 def _check_commands(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
-    """C9: every command on a service's topic was asked for by an accepted event. C8: and none of them is missing."""
+    """C9: every command on a service's topic was asked for by an accepted event. C8: and none of them is missing.
+
+    C4: one run answers for the undo of a step, whoever inherits it.
+    """
     issued: set[tuple[str, int]] = set()
     answered: set[str] = set()
     for history, event in accepted.of_commands(ev.StepScheduled, ev.StepAttempted):
@@ -93,6 +98,11 @@ def _check_commands(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
     for history, event in accepted.of_commands(ev.UndoSucceeded):
         if not event.by:
             answered.add(_key(history, event.sequence, "undo"))
+    undone_by: dict[str, str] = {}
+    for history, event in accepted.of_runs(ev.UndoScheduled):
+        key = _key(history, event.sequence, "undo")
+        if undone_by.setdefault(key, history.run) != history.run:
+            verdict.blame("C4", f"{key} is decided by the runs {undone_by[key]} and {history.run}")
     seen: set[str] = set()
     for service, partitions in evidence.commands.items():
         for records in partitions.values():

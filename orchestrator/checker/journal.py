@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from orchestrator.checker.evidence import Evidence, Verdict
 from orchestrator.model import events as ev
+from orchestrator.model.calls import awaits_answer
 from orchestrator.model.evolve import BrokenHistory, evolve, transition_of
 from orchestrator.model.rule import JournalHalted, Kind, Rule
 from orchestrator.model.state import FINAL, WAITS, SagaState, StepStatus
@@ -35,6 +36,10 @@ class Accepted:
     messages: set[tuple[str, str]] = field(default_factory=set)
     events: dict[type, list[tuple[History | None, Any]]] = field(default_factory=lambda: defaultdict(list))
     """By kind, each with its run if it has one."""
+    sent: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """By the partitions that it goes from and to, how much one had for the other."""
+    taken: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """How much of it was taken."""
 
     def of_runs(self, *kinds: type) -> Iterator[tuple[History, Any]]:
         """The events of these kinds that belong to a run."""
@@ -73,7 +78,12 @@ def read_journal(evidence: Evidence, verdict: Verdict) -> Accepted:
                 _check_positions(partition, record.offset, envelope, decision, positions, verdict)
             if decision is not None:
                 verdict.decisions += 1
+                _check_passages(partition, record.offset, decision, accepted, verdict)
                 _apply(partition, record.offset, decision, accepted, verdict)
+    for way in accepted.sent | accepted.taken if evidence.settled else ():
+        if accepted.sent[way] != accepted.taken[way]:
+            words = f"partition {way[0]} had {accepted.sent[way]} messages for {way[1]}"
+            verdict.blame("C10", f"{words}, which took {accepted.taken[way]}")
     verdict.absorbed = len(accepted.events[ev.InputAbsorbed])
     return accepted
 
@@ -98,6 +108,20 @@ def _check_positions(
                     "C10", f"journal {partition} at {offset}: {role} {taken} decided between {before} and {position}"
                 )
         positions[role] = position
+
+
+def _check_passages(partition: int, offset: int, decision: ev.Decision, accepted: Accepted, verdict: Verdict) -> None:
+    """C10: what one partition has for another is numbered without a gap, and taken once, in that order."""
+    ways = [(accepted.taken, (decision.internal_partition, partition), decision.internal_counter)]
+    for event in decision.events:
+        if isinstance(event, ev.InputSent | ev.InputForwarded):
+            ways.append((accepted.sent, (partition, event.target), event.counter))
+    for numbers, way, number in ways if decision.internal_partition >= 0 else ways[1:]:
+        numbers[way] += 1
+        if number != numbers[way]:
+            words = f"message {number} from partition {way[0]} to {way[1]}"
+            verdict.blame("C10", f"journal {partition} at {offset}: {words} comes as number {numbers[way]}")
+            numbers[way] = number
 
 
 _ABOUT_STEPS = {kind for kind in get_args(ev.Event) if any(field.name == "sequence" for field in fields(kind))} - {
@@ -180,12 +204,22 @@ def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
         idle = state.phase in (ev.Status.WAITING_FOR_CODE, ev.Status.NOT_STARTED)
         kinds = {state.steps[step].kind for step in (*state.open, *state.undo_open)}
         others = kinds & {ev.StepKind.CHILD, ev.StepKind.CALL, ev.StepKind.LOCK}
-        family = others or state.saga_type in ("saga.lock", "Tally")
-        waits = state.parked or state.paused or idle or family
+        asks = others or any(map(awaits_answer, state.steps.values()))
+        waits = state.parked or state.paused or idle or asks or _lasts(history)
         if evidence.settled and state.phase not in FINAL and not waits:
             verdict.blame("C2", f"{history.saga_id} is {status} after all is quiet")
         if state.phase in FINAL and state.phase is not ev.Status.TERMINATED:
             check_undone(history, verdict)
+
+
+def _lasts(history: History) -> bool:
+    """Whether the saga is one that waits until it is told something."""
+    if history.state.saga_type == "saga.schedule":
+        notes = [
+            event.payload for event in history.events if isinstance(event, ev.Recorded) and b"paused" in event.payload
+        ]
+        return bool(notes) and b'["Bool",true]' in notes[-1]
+    return history.state.saga_type in ("saga.lock", "saga.correlator", "Tally")
 
 
 _NOT_TO_UNDO = {StepStatus.REFUSED, StepStatus.RECORDED, StepStatus.UPDATING, StepStatus.UPDATED, *WAITS}

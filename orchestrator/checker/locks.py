@@ -20,9 +20,10 @@ def check_locks(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
     broken = {
         history.saga_id
         for history in accepted.histories.values()
-        if history.state.saga_type == LOCK and (history.state.phase is ev.Status.TERMINATED or history.state.mailbox)
+        if history.state.saga_type == LOCK
+        and (history.state.phase is ev.Status.TERMINATED or history.state.mailbox or _is_broken(history))
     }
-    """A person ended it, whoever held it, or it does not hear what it is asked for."""
+    """A person ended it or took it from whoever held it, or it does not hear what it is asked for."""
     for history in accepted.histories.values():
         if history.state.saga_type == LOCK:
             holds = _check_lock(history, verdict)
@@ -41,6 +42,10 @@ def check_locks(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
                 verdict.blame("C13", f"{history.saga_id} waits for {lock}, which nobody holds")
             elif step.sequence in state.locks and held.get(lock) != history.saga_id:
                 verdict.blame("C13", f"{history.saga_id} holds {lock}, which {held.get(lock)!r} holds")
+
+
+def _is_broken(history: History) -> bool:
+    return any(isinstance(event, ev.UpdateAccepted) and event.name == "break" for event in history.events)
 
 
 def _check_lock(history: History, verdict: Verdict) -> dict[str, str]:
