@@ -12,7 +12,7 @@ from orchestrator.model.definition import Functions
 from orchestrator.model.effects import LocalCall, reply_of
 from orchestrator.model.messages import Outcome, Reply
 from orchestrator.runtime.local_steps import Ended
-from orchestrator.simulation.services import HANG_MS, NEVER_MS, RUN_MS
+from orchestrator.simulation.services import HANG_MS, LATER_MS, NEVER_MS, RUN_MS
 
 Key = tuple[str, str, int, str, int]
 """Saga id, run, sequence, direction and attempt of a call."""
@@ -38,8 +38,9 @@ class ScriptedFunctions:
         outcome = scripted(call)
         if outcome in "fgv":
             return reply_of(call, Outcome.FAILURE, error_type="Refused")
-        if outcome in "re":
-            return reply_of(call, Outcome.RETRY, error_type="Busy")
+        if outcome in "rwe":
+            after_ms = LATER_MS if outcome == "w" else None
+            return reply_of(call, Outcome.RETRY, error_type="Busy", retry_after_ms=after_ms)
         return reply_of(call, Outcome.SUCCESS, b'"ok"')
 
     async def perform_async(self, call: LocalCall) -> Reply:
@@ -92,7 +93,7 @@ class ScriptedRunner:
 
 
 def scripted(call: LocalCall) -> str:
-    """The letter of a script (`sagas._script`) for this call."""
+    """The letter of a script (`drawing._script`) for this call."""
     do, undo = call.payload.decode().split("/")
     script = undo if call.direction == "undo" else do
     return script[min(call.attempt, len(script)) - 1]

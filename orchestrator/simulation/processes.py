@@ -28,6 +28,7 @@ TOPICS = TopicNames()
 KEYS = TokenKeys({"sim": b"0123456789abcdef"})
 DEFINITIONS = sagas.definitions()
 OLD_DEFINITIONS = sagas.definitions(newest=False)
+HALF_DEFINITIONS = sagas.definitions(share=50.0)
 SETTINGS = ParticipantSettings(lease_ms=3_000, handler_limit_ms=12_000, window=200, commit_interval_ms=1_000)
 
 SOON_MS = (0, 5, 60, 100, 200)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model.calls import awaits_answer
 from orchestrator.model.events import Status, StepKind
-from orchestrator.model.locks import LOCK
 from orchestrator.runtime.materialize import load_state
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.tenure import Phase
 from orchestrator.simulation.processes import TOPICS
+from orchestrator.simulation.sagas import OWN
 from orchestrator.simulation.tally import TALLY
 from orchestrator.store import keys
 from orchestrator.store.memory import MemoryStores
@@ -24,6 +24,12 @@ _INPUTS = {
     "internal": TOPICS.internal,
     "operations": TOPICS.operations,
 }
+
+
+_OTHERS = (StepKind.CHILD, StepKind.CALL, StepKind.LOCK, StepKind.SIGNAL)
+"""What only another saga, or a client, brings to its end."""
+_LASTING = (TALLY, *OWN)
+"""Sagas that wait for being told something."""
 
 
 class Rest:
@@ -80,16 +86,12 @@ def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> boo
     if state.paused is not None:
         return False  # who paused it resumes it
     still = (*state.open, *state.undo_open)
-    if state.saga_type in (LOCK, TALLY):
-        return not state.parked and not state.continue_due and not still
     family = {
-        sequence
-        for sequence in still
-        if state.steps[sequence].kind in (StepKind.CHILD, StepKind.CALL, StepKind.LOCK)
-        and state.due_of(sequence) is None
+        sequence for sequence in still if state.steps[sequence].kind in _OTHERS and state.due_of(sequence) is None
     }
     if state.phase is Status.COMPENSATING and any(map(awaits_answer, state.steps.values())):
         return all(
             sequence in state.parked or sequence in family for sequence in still
         )  # the one it asked is looked at
-    return bool(state.parked or family) and all(sequence in state.parked or sequence in family for sequence in still)
+    waits = state.parked or family or (state.saga_type in _LASTING and not state.continue_due)
+    return bool(waits) and all(sequence in state.parked or sequence in family for sequence in still)

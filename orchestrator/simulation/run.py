@@ -23,8 +23,10 @@ from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SAGA_TRANSITIONS, STEP_TRANSITIONS
 from orchestrator.runtime.progress import Progress
 from orchestrator.runtime.replica import Replica
+from orchestrator.simulation import clients
 from orchestrator.simulation.local import check_calls
-from orchestrator.simulation.nemesis import KINDS, PEOPLE
+from orchestrator.simulation.nemesis import KINDS
+from orchestrator.simulation.people import AFTERWARDS
 from orchestrator.simulation.processes import TOPICS
 from orchestrator.simulation.world import START_MS, World
 from orchestrator.store.memory import MemoryStores
@@ -37,6 +39,14 @@ CALM_AFTER_MS = 6_000
 """Faults come in the first so many milliseconds of virtual time."""
 PEOPLE_UNTIL_MS = 11_000
 """After the faults people decide about what has been left behind."""
+
+LAST_TIME_MS = 15_000
+"""Of a schedule."""
+
+_SOMETIMES = ((0.1, clients.start_again), (0.2, clients.move_saga), (0.4, clients.ask_tally), (0.2, clients.look_at))
+"""What clients do about some sagas, with the share of them."""
+_WHOEVER = (clients.settle_promise, clients.tell_by_key, clients.fill_in, clients.fill_in, clients.look_at_lock)
+"""What clients do some times, about whichever saga waits for it."""
 
 SEEDS_BETWEEN_COLLECTIONS = 10
 CHUNK = 20
@@ -134,23 +144,26 @@ def _put_on_agenda(world: World) -> Counter[str]:
         KINDS[kind][1](world)
 
     for number, at_ms in enumerate(sorted(random.randint(0, LAST_START_MS) for _ in range(world.to_start))):
-        world.later(at_ms, partial(world.start_saga, number))
+        world.later(at_ms, partial(clients.start_saga, world, number))
     if world.apart.random() < 0.2:
-        world.later(world.apart.randint(0, LAST_START_MS), world.start_schedule)
+        start = partial(clients.start_schedule, world, START_MS + LAST_TIME_MS)
+        world.later(world.apart.randint(0, LAST_START_MS), start)
     for number in range(world.to_start):
         for _ in range(random.choice((0, 0, 1, 3))):
-            world.later(random.randint(0, CALM_AFTER_MS), partial(world.tell_saga, number))
-        if random.random() < 0.1:
-            world.later(random.randint(0, CALM_AFTER_MS), partial(world.start_again, number))
-        if random.random() < 0.2:
-            world.later(random.randint(0, CALM_AFTER_MS), partial(world.move_saga, number))
-        if random.random() < 0.4:
-            world.later(random.randint(0, CALM_AFTER_MS), partial(world.ask_tally, number))
+            world.later(random.randint(0, CALM_AFTER_MS), partial(clients.tell_saga, world, number))
+        for chance, what in _SOMETIMES:
+            if random.random() < chance:
+                world.later(random.randint(0, CALM_AFTER_MS), partial(what, world, number))
+    for act in _WHOEVER:
+        for _ in range(random.randint(0, 3)):
+            world.later(random.randint(300, CALM_AFTER_MS), partial(act, world))
     weights = [weight for weight, _ in KINDS.values()]
     for _ in range(random.randint(3, 12)):
         world.later(random.randint(300, CALM_AFTER_MS), partial(strike, list(KINDS), weights))
     for _ in range(random.randint(0, 3)):
-        world.later(random.randint(CALM_AFTER_MS, PEOPLE_UNTIL_MS), partial(strike, list(PEOPLE), [1] * len(PEOPLE)))
+        world.later(
+            random.randint(CALM_AFTER_MS, PEOPLE_UNTIL_MS), partial(strike, list(AFTERWARDS), [1] * len(AFTERWARDS))
+        )
     return drawn
 
 

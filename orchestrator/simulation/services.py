@@ -13,6 +13,8 @@ from orchestrator.wire.commands import CommandMessage, ReplyMessage
 RUN_MS = (0, 1, 5, 30)
 HANG_MS = (1_200, 8_000, 8_000)
 """A little longer than the shortest timeout, or longer than any."""
+LATER_MS = 40
+"""When a service wants to be asked again that says so."""
 NEVER_MS = 1 << 60
 _ANSWERED = (rules.Answer, rules.Refuse)
 
@@ -99,8 +101,9 @@ class ScriptedExecutor:
             outcome = "f"
         if outcome in "fg":
             return ReplyMessage(Outcome.FAILURE, error_type="Refused")
-        if outcome == "r" or (outcome == "e" and transactional):
-            return ReplyMessage(Outcome.RETRY, error_type="Busy")
+        if outcome in "rw" or (outcome == "e" and transactional):
+            after_ms = LATER_MS if outcome == "w" else None
+            return ReplyMessage(Outcome.RETRY, error_type="Busy", retry_after_ms=after_ms)
         self._effects.append(
             ServiceEffect(
                 len(self._effects),

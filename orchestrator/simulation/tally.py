@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from random import Random
 from typing import Any
 
-from orchestrator.errors import Abort, ContinueAsNew
-from orchestrator.model.asked import Until
-from orchestrator.model.definition import Context, Definition, StepRequest
-from orchestrator.model.events import StepKind
+from orchestrator.errors import Abort, ContinueAsNew, StepFailed
+from orchestrator.model.asked import Asked, Until
+from orchestrator.model.definition import Context, Definition
+from orchestrator.model.groups import Together
+from orchestrator.simulation.local import ScriptedFunctions
+from orchestrator.simulation.requests import step_request
 
 TALLY = "Tally"
 _LONG = 8
@@ -17,55 +18,51 @@ _LONG = 8
 
 
 class Tally:
-    def __init__(self, total: int) -> None:
+    """One thing at a time, as entities do it."""
+
+    def __init__(self, context: Context, total: int) -> None:
         self.total = total
         self.moving = False
+        self.busy = False
+        self._context = context
+
+    def seen(self) -> bytes:
+        """How many outcomes the code has seen."""
+        return b"%d" % self._context.outcomes
+
+    async def add(self, amount: int, step: dict[str, Any] | None) -> bytes:
+        """What of it was done is undone where the step fails."""
+        await Until(lambda: not self.moving and not self.busy)
+        if not amount:
+            raise Abort("Nothing")
+        if step is not None:
+            self.busy = True
+            (result,) = await Together((Asked(step_request(step)),), None, 1)
+            self.busy = False
+            if isinstance(result, StepFailed):
+                raise result
+        self.total += amount
+        return b"%d" % self.total
 
 
 async def _body(context: Context, payload: bytes) -> bytes:
-    tally = Tally(json.loads(payload) or 0)
+    tally = Tally(context, json.loads(payload) or 0)
     context.subject = tally
-    await Until(lambda: context.outcomes >= _LONG)
+    await Until(lambda: context.outcomes >= _LONG and not tally.busy)
     tally.moving = True
     raise ContinueAsNew(b"%d" % tally.total, hands_on=True)
 
 
 async def _update(tally: Tally, name: str, payload: bytes) -> bytes:
-    await Until(lambda: not tally.moving)
-    amount = json.loads(payload)
-    if not amount:
-        raise Abort("Nothing")
-    tally.total += amount
-    return b"%d" % tally.total
+    return await tally.add(*json.loads(payload))
 
 
 DEFINITION = Definition(
     TALLY,
     _body,
+    functions=ScriptedFunctions(),
+    query=lambda tally, name, payload: tally.seen(),
     check_update=lambda subject, name, payload: None,
     update=_update,
     lasting=True,
 )
-
-
-def draw_call(random: Random) -> dict[str, Any]:
-    return {
-        "id": f"{TALLY}/{random.randrange(3)}",
-        "amount": random.choice((0, 1, 1, 2)),
-        "undo": random.random() < 0.6,
-        "timeout": random.choice((None, None, 50, 1_000)),
-    }
-
-
-def call_request(call: dict[str, Any]) -> StepRequest:
-    """One that is undone by its opposite."""
-    amount = call["amount"]
-    return StepRequest(
-        call["id"],
-        "add",
-        b"%d" % amount,
-        "add" if call["undo"] else None,
-        b"%d" % -amount if call["undo"] else None,
-        schedule_to_close_ms=call["timeout"],
-        kind=StepKind.CALL,
-    )

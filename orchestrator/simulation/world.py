@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from heapq import heappop, heappush
 from random import Random
 from typing import Any
@@ -16,18 +15,24 @@ from typing import Any
 from orchestrator.checker.evidence import Evidence, Raw, ServiceEffect, Told
 from orchestrator.log.base import Record, TopicSpec
 from orchestrator.log.memory import MemoryLog
-from orchestrator.model.effects import ANSWERED, UPDATE_FAILED
 from orchestrator.model.ids import partition_of
-from orchestrator.model.locks import LOCK
-from orchestrator.model.messages import Conflict, Reuse
-from orchestrator.model.state import SagaState
+from orchestrator.model.state import FINAL, SagaState
 from orchestrator.participant.engine import Engine as ParticipantEngine
 from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.tenure import Phase
 from orchestrator.simulation import sagas
+from orchestrator.simulation.drawing import SERVICES, draw
 from orchestrator.simulation.local import Calls
-from orchestrator.simulation.processes import DEFINITIONS, OLD_DEFINITIONS, TOPICS, Process, ServiceProcess, Worker
+from orchestrator.simulation.processes import (
+    DEFINITIONS,
+    HALF_DEFINITIONS,
+    OLD_DEFINITIONS,
+    TOPICS,
+    Process,
+    ServiceProcess,
+    Worker,
+)
 from orchestrator.simulation.rest import Rest
 from orchestrator.simulation.services import NEVER_MS, Database
 from orchestrator.simulation.tally import TALLY
@@ -38,6 +43,7 @@ from orchestrator.wire.journal import Genesis
 START_MS = 1_000_000
 LOOK_EVERY_MS = 100
 """How often it is looked whether all has come to rest."""
+_ENDS = frozenset(map(str, FINAL))
 NEW_CODE_MS = 4_000
 """From then on a worker that starts knows the second type, where code comes late."""
 
@@ -75,31 +81,30 @@ class World:
         """What is on the agenda beside processes."""
         self.late_type = random.random() < 0.2
         self.late_version = random.random() < 0.5
+        self.newest = random.choice((DEFINITIONS, DEFINITIONS, HALF_DEFINITIONS))
         self.databases = {
             service: Database(service, inbox=inbox)
-            for service, inbox in zip(sagas.SERVICES, (True, False, random.random() < 0.5), strict=True)
+            for service, inbox in zip(SERVICES, (True, False, random.random() < 0.5), strict=True)
         }
         self._create_topics()
         self.client = self.log.appender()
         self.workers = [Worker(self, f"worker-{index}") for index in range(random.randint(2, 4))]
         self.services = [
-            ServiceProcess(self, service, index)
-            for service in sagas.SERVICES
-            for index in range(random.choice((1, 1, 2)))
+            ServiceProcess(self, service, index) for service in SERVICES for index in range(random.choice((1, 1, 2)))
         ]
         for process in (*self.workers, *self.services):
             process.ring(0)
-        self.to_start = random.randint(22, 36)
-        self.payloads = [sagas.draw(random) for _ in range(self.to_start)]
+        self.to_start = random.randint(20, 31)
+        self.payloads = [draw(random) for _ in range(self.to_start)]
         self.rest = Rest(self)
 
     def known_types(self) -> dict[str, Any]:
         """Where code comes late, only newer workers know the second type, and some the second version of both."""
         passed_ms = self.now_ms - START_MS
-        known = DEFINITIONS
+        known = self.newest
         if self.late_version and self.random.random() < (0.9 if passed_ms <= 0 else 0.2):
             known = OLD_DEFINITIONS
-        early = {name: known[name] for name in ("Plain", LOCK, TALLY)}
+        early = {name: known[name] for name in ("Plain", TALLY, *sagas.OWN)}
         return early if self.late_type and passed_ms < NEW_CODE_MS else known
 
     def genesis(self) -> Genesis:
@@ -108,7 +113,7 @@ class World:
     def _create_topics(self) -> None:
         names = [TOPICS.inbox, TOPICS.replies, TOPICS.internal, TOPICS.operations, TOPICS.journal]
         names += [TOPICS.answers, TOPICS.dead_letters]
-        for service in sagas.SERVICES:
+        for service in SERVICES:
             names += [TOPICS.commands(service), TOPICS.ledger(service)]
         for name in names:
             self.log.create(TopicSpec(name, self.partitions, 1, {}))
@@ -129,88 +134,6 @@ class World:
         if astray:
             partition = (partition + 1) % self.partitions
         self.client.append(topic, partition, value, key=saga_id.encode(), headers=h.write_headers(headers), token=None)
-
-    def start_saga(self, number: int) -> None:
-        """A client starts one saga; sometimes twice, sometimes on the wrong partition."""
-        random = self.random
-        saga_id = f"saga-{number}"
-        headers: dict[str, str | int | None] = {
-            h.SAGA_TYPE: random.choice(sagas.TYPES),
-            h.MESSAGE_ID: f"start-{number}",
-            h.REPLY_TO: TOPICS.answers,
-            h.REPLY_PARTITION: number % self.partitions,
-            h.CORRELATION_ID: saga_id,
-            h.START_DELAY_MS: random.choice((1, 500, 3_000)) if random.random() < 0.1 else None,
-        }
-        if random.random() < 0.1:
-            headers |= {h.SIGNAL: sagas.SIGNAL, h.SIGNAL_VALUE: '"at once"'}
-        astray = random.random() < 0.1
-        self.send(TOPICS.inbox, saga_id, self.payloads[number], headers, astray=astray)
-        self.told[saga_id] = Told(saga_id, True)
-        if random.random() < 0.1:
-            self.send(TOPICS.inbox, saga_id, self.payloads[number], headers, astray=random.random() < 0.5)
-
-    def start_schedule(self) -> None:
-        """A client has sagas started at given times."""
-        saga_id = "schedule:a"
-        payload = sagas.draw_schedule(self.apart, START_MS + 15_000)
-        self.send(TOPICS.inbox, saga_id, payload, {h.SAGA_TYPE: sagas.SCHEDULE_TYPE, h.MESSAGE_ID: "start-schedule"})
-        self.told[saga_id] = Told(saga_id, True)
-
-    def start_again(self, number: int) -> None:
-        """Another start of the same id, with policies for what is there."""
-        random = self.random
-        headers: dict[str, str | int | None] = {
-            h.SAGA_TYPE: random.choice(sagas.TYPES),
-            h.MESSAGE_ID: f"start-{number}-again-{random.randrange(2)}",
-            h.REUSE: random.choice((None, *Reuse)),
-            h.CONFLICT: random.choice((None, *Conflict)),
-        }
-        self.send(TOPICS.inbox, f"saga-{number}", self.payloads[number], headers, astray=random.random() < 0.1)
-
-    def tell_saga(self, number: int) -> None:
-        """A signal, a promise settled, or an update, sometimes twice; the saga may not have started, or not ask."""
-        random = self.random
-        headers: dict[str, str | int | None] = {
-            h.INPUT_TYPE: "signal",
-            h.SIGNAL: sagas.SIGNAL,
-            h.MESSAGE_ID: f"told-{number}-{random.randrange(3)}",
-        }
-        if random.random() < 0.4:
-            headers |= {h.INPUT_TYPE: "promise", h.PROMISE: random.choice(sagas.PROMISES)}
-            if random.random() < 0.5:
-                headers |= {h.OUTCOME: "failure", h.ERROR_TYPE: "Denied"}
-        value = b'"now"'
-        if random.random() < 0.2:
-            headers |= {h.INPUT_TYPE: "update", h.UPDATE: "act", h.REPLY_TO: TOPICS.answers, h.REPLY_PARTITION: 0}
-            value = sagas.draw_update(random)
-        for _ in range(random.choice((1, 1, 1, 2))):
-            self.send(TOPICS.inbox, f"saga-{number}", value, headers, astray=random.random() < 0.1)
-
-    def ask_tally(self, number: int) -> None:
-        """A client asks an entity for something, sometimes once more when it may have gone on in another run."""
-        random = self.random
-        tally_id, once = f"{TALLY}/{random.randrange(3)}", f"client/{number}/{random.randrange(2)}"
-        headers: dict[str, str | int | None] = {
-            h.INPUT_TYPE: "update",
-            h.UPDATE: "add",
-            h.UPDATE_ID: once,
-            h.SAGA_TYPE: TALLY,
-            h.REPLY_TO: TOPICS.answers,
-            h.REPLY_PARTITION: 0,
-        }
-        for after_ms in random.choice(((0,), (0, 0), (0, 1_000), (0, 6_000))):
-            again = partial(self.send, TOPICS.inbox, tally_id, b"1", headers, astray=random.random() < 0.1)
-            self.later(after_ms, again)
-
-    def move_saga(self, number: int) -> None:
-        """Somebody wants a saga to begin at another time; most have begun."""
-        headers: dict[str, str | int | None] = {
-            h.INPUT_TYPE: "reschedule",
-            h.MESSAGE_ID: f"moved-{number}",
-            h.START_DELAY_MS: self.random.choice((0, 100, 4_000)),
-        }
-        self.send(TOPICS.inbox, f"saga-{number}", b"", headers, astray=self.random.random() < 0.1)
 
     # -- time
 
@@ -297,9 +220,7 @@ class World:
             for record in self.log.records(TOPICS.answers, partition):
                 found = read_headers(record.headers)
                 saga_id, status = found.get(h.SAGA_ID, ""), found.get("saga-status")
-                if status in (ANSWERED, UPDATE_FAILED):
-                    continue  # about an update
-                if saga_id in self.told and status is not None and status != "REFUSED":
+                if saga_id in self.told and status in _ENDS:
                     self.told[saga_id] = Told(saga_id, self.told[saga_id].accepted, status)
         return Evidence(
             self.partitions,
@@ -310,7 +231,7 @@ class World:
             self._raw(TOPICS.operations),
             self._raw(TOPICS.answers),
             self._raw(TOPICS.dead_letters),
-            {service: self._raw(TOPICS.commands(service)) for service in sagas.SERVICES},
+            {service: self._raw(TOPICS.commands(service)) for service in SERVICES},
             tuple(self.told.values()),
             self.effects,
             frozenset(service for service, database in self.databases.items() if database.inbox is not None),
