@@ -60,7 +60,7 @@ BESIDE = {
     "locks": {"durations"},
     "entities": {"durations", "interceptors", "questions", "saga", "signals"},
     "plan": {"durations", "functions", "retry", "service", "saga"},
-    "lint": {"saga"},
+    "lint": {"questions", "saga", "signals"},
     "migrations": {"service"},
     "mapping": {"durations", "groups", "retry", "saga", "signals"},
     "config": {"wire"},

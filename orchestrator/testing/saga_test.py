@@ -157,7 +157,7 @@ class SagaTest(Generic[I, O]):
 
     def entity(self: SagaTest[Any, Any], kind: type[N], key: str = "test", *, now: datetime = START) -> EntityTest[N]:
         """An entity by itself, which nobody has asked for anything yet."""
-        check(self.saga)
+        check(kind)
         return EntityTest(Running(kind, self.world(entity_id(kind, key), now, Services(self._script))), kind)
 
     def answer(self, command: Command[..., M, R], reply: R, *, takes: Duration = 0) -> Self:

@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from orchestrator import Entity, Saga, Service, command, lint, operation, signal
+from orchestrator import Entity, Saga, Service, command, operation, query, signal, update
 from orchestrator.errors import DefinitionError
 from orchestrator.lint import check, findings
+from orchestrator.lint.rules import AWAITED
 from orchestrator.testing import SagaTest
 
 
@@ -289,4 +290,85 @@ def test_every_method_of_a_saga_that_gives_an_awaitable_is_known() -> None:
     lazy |= {"StepAwaitable", "WaitUntil"}
     methods = {name: getattr(Saga, name) for name in dir(Saga) if not name.startswith("_")}
     gives = {name: str(getattr(each, "__annotations__", {}).get("return")) for name, each in methods.items()}
-    assert {name for name, what in gives.items() if what.partition("[")[0] in lazy} == lint._AWAITED
+    assert {name for name, what in gives.items() if what.partition("[")[0] in lazy} == AWAITED
+
+
+class Talkative(Saga[Order, None]):
+    told = signal(str)
+
+    async def run(self, order: Order) -> None:
+        await self.receive(Talkative.told)
+
+    @update
+    async def rename(self, name: str) -> float:
+        """What it does is repeated with the saga."""
+        self.step(Shop.sell(id=name))
+        await self.twice()
+        self.other(name)
+        return helper(Order(id=name))
+
+    @rename.validator
+    def _may_be_renamed(self, name: str) -> None:
+        """It is asked once, before the update is taken, and never again."""
+        if time.time() < 0:
+            raise ValueError(name)
+
+    @update
+    async def other(self, name: str) -> str:
+        return str(uuid.uuid4())  # saga: allow uuid
+
+    @query
+    def age(self) -> float:
+        """It is asked of a copy."""
+        return time.time()
+
+    async def twice(self) -> None:
+        _ = random.random()
+
+
+class Careful(Talkative, name="Careful"):
+    @update
+    async def rename(self, name: str) -> float:
+        return 0.0
+
+
+class Dice(Entity[int]):
+    @operation
+    async def throw(self, sides: int) -> int:
+        self.sleep(1)
+        self.state = random.randint(1, sides)
+        return self.state
+
+    def initial(self) -> int:
+        return int(time.time())
+
+    @query
+    def shown(self) -> float:
+        return self.state + random.random()
+
+
+def test_updates_are_read_as_the_code_is_and_what_only_looks_is_not() -> None:
+    assert [(finding.where, finding.what) for finding in findings(Talkative)] == [
+        ("deeper", "calls time.time()"),
+        ("Talkative.rename", "does not await self.step()"),
+        ("Talkative.rename", "does not await self.other()"),
+        ("Talkative.twice", "calls random.random()"),
+    ]
+    assert found(Careful) == [], "what is overridden is not read"
+    line = next(finding.line for finding in findings(Talkative) if "self.step" in finding.what)
+    assert Path(__file__).read_text().splitlines()[line - 1].strip() == "self.step(Shop.sell(id=name))"
+
+
+def test_an_entitys_operations_and_its_first_state_are_read() -> None:
+    assert [(finding.where, finding.what) for finding in findings(Dice)] == [
+        ("Dice.throw", "does not await self.sleep()"),
+        ("Dice.throw", "calls random.randint()"),
+        ("Dice.initial", "calls time.time()"),
+    ]
+    with pytest.raises(DefinitionError, match=r"Dice\.throw calls random\.randint\(\): use self\.random"):
+        SagaTest(Forgiving).entity(Dice)
+
+
+class Forgiving(Saga[Order, None]):
+    async def run(self, order: Order) -> None:
+        return None

@@ -1,17 +1,10 @@
-"""What a saga's code must not do, found by reading it before it runs.
-
-A replay gives the code the recorded outcomes again; whatever else it learns must be the same each time. `findings`
-reads `run`, the methods and functions it calls, and what is nested in them. Names are looked up where the code would
-find them, so `from time import time as clock` is known for what it is. What is meant all the same is marked on its
-line, or on the `def` for a whole function: `# saga: allow`, or `# saga: allow clock` for one rule.
-"""
+"""Reads one function of a saga's code, and finds what a replay could take another way."""
 
 from __future__ import annotations
 
 import ast
 import builtins
 import inspect
-import logging
 import re
 import sys
 import textwrap
@@ -21,129 +14,25 @@ from enum import Enum
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
-from weakref import WeakSet
 
-from orchestrator.errors import DefinitionError
+from orchestrator.lint.rules import (
+    AWAIT,
+    AWAITED,
+    CALLS,
+    ENVIRONMENT,
+    GLOBAL,
+    IO,
+    METHODS,
+    ORDER,
+    ORDERED,
+    PACKAGES,
+    RANDOM,
+    RECORDED,
+    Rule,
+)
+from orchestrator.questions import Method
 from orchestrator.saga import Saga
 
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """`advice`: what to write instead. `is_error`: such code is not registered; else it is only warned of."""
-
-    name: str
-    advice: str
-    is_error: bool = True
-
-
-CLOCK = Rule("clock", "use self.now()")
-RANDOM = Rule("random", "use self.random")
-UUID = Rule("uuid", "use self.uuid()")
-SLEEP = Rule("sleep", "await self.sleep(...)")
-GATHER = Rule("gather", "await self.gather(...)")
-ASYNCIO = Rule("asyncio", "await only what self gives: self.step(...), self.sleep(...), self.gather(...)")
-THREADS = Rule("threads", "await self.gather(...) for several at once, self.step(...) for work in a service")
-IO = Rule("io", "let a service do it, by self.step(...)")
-ORDER = Rule("order", "a set has another order in each process: iterate over sorted(...), or keep a list or dict")
-HASH = Rule("hash", "it differs between processes: use hashlib or a field of the input")
-AWAIT = Rule("await", "it is asked for when it is awaited: write await")
-ENVIRONMENT = Rule("environment", "workers may differ in it: pass it in the saga's input", is_error=False)
-GLOBAL = Rule("global", "a replay does not find it as it was: keep what the saga knows in self", is_error=False)
-
-_CALLS: dict[str, Rule] = {
-    "time.time": CLOCK,
-    "time.time_ns": CLOCK,
-    "time.monotonic": CLOCK,
-    "time.monotonic_ns": CLOCK,
-    "time.perf_counter": CLOCK,
-    "time.perf_counter_ns": CLOCK,
-    "time.localtime": CLOCK,
-    "time.gmtime": CLOCK,
-    "time.sleep": SLEEP,
-    "datetime.datetime.now": CLOCK,
-    "datetime.datetime.utcnow": CLOCK,
-    "datetime.datetime.today": CLOCK,
-    "datetime.date.today": CLOCK,
-    "uuid.uuid1": UUID,
-    "uuid.uuid4": UUID,
-    "os.urandom": RANDOM,
-    "os.getenv": ENVIRONMENT,
-    "os.environ.get": ENVIRONMENT,
-    "asyncio.sleep": SLEEP,
-    "asyncio.gather": GATHER,
-    "asyncio.wait": GATHER,
-    "asyncio.as_completed": GATHER,
-    "asyncio.create_task": GATHER,
-    "asyncio.ensure_future": GATHER,
-    "asyncio.TaskGroup": GATHER,
-    "asyncio.to_thread": THREADS,
-    "builtins.open": IO,
-    "builtins.input": IO,
-    "builtins.hash": HASH,
-    "builtins.id": HASH,
-    "os.system": IO,
-    "os.listdir": IO,
-    "os.scandir": IO,
-    "os.walk": IO,
-    "os.remove": IO,
-    "os.rename": IO,
-    "os.mkdir": IO,
-    "os.makedirs": IO,
-    "urllib.request.urlopen": IO,
-    "urllib.request.urlretrieve": IO,
-}
-_PACKAGES: dict[str, Rule] = {
-    "random": RANDOM,
-    "secrets": RANDOM,
-    "asyncio": ASYNCIO,
-    "anyio": ASYNCIO,
-    "trio": ASYNCIO,
-    "threading": THREADS,
-    "_thread": THREADS,
-    "concurrent": THREADS,
-    "multiprocessing": THREADS,
-    "queue": THREADS,
-    "aiohttp": IO,
-    "boto3": IO,
-    "confluent_kafka": IO,
-    "ftplib": IO,
-    "glob": IO,
-    "http": IO,
-    "httpx": IO,
-    "psycopg": IO,
-    "redis": IO,
-    "requests": IO,
-    "shutil": IO,
-    "smtplib": IO,
-    "socket": IO,
-    "sqlalchemy": IO,
-    "sqlite3": IO,
-    "subprocess": IO,
-    "tempfile": IO,
-    "urllib3": IO,
-}
-"""By the package that a called name belongs to, where `_CALLS` says nothing of it."""
-_METHODS = {"read_text", "write_text", "read_bytes", "write_bytes"}
-"""Calls that are IO on whatever they are made."""
-_ORDERED = {"list", "tuple", "enumerate", "iter", "next", "zip", "map", "filter", "reversed", "dict"}
-"""Builtins that hand the order of a set on."""
-_RECORDED = {"local", "side_effect"}
-"""Methods of `self` whose arguments run outside of the saga's code."""
-_AWAITED = {
-    "child",
-    "human_task",
-    "local",
-    "lock",
-    "promise",
-    "receive",
-    "sleep",
-    "sleep_until",
-    "step",
-    "wait_until",
-}
-"""Methods of `Saga` that do nothing until what they give is awaited, beside those that are `async`."""
 _MARK = re.compile(r"#\s*saga:\s*allow\b([ \w,-]*)")
 
 
@@ -161,56 +50,7 @@ class Finding:
         return f"{self.file}:{self.line}: {self.where} {self.what}: {self.rule.advice} [{self.rule.name}]"
 
 
-def findings(saga: type[Saga[Any, Any]]) -> list[Finding]:
-    """What is wrong in a saga's code, by line. Where the source cannot be had, nothing."""
-    found: list[Finding] = []
-    seen: set[object] = set()
-    waiting: list[tuple[Callable[..., Any], type]] = [(saga.run, saga)]
-    for around in saga._around:
-        waiting += [(type(around).run, type(around)), (type(around).step, type(around))]
-    while waiting:
-        function, owner = waiting.pop()
-        function = inspect.unwrap(function)
-        if function in seen or not isinstance(function, FunctionType) or not _is_users(function, saga):
-            continue
-        seen.add(function)
-        reader = _Reader.of(function, owner)
-        if reader is not None:
-            found.extend(reader.read())
-            waiting.extend((called, owner) for called in reader.called)
-    return sorted(found, key=lambda finding: (finding.file, finding.line, finding.what))
-
-
-_checked: WeakSet[type] = WeakSet()
-
-
-def check(saga: type[Saga[Any, Any]]) -> None:
-    """Raises `DefinitionError` with every error in a saga's code; warnings are logged, once for a class."""
-    if saga in _checked:
-        return
-    errors = []
-    for finding in findings(saga):
-        if finding.rule.is_error:
-            errors.append(str(finding))
-        else:
-            log.warning("%s", finding)
-    if errors:
-        raise DefinitionError(
-            f"{saga.definition.name} would not replay as it ran:\n  " + "\n  ".join(errors) + "\n"
-            "what is meant so is marked on its line: # saga: allow"
-        )
-    _checked.add(saga)
-
-
-def _is_users(function: FunctionType, saga: type[Saga[Any, Any]]) -> bool:
-    """Whether a function belongs to the saga's own code: its module's, or its package's."""
-    module, own = function.__module__ or "", {base.__module__ for base in saga.__mro__}
-    if module.partition(".")[0] == "orchestrator":
-        return module in own and module != Saga.__module__
-    return module in own or module.partition(".")[0] == saga.__module__.partition(".")[0]
-
-
-class _Reader(ast.NodeVisitor):
+class Reader(ast.NodeVisitor):
     """Reads one function, with what is nested in it."""
 
     def __init__(self, function: FunctionType, owner: type, tree: ast.AST, lines: list[str]) -> None:
@@ -228,7 +68,7 @@ class _Reader(ast.NodeVisitor):
         self._names = {**vars(builtins), **function.__globals__, **dict(_contents(closure))}
 
     @classmethod
-    def of(cls, function: FunctionType, owner: type) -> _Reader | None:
+    def of(cls, function: FunctionType, owner: type) -> Reader | None:
         try:
             lines, _ = inspect.getsourcelines(function)
             tree = ast.parse(textwrap.dedent("".join(lines)))
@@ -247,16 +87,15 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         own = self._own_method(node.func)
-        if own in _RECORDED:
+        if own in RECORDED:
             return
         if own is not None:
-            method = inspect.getattr_static(self._owner, own, None)
-            method = getattr(method, "__func__", method)
+            method = self._method(own)
             if isinstance(method, FunctionType):
                 self.called.append(method)
         else:
             self._look_at(node)
-        if isinstance(node.func, ast.Name) and node.func.id in _ORDERED:
+        if isinstance(node.func, ast.Name) and node.func.id in ORDERED:
             for argument in node.args:
                 self._ordered(argument)
         for argument in node.args:
@@ -304,7 +143,7 @@ class _Reader(ast.NodeVisitor):
             return  # seeded by what the code knows
         if rule is not None:
             self._report(node, f"calls {path.removeprefix('builtins.')}()", rule)
-        elif isinstance(node.func, ast.Attribute) and node.func.attr in _METHODS and value is None:
+        elif isinstance(node.func, ast.Attribute) and node.func.attr in METHODS and value is None:
             self._report(node, f"calls {node.func.attr}()", IO)
 
     def _forgotten(self, node: ast.expr) -> str | None:
@@ -313,12 +152,17 @@ class _Reader(ast.NodeVisitor):
             return None  # a function's first argument may be anything
         own = self._own_method(node)
         if own is not None:
-            method = inspect.getattr_static(self._owner, own, None)
-            lazy = own in _AWAITED and method is inspect.getattr_static(Saga, own)
+            method = self._method(own)
+            lazy = own in AWAITED and method is inspect.getattr_static(Saga, own)
             return f"{self._self}.{own}()" if lazy or inspect.iscoroutinefunction(method) else None
         if isinstance(node, ast.Attribute) and node.attr == "call" and isinstance(node.value, ast.Call):
             return f"{self._self}.entity().call()" if self._own_method(node.value.func) == "entity" else None
         return None
+
+    def _method(self, name: str) -> Any:
+        """What stands behind `self.name`: of an update, or an operation, its function."""
+        found = inspect.getattr_static(self._owner, name, None)
+        return found.function if isinstance(found, Method) else getattr(found, "__func__", found)
 
     def _own_method(self, node: ast.expr) -> str | None:
         """The method's name in `self.method`."""
@@ -434,10 +278,10 @@ def _import(dotted: str) -> Any:
 
 
 def _home_of(value: Any, name: str) -> str:
-    """The dotted name that `_CALLS` knows something by."""
+    """The dotted name that `CALLS` knows something by."""
     if isinstance(value, ModuleType):
         return value.__name__
-    for dotted in _CALLS:
+    for dotted in CALLS:
         if (
             value is not None
             and dotted.rpartition(".")[2] == getattr(value, "__name__", "")
@@ -461,12 +305,12 @@ def _named(dotted: str) -> Any:
 
 
 def _rule_of(path: str, value: Any) -> Rule | None:
-    rule = _CALLS.get(path)
+    rule = CALLS.get(path)
     if rule is not None or not path:
         return rule
     if isinstance(value, type) and issubclass(value, BaseException | Enum):
         return None
-    return _PACKAGES.get(path.partition(".")[0])
+    return PACKAGES.get(path.partition(".")[0])
 
 
 def _names_rule(mark: str | None, rule: Rule) -> bool:
