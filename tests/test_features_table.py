@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+import click
+
+from orchestrator import Client, Entity, HandlerContext, Saga
+from orchestrator.cli import saga
+from orchestrator.client import Handle
+from orchestrator.client.schedules import Schedules
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -60,6 +68,55 @@ def test_what_is_there_names_a_test_and_what_is_not_names_none() -> None:
         assert state, f"{row.id}: a state is `there`, `partly: what is missing` or `not yet`, not {row.state!r}"
         assert bool(row.tests) == (not row.state.startswith("not yet")), f"{row.id} is {row.state!r}: {row.tests}"
         assert row.api or row.state == "not yet", f"{row.id} is {row.state!r} and says nothing of how it is written"
+
+
+def words_of(api: str) -> list[str]:
+    """What stands in code in a row's third column, `a|b` being two ways of one word."""
+    return re.findall(r"`([^`]+)`", api)
+
+
+def test_every_verb_and_option_of_the_command_line_exists() -> None:
+    group = click.Context(saga)
+    for row in rows():
+        verbs: list[click.Command] = []
+        for words in words_of(row.api):
+            first, *rest = words.split()
+            if first == "saga":
+                verbs = commands_of(group, rest)
+                assert verbs, f"{row.id}: `{words}`"
+            options = {option for verb in verbs for param in verb.params for option in param.opts}
+            wanted = [each for each in (first, *rest) if each.startswith("--")] if verbs else []
+            assert [each for each in wanted if each not in options] == [], f"{row.id}: `{words}`"
+
+
+def commands_of(group: click.Context, words: list[str]) -> list[click.Command]:
+    """The commands that words name, each way of them: `saga locks show KEY`, `saga park retry|skip ID`."""
+    found: list[click.Command] = []
+    for verb in words[0].split("|"):
+        command = saga.get_command(group, verb)
+        if isinstance(command, click.Group):
+            inner = [command.commands.get(each) for each in words[1].split("|")]
+            found += [each for each in inner if each is not None] if None not in inner else []
+        elif command is not None:
+            found.append(command)
+    return found
+
+
+def test_every_method_and_its_arguments_exist() -> None:
+    owners = {"client": Client, "handle": Handle, "schedules": Schedules, "context": HandlerContext}
+    for row in rows():
+        owners["self"] = Entity if row.id == "F53" else Saga
+        for words in words_of(row.api):
+            for owner, name, given in re.findall(r"(client|handle|self|schedules|context)\.(\w+)(\([^()]*\)?)?", words):
+                method = getattr(owners[owner], name, None)
+                assert method is not None or name in OWN, f"{row.id}: {owner}.{name} in `{words}`"
+                named = re.findall(r"[(, ](\w+)=", given)
+                known = inspect.signature(method).parameters if named and callable(method) else {}
+                assert [each for each in named if each not in known] == [], f"{row.id}: {owner}.{name} in `{words}`"
+
+
+OWN = {"remind"}
+"""Methods that an example has of its own."""
 
 
 def test_every_page_exists() -> None:

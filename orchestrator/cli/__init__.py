@@ -46,6 +46,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "tasks": ("tasks", "List, show, claim and complete what sagas wait for people to do"),
     "terminate": ("operate", "End a saga at once, without undo"),
     "topics": ("topics", "Plan, apply, check and export the topics"),
+    "update": ("operate", "Have a saga do something, and say what came of it"),
     "versions": ("look", "Count sagas by the version of their code"),
     "why": ("why", "Say what a saga waits for, since when, and what would free it"),
     "worker": ("worker", "Own partitions and drive sagas"),

@@ -1,4 +1,4 @@
-"""What a person says to a saga: `saga cancel`, `signal`, `promise`, `query`, `terminate`, `pause`, `resume`, `park`."""
+"""What a person says to a saga: `saga cancel`, `signal`, `promise`, `query`, `update`, `pause`, `park` and the like."""
 
 from __future__ import annotations
 
@@ -126,6 +126,39 @@ def query_command(saga_id: str, name: str, arguments: str, as_json: bool, **opti
     send(options, act)
     if as_json:
         give({"saga_id": saga_id, "query": name, "answer": json.loads(told[0])})
+    else:
+        click.echo(told[0].decode())
+
+
+@click.command("update")
+@click.argument("saga_id")
+@click.argument("name")
+@click.argument("arguments", default="{}")
+@click.option("--id", "update_id", help="The update's own id: asked again under it, it is done once.")
+@click.option("--type", "saga_type", default="", help="Starts the saga if need be: for an entity, its type.")
+@click.option("--within", default=30.0, show_default=True, metavar="SECONDS", help="How long to wait for its result.")
+@connection_options
+@json_option
+def update_command(
+    saga_id: str,
+    name: str,
+    arguments: str,
+    update_id: str | None,
+    saga_type: str,
+    within: float,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Has a saga do something, and prints what came of it: the update's NAME, ARGUMENTS by name as a JSON object."""
+    told: list[bytes] = []
+
+    async def act(client: Client) -> None:
+        given = update_id or client.unique(), saga_id, name, arguments.encode(), bytes, saga_type
+        told.append(await (await client.start_update_raw(*given)).result(within))
+
+    send(options, act)
+    if as_json:
+        give({"saga_id": saga_id, "update": name, "result": json.loads(told[0] or b"null")})
     else:
         click.echo(told[0].decode())
 

@@ -10,10 +10,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from orchestrator.attributes import Double, Keyword
+from orchestrator.cli import saga as command_line
 from orchestrator.client import Client
-from orchestrator.errors import NotApplied, SagaFailed, StepFailed, UpdateRejected
+from orchestrator.entities import Entity, operation
+from orchestrator.errors import Abort, NotApplied, SagaFailed, StepFailed, UpdateFailed, UpdateRejected
 from orchestrator.locks import IfLocked
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.events import Status, Undone
@@ -129,7 +132,20 @@ class Shift(Saga[str, str]):
         return "home"
 
 
-SAGAS = (Holder, Impatient, Silent, Typed, Stepped, Corrected, Tagged, Shift)
+class Purse(Entity[int]):
+    @operation
+    async def put(self, cents: int) -> int:
+        if cents < 0:
+            raise Abort("TooLittle", "it only takes")
+        self.state += cents
+        return self.state
+
+    @query
+    def holds(self) -> int:
+        return self.state
+
+
+SAGAS = (Purse, Holder, Impatient, Silent, Typed, Stepped, Corrected, Tagged, Shift)
 
 
 @dataclass
@@ -327,3 +343,17 @@ def test_a_cron_line_and_what_becomes_of_times_that_overlap(cluster: Cluster) ->
         await schedules.delete("shifts")
 
     cluster.run(work)
+
+
+def test_an_entity_is_asked_from_a_shell(cluster: Cluster) -> None:
+    def typed(*words: str) -> Result:
+        options = ("-b", cluster.broker, "--prefix", cluster.topics.prefix)
+        return CliRunner().invoke(command_line, [*words, *options])
+
+    put = ("update", "Purse/ann", "put")
+    for _ in range(2):
+        assert typed(*put, '{"cents": 5}', "--type", "Purse", "--id", "once").output == "5\n"
+    assert typed(*put, '{"cents": 7}').output == "12\n"
+    assert typed("query", "Purse/ann", "holds").output == "12\n"
+    assert isinstance(typed(*put, '{"cents": -1}').exception, UpdateFailed)
+    assert isinstance(typed(*put, '{"euros": 1}').exception, UpdateRejected)
