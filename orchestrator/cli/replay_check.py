@@ -14,8 +14,9 @@ from orchestrator.cli.cluster import bounds_of, partitions_of, records_between
 from orchestrator.cli.output import give, json_option, say
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+    from orchestrator.config import Settings
     from orchestrator.log.base import Log
     from orchestrator.model.definition import Definition
     from orchestrator.runtime.replay_check import Diverging, Report
@@ -23,14 +24,19 @@ if TYPE_CHECKING:
 _SHOWN = 10
 """Sagas named for each place; --json names more."""
 _LISTED = 1_000
+_WITHIN_S = 600.0
+"""Time to read the journal into the file that filters are asked of."""
 
 
 @click.command("replay-check")
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
 @click.option("--all", "ended", is_flag=True, help="Also runs that have ended.")
+@click.option("--where", metavar="FILTER", help="Only runs that `saga list --where` would find.")
 @connection_options
 @json_option
-def replay_check_command(modules: tuple[str, ...], ended: bool, as_json: bool, **options: Any) -> None:
+def replay_check_command(
+    modules: tuple[str, ...], ended: bool, where: str | None, as_json: bool, **options: Any
+) -> None:
     """Replays the open runs of a live cluster with the sagas that MODULE... define, before they are deployed.
 
     Reads the journal and writes nothing. Exit code 1 if a run diverges: a worker with this code would park it.
@@ -38,7 +44,8 @@ def replay_check_command(modules: tuple[str, ...], ended: bool, as_json: bool, *
     definitions = with_built_in(load_definitions(modules))
     settings = settings_of(options)
     begun = time.monotonic()
-    report = check_journal(log_of(settings), settings.topic_names.journal, definitions, ended=ended)
+    only = None if where is None else _matching(settings, where)
+    report = check_journal(log_of(settings), settings.topic_names.journal, definitions, ended=ended, only=only)
     seconds = time.monotonic() - begun
     if as_json:
         give(_as_json(report, seconds))
@@ -48,7 +55,26 @@ def replay_check_command(modules: tuple[str, ...], ended: bool, as_json: bool, *
         raise click.exceptions.Exit(1)
 
 
-def check_journal(log: Log, journal: str, definitions: Mapping[str, Definition], *, ended: bool = False) -> Report:
+def _matching(settings: Settings, where: str) -> Collection[tuple[str, str]]:
+    """Runs by a filter, as far as the journal goes now. Raises `InvalidRequest`, and what `opened` raises."""
+    from orchestrator.cli.look import opened
+
+    with opened(settings, _WITHIN_S) as visibility:
+        if not visibility.catch_up(_WITHIN_S):  # what is not read would count as not found
+            raise click.ClickException(
+                "not all of the journal could be read in time: call again, it goes on from there"
+            )
+        return visibility.matching(where)
+
+
+def check_journal(
+    log: Log,
+    journal: str,
+    definitions: Mapping[str, Definition],
+    *,
+    ended: bool = False,
+    only: Collection[tuple[str, str]] | None = None,
+) -> Report:
     """Reads a journal from its start to where it ends now. Raises `ConfigurationError`, `SagaError`, `Disconnected`."""
     from orchestrator.errors import SagaError
     from orchestrator.model.rule import JournalHalted
@@ -58,7 +84,7 @@ def check_journal(log: Log, journal: str, definitions: Mapping[str, Definition],
 
     bounds = bounds_of(log, journal, range(partitions_of(log, journal)))
     with tempfile.TemporaryDirectory(prefix="saga-replay-check-") as folder:
-        check = ReplayCheck(definitions, RocksStores(Path(folder)), ended=ended)
+        check = ReplayCheck(definitions, RocksStores(Path(folder)), ended=ended, only=only)
         try:
             for record in records_between(log, journal, bounds):
                 check.feed(record.partition, record.offset, record.timestamp_ms, record.value)

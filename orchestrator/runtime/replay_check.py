@@ -6,7 +6,7 @@ outcome, which is what a worker with that code would do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.model.definition import Definition
@@ -58,13 +58,21 @@ class Report:
 class ReplayCheck:
     """Feed it the journal, every partition in its order, then ask for the report.
 
-    `ended`: check runs that have ended too.
+    `ended`: check runs that have ended too. `only`: these runs, as (saga id, run id), and no others.
     """
 
-    def __init__(self, definitions: Mapping[str, Definition], stores: Stores, *, ended: bool = False) -> None:
+    def __init__(
+        self,
+        definitions: Mapping[str, Definition],
+        stores: Stores,
+        *,
+        ended: bool = False,
+        only: Collection[tuple[str, str]] | None = None,
+    ) -> None:
         self._definitions = definitions
         self._stores = stores
         self._ended = ended
+        self._only = only
         self._replicas: dict[int, Replica] = {}
 
     def feed(self, partition: int, offset: int, timestamp_ms: int, value: bytes | None) -> None:
@@ -82,7 +90,8 @@ class ReplayCheck:
             replica.flush()
             replica.executions.clear()
             for state in _runs(replica.store):
-                if state.phase in WITH_CODE or (self._ended and state.ended):
+                wanted = state.phase in WITH_CODE or (self._ended and state.ended)
+                if wanted and (self._only is None or (state.saga_id, state.run) in self._only):
                     self._check(state, report)
         return report
 

@@ -185,6 +185,11 @@ class Views:
         rows = self._database.execute(query, (*wanted.arguments, *order.arguments, limit))
         return tuple(_run(row) for row in rows)
 
+    def matching(self, where: str | None) -> frozenset[tuple[str, str]]:
+        """See `Visibility.matching`."""
+        wanted = Condition("1") if not where else read_filter(where)
+        return frozenset(self._database.execute(f"SELECT saga_id, run FROM runs WHERE {wanted.sql}", wanted.arguments))
+
     def tasks(self, saga_id: str | None = None) -> tuple[Task, ...]:
         """See `Visibility.tasks`."""
         named, arguments = ("", ()) if saga_id is None else (" AND saga_id = ?", (saga_id,))

@@ -148,6 +148,10 @@ class Visibility:
         """
         return self.views.find(where, order_by, limit)
 
+    def matching(self, where: str | None) -> frozenset[tuple[str, str]]:
+        """All runs by such a filter, however many: (saga id, run id). Raises `InvalidRequest`."""
+        return self.views.matching(where)
+
     def tasks(self, saga_id: str | None = None) -> tuple[Task, ...]:
         """What sagas, or one of them, wait for people to do: what is due first comes first."""
         return self.views.tasks(saga_id)

@@ -133,6 +133,9 @@ def test_new_code_is_checked_before_and_parks_only_what_diverges(broker: str, pr
     done = CliRunner().invoke(command_line, arguments)
     assert done.exit_code == 1, done.output
     assert "3 of 3 OrderFulfilment diverge at payments.charge\n" in done.output
+    environment = {"SAGA_STATE_DIRECTORY": str(tmp_path / "state")}
+    done = CliRunner().invoke(command_line, [*arguments, "--where", "id in ('o-1', 'o-3')"], env=environment)
+    assert "2 of 2 OrderFulfilment diverge at payments.charge\n" in done.output, done.output
     assert CliRunner().invoke(command_line, [*arguments[:1], "tests.shop_world", *arguments[2:]]).exit_code == 0
 
     with shop(broker, prefix, succeed, [ShipFirst, Before]) as (log, topics):

@@ -1,7 +1,8 @@
 """New code against the journal of a running shop: which runs diverge, and where."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from orchestrator.migrations import PastRun
 from orchestrator.model.definition import Definition
 from orchestrator.runtime.replay_check import ReplayCheck, Report
 from orchestrator.store.memory import MemoryStores
+from orchestrator.visibility import Visibility
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
 from tests.shop_world import (
+    PARTITIONS,
     Greeting,
     Inventory,
     Order,
@@ -81,9 +84,14 @@ def world() -> World:
     return world
 
 
-def checked(world: World, *sagas: type[Saga[Any, Any]], ended: bool = False) -> Report:
+def checked(
+    world: World,
+    *sagas: type[Saga[Any, Any]],
+    ended: bool = False,
+    only: Collection[tuple[str, str]] | None = None,
+) -> Report:
     definitions = {saga.definition.name: saga.definition for saga in sagas}
-    check = ReplayCheck(definitions, MemoryStores(), ended=ended)
+    check = ReplayCheck(definitions, MemoryStores(), ended=ended, only=only)
     for record in world.records(world.topics.journal):
         check.feed(record.partition, record.offset, record.timestamp_ms, record.value)
     report = check.report()
@@ -134,6 +142,19 @@ def test_runs_that_ended_are_checked_when_asked_for(world: World) -> None:
     assert found(checked(world, ShipFirst, ended=True)) == {("OrderFulfilment", "payments.charge"): everywhere}
 
 
+def test_only_runs_that_a_filter_finds_are_checked(world: World, tmp_path: Path) -> None:
+    with Visibility(tmp_path / "v.sqlite", world.log, world.topics, PARTITIONS) as visibility:
+        assert visibility.catch_up(5)
+        slow = visibility.matching("id in ('slow-1', 'slow-3', 'done-1') and type = 'OrderFulfilment'")
+        assert {saga_id for saga_id, _ in slow} == {"slow-1", "slow-3", "done-1"}
+        assert len(visibility.matching(None)) == 8
+    report = checked(world, ShipFirst, only=slow)
+    assert (report.checked, report.unknown) == ({"OrderFulfilment": 2}, {})
+    assert found(report) == {("OrderFulfilment", "payments.charge"): ["slow-1", "slow-3"]}
+    assert checked(world, ShipFirst, ended=True, only=slow).total == 3
+    assert checked(world, ShipFirst, only=()).total == 0
+
+
 def test_code_that_raises_or_ends_early_is_found_too(world: World) -> None:
     assert found(checked(world, Broken)) == {("OrderFulfilment", "payments.charge"): ["slow-1", "slow-2", "slow-3"]}
     (sleeper,) = checked(world, Impatient).diverging
@@ -143,7 +164,15 @@ def test_code_that_raises_or_ends_early_is_found_too(world: World) -> None:
 def test_the_verb_says_it_in_words_in_json_and_by_its_exit_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def check_journal(log: Any, journal: str, definitions: Mapping[str, Definition], *, ended: bool) -> Report:
+    def check_journal(
+        log: Any,
+        journal: str,
+        definitions: Mapping[str, Definition],
+        *,
+        ended: bool,
+        only: Collection[tuple[str, str]] | None,
+    ) -> Report:
+        assert only is None
         asked.append(ended)
         return checked(world, ShipFirst if len(asked) < 3 else OrderFulfilment, ended=ended)
 
