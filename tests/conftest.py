@@ -4,16 +4,33 @@ import os
 import signal
 import uuid
 from collections.abc import Iterator
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from orchestrator.broker import SHORT_LIVED, find_kit, provide
 from orchestrator.errors import BrokerUnavailable
 
+_workers: list[int] = []
+"""Pids of the processes of pytest-xdist that this one has run tests."""
+
 
 def pytest_configure() -> None:
     """A run that is terminated puts away what its fixtures started, as one that is interrupted does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _end)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_newgateway(gateway: Any) -> None:
+    """A worker is terminated with this process: by itself it learns of it late, and is then left no time."""
+    _workers.append(gateway.remote_exec("import os; channel.send(os.getpid())").receive())
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    for pid in _workers:
+        os.kill(pid, number)
+    signal.default_int_handler(number, frame)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
