@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -15,16 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from orchestrator.broker.probe import pick_free_ports
+
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
 PAGE = Path(__file__).parents[2] / "docs" / "http.md"
 WITHIN_S = 90.0
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def eventually(ask: Callable[[], httpx.Response], wanted: Callable[[httpx.Response], bool]) -> httpx.Response:
@@ -51,7 +46,7 @@ class Shop:
         (folder / "payments_api.py").write_text(service)
         (folder / "shop_http.py").write_text(saga)
         self.folder = folder
-        self.api, self.metrics = free_port(), free_port()
+        self.api, self.metrics, self.participant = pick_free_ports(3)
         self.environ = {
             **os.environ,
             "SAGA_BOOTSTRAP_SERVERS": broker,
@@ -83,7 +78,7 @@ def shop(tmp_path: Path, broker: str, prefix: str) -> Iterator[Shop]:
 def test_the_page_runs_and_is_seen_by_a_scraper(shop: Shop) -> None:
     made = shop.saga("topics", "apply", "shop_http")
     assert made.returncode == 0, made.stderr
-    worker, participant = shop.metrics, free_port()
+    worker, participant = shop.metrics, shop.participant
     shop.start("uvicorn", "payments_api:app", "--port", str(shop.api), "--log-level", "warning")
     shop.start("orchestrator.cli", "participant", "shop_http:payments", metrics=participant)
     shop.start("orchestrator.cli", "worker", "shop_http", metrics=worker)
