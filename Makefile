@@ -3,7 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 QUICK = tests/unit tests/typing tests/test_*.py
+# Each of the two processes has a broker of its own and takes one file after the other: the long ones first.
+SLOW = -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/bench tests/contract
 LINT = $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+# Where it is set, each of the several hundred processes that the tests start compiles every module again.
+export PYTHONDONTWRITEBYTECODE =
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +36,7 @@ test: venv ## everything that belongs to the gate, with its own broker
 	deploy/system-packages
 	$(BIN)/python -m orchestrator.broker --warm-up
 	$(BIN)/pytest -q -n 2 $(QUICK) tests/protocol tests/sim
-	$(BIN)/pytest -q tests/contract tests/integration tests/bench tests/e2e
+	$(BIN)/pytest -q $(SLOW)
 
 clean: ## remove what building and running left behind
 	rm -rf .venv .saga dist build .mypy_cache .ruff_cache .pytest_cache
