@@ -6,15 +6,17 @@ C8: who waits for an answer waits for a saga that has yet to give it.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
-from orchestrator.checker.evidence import Evidence, Verdict
+from orchestrator.checker.evidence import Verdict
 from orchestrator.checker.journal import Accepted, History
 from orchestrator.model import events as ev
-from orchestrator.model.messages import Update
+from orchestrator.model.messages import Called, Update
 from orchestrator.model.state import Step, StepStatus
 
 
-def check_calls(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
+def check_calls(accepted: Accepted, verdict: Verdict, *, settled: bool) -> None:
+    """`settled`: all is quiet, so that nobody waits for an answer that nobody will give."""
     done: Counter[tuple[str, str]] = Counter()
     """By the id of the saga that was asked and the update's id, how often it was carried out."""
     for history, event in accepted.of_runs(ev.UpdateEnded):
@@ -23,13 +25,20 @@ def check_calls(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
         if times > 1 and "/" in update_id:
             verdict.blame("C3", f"{saga_id} carried out {update_id} {times} times")
     under_way = {each for history in accepted.histories.values() for each in _under_way(history)}
+    given = set(_given(accepted))
     for history in accepted.histories.values():
-        borrowed = {event.sequence for event in history.events if isinstance(event, ev.StepInherited) and not event.run}
         for step in history.state.steps.values():
-            if step.kind is ev.StepKind.CALL and step.sequence not in borrowed:
+            if step.kind is ev.StepKind.CALL and _key(history, step) not in given:
                 _check_call(history, step, done, verdict)
-                if evidence.settled and not history.state.ended:
+                if settled and not history.state.ended:
                     _check_waiting(history, step, under_way, verdict)
+
+
+def _given(accepted: Accepted) -> Iterator[str]:
+    """The keys of calls whose result is none of theirs: a fork has it from another saga, or a person has set it."""
+    for history, event in accepted.of_runs(ev.StepInherited, ev.StepSucceeded, ev.UndoSucceeded):
+        if not event.run if isinstance(event, ev.StepInherited) else event.by:
+            yield _key(history, history.state.steps[event.sequence])
 
 
 def _under_way(history: History) -> set[tuple[str, str]]:
@@ -55,6 +64,8 @@ def _check_call(history: History, step: Step, done: Counter[tuple[str, str]], ve
 
 
 def _check_waiting(history: History, step: Step, under_way: set[tuple[str, str]], verdict: Verdict) -> None:
+    if any(isinstance(given, Called) and given.sequence == step.sequence for given in history.state.mailbox):
+        return  # it has come, and there is no code to hear it
     status, key = step.status, _key(history, step)
     if status is StepStatus.UNDOING:
         waits_for = f"{key}/undo/{step.undo_attempt}"

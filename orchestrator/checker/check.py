@@ -29,8 +29,8 @@ def examine(evidence: Evidence) -> tuple[Verdict, Accepted]:
     _check_commands(evidence, accepted, verdict)
     _check_effects(evidence, accepted, verdict)
     _check_children(evidence, accepted, verdict)
-    check_calls(evidence, accepted, verdict)
-    check_locks(evidence, accepted, verdict)
+    check_calls(accepted, verdict, settled=evidence.settled)
+    check_locks(accepted, verdict, settled=evidence.settled)
     check_reads(evidence, accepted, verdict)
     return verdict, accepted
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from orchestrator.checker.evidence import Evidence, Verdict
+from orchestrator.checker.evidence import Verdict
 from orchestrator.checker.journal import Accepted, History
 from orchestrator.model import events as ev
 from orchestrator.model.state import StepStatus
@@ -15,7 +15,8 @@ from orchestrator.model.state import StepStatus
 LOCK = "saga.lock"
 
 
-def check_locks(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
+def check_locks(accepted: Accepted, verdict: Verdict, *, settled: bool) -> None:
+    """`settled`: all is quiet, so that nobody holds or waits for a key who should not."""
     held: dict[str, str] = {}
     broken = {
         history.saga_id
@@ -30,11 +31,12 @@ def check_locks(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
             if not history.state.ended and history.saga_id not in broken:
                 held[history.saga_id] = next(iter(holds.values()), "")
                 for hold, saga_id in holds.items():
-                    _check_holder(evidence, accepted, verdict, history, hold, saga_id)
+                    _check_holder(accepted, verdict, history, hold, saga_id, settled=settled)
     for history in accepted.histories.values():
         state = history.state
         waits = [step for step in state.steps.values() if step.kind is ev.StepKind.LOCK]
-        for step in waits if evidence.settled and not state.ended else ():
+        gave = any(isinstance(event, ev.SagaEnded) for event in history.events)  # it is undone after its end
+        for step in waits if settled and not gave else ():
             lock = f"lock/{step.command}"
             if lock in broken:
                 continue
@@ -72,7 +74,7 @@ def _check_lock(history: History, verdict: Verdict) -> dict[str, str]:
 
 
 def _check_holder(
-    evidence: Evidence, accepted: Accepted, verdict: Verdict, lock: History, hold: str, saga_id: str
+    accepted: Accepted, verdict: Verdict, lock: History, hold: str, saga_id: str, *, settled: bool
 ) -> None:
     _, run, sequence = hold.rsplit("/", 2)
     holder = accepted.histories.get((saga_id, run))
@@ -83,5 +85,5 @@ def _check_holder(
         )
     if holder is None:
         verdict.blame("C13", f"{lock.saga_id} is held by {hold}, which is not in the journal")
-    elif evidence.settled and holder.state.ended:
+    elif settled and holder.state.ended:
         verdict.blame("C13", f"{lock.saga_id} is held by {hold}, which has ended")

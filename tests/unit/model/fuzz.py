@@ -15,11 +15,14 @@ from contextlib import contextmanager
 
 import pytest
 
+from model.fuzz_entity import ENTITY_TYPE
 from model.fuzz_oddities import ODDITIES, fork, reset
 from model.fuzz_plans import SAGA_TYPE, Mended, payload_of, plan_of
 from model.fuzz_world import PARTITIONS, World
+from orchestrator.checker.calls import check_calls
 from orchestrator.checker.evidence import Verdict
-from orchestrator.checker.journal import History, check_undone
+from orchestrator.checker.journal import Accepted, History, check_undone
+from orchestrator.checker.locks import check_locks
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model import turn
@@ -93,6 +96,9 @@ def _calm(world: World) -> None:
         world.lift(rule)
     for partition in range(PARTITIONS):
         world.deploy(partition, world.random.choice((2, 3)))
+    for state in world.states():
+        if state.phase is Status.WAITING_FOR_CODE and state.saga_type != SAGA_TYPE:
+            world.take(msg.MoveVersion(state.saga_id, world.message_id(), 0))  # somebody moved it to what is not there
     for _ in range(_ROUNDS):
         if not (
             world.deliver()
@@ -101,6 +107,7 @@ def _calm(world: World) -> None:
             or _unpark(world)
             or world.fire()
             or _signal(world)
+            or _settle(world)
         ):
             break
     else:
@@ -128,7 +135,11 @@ def _unpark(world: World) -> bool:
     reason = state.parked[0]
     world.take(msg.Unpark(saga_id, world.message_id(), Override.RETRY, by="ann"))
     if 0 in world.runs[saga_id].state.parked:
-        known = state.version == 1 and any(isinstance(part, Mended) for part in plan_of(state.payload))
+        known = (
+            state.saga_type == SAGA_TYPE
+            and state.version == 1
+            and any(isinstance(part, Mended) for part in plan_of(state.payload))
+        )
         assert known or ("raised" not in reason and "diverges" not in reason), f"{saga_id}: {reason}"
         world.take(msg.Terminate(saga_id, world.message_id()))
     return True
@@ -146,10 +157,32 @@ def _signal(world: World) -> bool:
     return bool(waiting)
 
 
+def _settle(world: World) -> bool:
+    """A promise that somebody waits for is kept or broken."""
+    waiting = [
+        (state.saga_id, state.steps[sequence].command)
+        for state in world.states()
+        for sequence in sorted(state.open)
+        if not state.ended and state.steps[sequence].kind is StepKind.PROMISE
+    ]
+    if waiting:
+        saga_id, promise = world.random.choice(waiting)
+        broken = world.random.choice(("", "Denied"))
+        world.take(msg.Settle(saga_id, world.message_id(), promise, b'"p"', broken))
+    return bool(waiting)
+
+
 def _check_ends(world: World) -> None:
     for state in world.states():
-        assert state.ended or state.phase is Status.NOT_STARTED, _situation(state)
+        rests = state.saga_type == ENTITY_TYPE and not (state.open or state.undo_open or state.asked or state.mailbox)
+        assert state.ended or rests or state.phase is Status.NOT_STARTED, _situation(state)
     verdict = Verdict()
+    accepted = Accepted(world.histories)
+    for history in world.histories.values():
+        for event in history.events:
+            accepted.events[type(event)].append((history, event))
+    check_calls(accepted, verdict, settled=True)
+    check_locks(accepted, verdict, settled=True)
     for history in world.histories.values():
         if history.state.phase in FINAL and history.state.phase is not Status.TERMINATED:
             check_undone(history, verdict)

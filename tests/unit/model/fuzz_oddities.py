@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from model.fuzz_plans import IDS, SAGA_TYPE, SERVICE, SIGNAL, payload_of
+from model.fuzz_entity import ENTITY_IDS, ENTITY_TYPE
+from model.fuzz_plans import IDS, KEYS, PROMISES, SAGA_TYPE, SERVICE, SIGNAL, payload_of
 from model.fuzz_world import PARTITIONS, World, reply_to
+from orchestrator.model import locks
 from orchestrator.model import messages as msg
 from orchestrator.model.messages import Conflict, Outcome, Override, Reuse
 
@@ -76,6 +78,27 @@ def _update(world: World) -> None:
     world.take(msg.Update(world.some_id(), world.message_id(), f"u{world.random.randrange(3)}", "x", b"{}"))
 
 
+def _settle(world: World) -> None:
+    """A promise is kept, or broken."""
+    broken = world.random.choice(("", "", "Denied"))
+    promise = world.random.choice(PROMISES)
+    world.take(msg.Settle(world.some_id(), world.message_id(), promise, b'"p"', broken))
+
+
+def _ask(world: World) -> None:
+    """A client asks an entity, sometimes for what it has asked for before."""
+    entity_id, once = world.random.choice(ENTITY_IDS), f"u{world.random.randrange(6)}"
+    name, amount = world.random.choice(("add", "work")), b"%d" % world.random.choice((0, 1))
+    address = msg.ReplyAddress("saga.answers", 0, once)
+    world.take(msg.Update(entity_id, world.message_id(), once, name, amount, address, ENTITY_TYPE))
+
+
+def _break(world: World) -> None:
+    """A person takes a key away."""
+    lock_id = locks.saga_of(world.random.choice(KEYS))
+    world.take(msg.Update(lock_id, world.message_id(), f"u{world.random.randrange(6)}", locks.BREAK, b"{}"))
+
+
 def _deploy(world: World) -> None:
     world.deploy(world.random.randrange(PARTITIONS), world.random.choice((0, 1, 2, 2, 3)))
 
@@ -119,6 +142,9 @@ ODDITIES: tuple[Callable[[World], None], ...] = (
     _reschedule,
     _signal,
     _update,
+    _settle,
+    _ask,
+    _break,
     _move,
     _rule,
     _circuit,

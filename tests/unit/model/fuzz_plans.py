@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, Protocol
 from zlib import crc32
 
+from model.fuzz_entity import ENTITY_IDS, ENTITY_TYPE
 from orchestrator.errors import Abort, ContinueAsNew, StepFailed
 from orchestrator.model.asked import Asked
 from orchestrator.model.definition import ChildRequest, Context, Definition, SignalRequest, StepRequest, WaitRequest
@@ -24,6 +25,8 @@ from orchestrator.model.versions import by_type
 SAGA_TYPE = "T"
 SERVICE = "shop"
 SIGNAL = "told"
+PROMISES = ("p", "q")
+KEYS = ("k", "l")
 IDS = ("a", "b", "c")
 """Ids that several sagas want: as children, as starts and as forks of their own."""
 _LAST = b" last"
@@ -72,6 +75,64 @@ class Sleep:
 
     async def run(self, context: Context) -> None:
         await Asked(WaitRequest(StepKind.SLEEP, "", self.duration_ms))
+
+
+@dataclass(frozen=True)
+class Await:
+    """A promise of its run, which may be settled already."""
+
+    promise: str
+    timeout_ms: int | None
+
+    async def run(self, context: Context) -> None:
+        await Asked(WaitRequest(StepKind.PROMISE, self.promise, self.timeout_ms))
+
+
+@dataclass(frozen=True)
+class Call:
+    """An entity is asked; `waited`: its answer is waited for. It does something itself before where it `works`."""
+
+    entity_id: str
+    amount: int
+    works: bool
+    undo: bool
+    waited: bool
+    timeout_ms: int | None
+
+    async def run(self, context: Context) -> None:
+        name, payload = "work" if self.works else "add", b"%d" % self.amount
+        if not self.waited:
+            context.tell(SignalRequest(self.entity_id, name, payload, (ENTITY_TYPE, b"null"), update=True))
+            return
+        undo, undo_payload = ("add", b"%d" % -self.amount) if self.undo else (None, None)
+        await Asked(
+            StepRequest(
+                self.entity_id,
+                name,
+                payload,
+                undo,
+                undo_payload,
+                schedule_to_close_ms=self.timeout_ms,
+                kind=StepKind.CALL,
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Locked:
+    """`kept`: the key is held to the end of the run, where it could be had."""
+
+    key: str
+    part: Part
+    timeout_ms: int
+    at_once: bool
+    kept: bool
+
+    async def run(self, context: Context) -> None:
+        hold = await Asked(WaitRequest(StepKind.LOCK, self.key, self.timeout_ms, at_once=self.at_once))
+        await self.part.run(context)
+        if hold is not None and not self.kept:
+            context.unlock(int(hold))
 
 
 @dataclass(frozen=True)
@@ -208,6 +269,10 @@ def _part(random: Random, depth: int) -> Part:
         return Sleep(random.choice((0, 100)))
     if chance < 0.72:
         return Tell(random.choice(IDS))
+    if chance < 0.77:
+        return Await(random.choice(PROMISES), random.choice((100, None)))
+    if chance < 0.83:
+        return _call(random)
     return _act(random)
 
 
@@ -219,8 +284,11 @@ def _nested(random: Random, depth: int, chance: float) -> Part:
         return Group(parts, random.choice((None, None, 1)), random.choice((0, 0, 1)), random.choice((None, 1)))
     if chance < 0.27:
         return Cleaned(_part(random, depth - 1), _part(random, depth - 1))
+    if chance < 0.33:
+        key, part = random.choice(KEYS), _part(random, depth - 1)
+        return Locked(key, part, random.choice((50, 500)), random.random() < 0.2, random.random() < 0.5)
     child = _child(random, depth)
-    if chance < 0.30:
+    if chance < 0.36:
         return replace(child, waited=True, stopped=random.choice((Leaving.CANCEL, Leaving.TERMINATE)))
     return child
 
@@ -228,6 +296,11 @@ def _nested(random: Random, depth: int, chance: float) -> Part:
 def _act(random: Random, *, pivot: bool = False) -> Act:
     undo = not pivot and random.random() < 0.8
     return Act(undo, pivot, random.random() < 0.3, random.choice((None, None, 300)))
+
+
+def _call(random: Random) -> Call:
+    flags = random.random() < 0.4, random.random() < 0.7, random.random() < 0.8
+    return Call(random.choice(ENTITY_IDS), random.choice((0, 1, 1)), *flags, random.choice((None, None, 100)))
 
 
 def _child(random: Random, depth: int) -> Child:

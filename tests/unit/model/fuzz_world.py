@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import deque
 from random import Random
 
-from model.fuzz_plans import IDS, SIGNAL, plan_of, releases
+from model.fuzz_entity import ENTITY, ENTITY_TYPE
+from model.fuzz_plans import IDS, SAGA_TYPE, SIGNAL, plan_of, releases
 from model.play import frozen
 from orchestrator.checker.journal import History
 from orchestrator.model import events as ev
+from orchestrator.model import locks
 from orchestrator.model import messages as msg
 from orchestrator.model.decide import InputRejected, decide
 from orchestrator.model.definition import Definition
@@ -33,6 +35,7 @@ _CONTINUES = 200
 """So many decisions that only go on where the last one stopped are too many."""
 _NEVER_REJECTED = (
     msg.ChildEnded,
+    msg.Called,
     msg.UndoChild,
     msg.ParentLeft,
     msg.TimerDue,
@@ -223,8 +226,12 @@ class World:
 
     def _code_for(self, given: msg.Input, execution: Execution | None) -> Definition | None:
         """What the owner finds by the saga's type, which of one that did not start only its start says."""
-        typed = isinstance(given, msg.Start) or (execution is not None and execution.state.saga_type)
-        return self.releases[self.code[partition_of(given.saga_id, PARTITIONS)]] if typed else None
+        known = "" if execution is None else execution.state.saga_type
+        saga_type = known or (given.saga_type if isinstance(given, msg.Start | msg.Update) else "")
+        code = self.code[partition_of(given.saga_id, PARTITIONS)]
+        if saga_type == SAGA_TYPE:
+            return self.releases[code]
+        return {ENTITY_TYPE: ENTITY if code else None, locks.LOCK: locks.DEFINITION}.get(saga_type)
 
     def _replicate(self, decision: ev.Decision, state: SagaState | None) -> None:
         """A replica applies what the journal holds, and comes to the same state."""
@@ -278,6 +285,8 @@ def _check_rejected(given: msg.Input, *, changed: bool) -> None:
     assert not changed, "what was rejected changed something"
     assert not isinstance(given, _NEVER_REJECTED), "what the engine sent was rejected"
     assert not isinstance(given, msg.Start) or given.parent is None, "a child's start was rejected"
+    asked = isinstance(given, msg.Update) and given.saga_type and given.reply_to is None
+    assert not asked, "what a saga asks another one for was rejected"
 
 
 def _told(event: ev.Event) -> str:
