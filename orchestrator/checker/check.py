@@ -98,6 +98,9 @@ def _check_commands(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
     for history, event in accepted.of_commands(ev.UndoSucceeded):
         if not event.by:
             answered.add(_key(history, event.sequence, "undo"))
+    for history, event in accepted.of_runs(ev.StepInherited):
+        if not event.run and event.undo_command is not None:
+            verdict.blame("C4", f"{history.saga_id}, a fork, would undo step {event.sequence}, which is another saga's")
     undone_by: dict[str, str] = {}
     for history, event in accepted.of_runs(ev.UndoScheduled):
         key = _key(history, event.sequence, "undo")

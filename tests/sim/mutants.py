@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.checker import check  # noqa: F401 - loaded before anything is replaced
-from orchestrator.model import attempts, calls, locks, messages, upkeep
+from orchestrator.model import attempts, calls, inheritance, locks, messages, upkeep
 from orchestrator.model import events as ev
 from orchestrator.model.effects import LocalCall
 from orchestrator.model.messages import Outcome
@@ -19,7 +19,7 @@ from orchestrator.model.rule import Rule
 from orchestrator.model.state import SagaState, StepStatus
 from orchestrator.participant import engine as participant
 from orchestrator.participant import ledger, rules, tenure
-from orchestrator.runtime import journal_writer, local_steps, materialize, partition, resuming, takeover
+from orchestrator.runtime import intake, journal_writer, local_steps, materialize, partition, resuming, takeover
 from orchestrator.simulation import processes
 from orchestrator.wire import commands, journal
 from orchestrator.wire.ledger import Execution, read_record
@@ -237,6 +237,24 @@ async def _taken_by_all(self: locks.Lock, hold: str, saga: str, at_once: bool) -
     self.holds.append(hold)
 
 
+_mark = partition.Partition._mark
+
+
+def _answer_at_once(self: Any, rest: Any) -> None:
+    """Answers do not wait until a record shows who the owner is."""
+    for index, answer in rest.effects:
+        self.sender.send(self.progress.at.offset, index, answer, self._now_ms)
+    rest.effects[:] = []
+    _mark(self, rest)
+
+
+_heir = inheritance.heir
+
+
+def _owned_heir(step: Any, run: str, seed: str, *, owned: bool, **given: Any) -> Any:
+    return _heir(step, run, seed, owned=True, **given)
+
+
 def _memory_without_updates(given: Any) -> str:
     return given.message_id if isinstance(given, messages.EXTERNAL) else ""
 
@@ -281,6 +299,9 @@ MUTANTS = (
     _mutant("keys are kept beyond the end", (locks, "give_all", lambda turn, follows: None)),
     _mutant("a lock for everybody", (locks.Lock, "take", _taken_by_all)),
     _mutant("a call is undone unheard", (calls, "awaits_answer", lambda step: False)),
+    _mutant("what partitions send each other is taken again", (intake.Intake, "_is_next", lambda self, passage: True)),
+    _mutant("questions are answered without a mark", (partition.Partition, "_mark", _answer_at_once)),
+    _mutant("a fork undoes what it was given", (inheritance, "heir", _owned_heir)),
     _mutant("an update is forgotten with its run", (messages, "memory_of", _memory_without_updates)),
     _mutant("a recorded failure answers a later attempt", (rules, "decide", _failure_answers_all)),
 )
