@@ -17,12 +17,12 @@ import pytest
 
 from model.fuzz_entity import ENTITY_TYPE
 from model.fuzz_oddities import ODDITIES, fork, reset
-from model.fuzz_plans import SAGA_TYPE, Mended, payload_of, plan_of
+from model.fuzz_plans import IDS, SAGA_TYPE, Mended, payload_of, plan_of
 from model.fuzz_world import PARTITIONS, World
 from orchestrator.checker.calls import check_calls
 from orchestrator.checker.evidence import Verdict
 from orchestrator.checker.journal import Accepted, History, check_undone
-from orchestrator.checker.locks import check_locks
+from orchestrator.checker.locks import LOCK, check_locks
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model import turn
@@ -174,7 +174,8 @@ def _settle(world: World) -> bool:
 
 def _check_ends(world: World) -> None:
     for state in world.states():
-        rests = state.saga_type == ENTITY_TYPE and not (state.open or state.undo_open or state.asked or state.mailbox)
+        lasts = state.saga_type == ENTITY_TYPE or (state.saga_type == LOCK and state.saga_id in IDS)  # a lock's fork
+        rests = lasts and not (state.open or state.undo_open or state.asked or state.mailbox)
         assert state.ended or rests or state.phase is Status.NOT_STARTED, _situation(state)
     verdict = Verdict()
     accepted = Accepted(world.histories)

@@ -206,7 +206,7 @@ class World:
 
     def _log(self, given: msg.Input) -> None:
         self.log.append(f"{self.now_ms} {given}"[:230])
-        if isinstance(given, msg.Start):
+        if isinstance(given, msg.Start) and given.saga_type == SAGA_TYPE:
             self.log.append(f"    plan: {plan_of(given.payload)}")
 
     def _owned(self, saga_id: str) -> Execution | None:
