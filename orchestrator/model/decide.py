@@ -163,6 +163,8 @@ def _after_end(turn: Turn, input: msg.Input) -> None:
         return
     if isinstance(input, msg.Reply):
         turn.absorb(input, "the saga has ended", input.sequence, input.attempt)
+    elif isinstance(input, msg.Called):
+        answers.called_after_end(turn, input)
     elif isinstance(input, msg.EXTERNAL):
         turn.absorb(input, "the saga has ended")
 

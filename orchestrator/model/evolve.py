@@ -21,7 +21,7 @@ from orchestrator.model.upkeep import transition_of as transition_of
 AFTER_THE_END = frozenset(
     {
         *(ev.WaiterAdded, ev.UpdateAsked, ev.AttachRefused, ev.InputAbsorbed, ev.InputAnswered),
-        *(ev.RunFollows, ev.CircuitOpened, ev.CircuitClosed),
+        *(ev.RunFollows, ev.CircuitOpened, ev.CircuitClosed, ev.StepEndedUnknown, ev.CallDone, ev.CallRefused),
         *(ev.InputSent, ev.UndoAsked, ev.CompensationStarted, ev.ChildCanceled, ev.ContinueDue, ev.Continued),
     }
 )

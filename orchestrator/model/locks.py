@@ -46,7 +46,9 @@ def take(turn: Turn, step: Step, *, at_once: bool) -> None:
 
 
 def give(turn: Turn, step: Step) -> None:
-    """Gives the key back, or no longer waits for it."""
+    """Gives the key back, or no longer waits for it. One that is undone after its end did so when it ended."""
+    if turn.state.ended_at_ms:
+        return
     hold = turn.state.unit_of(step)
     payload = json.dumps({"hold": hold}).encode()
     turn.send(msg.Update(saga_of(step.command), f"{hold}/give", f"{hold}/give", GIVE, payload, None, LOCK))

@@ -209,6 +209,24 @@ def test_a_call_that_took_too_long_is_undone_likewise(family: Family, cents: int
     assert balance(family) == cents
 
 
+@pytest.mark.parametrize("cents", [20, 0], ids=["carried out", "refused"])
+@pytest.mark.parametrize("stopping", [False, True], ids=["under way", "let go of"])
+def test_what_came_of_a_call_is_known_after_its_saga_was_terminated(
+    family: Family, cents: int, *, stopping: bool
+) -> None:
+    ask(family, "deposit", {"cents": cents})
+    family.take(msg.Start("buyer", "start", "Buyer", b"5"))
+    if stopping:
+        family.take(msg.Cancel("buyer", "cancel"))
+    family.terminate("buyer")
+    assert balance(family) == (15 if cents else 0), "nothing of it is undone"
+    family.take(msg.Reset("buyer", "reset", 1, by="ann"))
+    family.deliver()
+    state = family.state("buyer")
+    assert (state.previous_run != "", state.steps[1].status) == (True, "DONE" if cents else "REFUSED")
+    assert balance(family) == (15 if cents else 0), "undone, and done again"
+
+
 def test_a_call_waits_for_the_entitys_code(family: Family) -> None:
     code = family.definitions.pop("Account")
     family.start(Teller, "teller", 3)

@@ -399,6 +399,7 @@ def test_a_run_that_was_terminated_and_is_redriven_gives_its_key_back_once(famil
     family.reply("one", 3, undo=True)
     family.reply("one", 2, undo=True)
     assert holder(family, "a") == (("two", ["one"]) if other else ("one", []))
+    assert given(family, "one") == 1
     family.terminate("two" if other else "one")
     assert holder(family, "a") == (("one", []) if other else ("", []))
 
@@ -412,6 +413,13 @@ def test_a_child_that_is_undone_after_its_end_gives_its_key_back_once(family: Fa
     family.reply("child", 2, undo=True)
     assert (family.status("child"), family.status("parent")) == ("COMPENSATED", "COMPENSATED")
     assert (family.status("lock/a"), holder(family, "a")) == ("COMPLETED", ("", []))
+    assert given(family, "child") == 1
+
+
+def given(family: Family, saga_id: str) -> int:
+    """How often a saga has given back a key."""
+    sent = [event.input for event in family.journal[saga_id] if isinstance(event, ev.InputSent)]
+    return sum(isinstance(each, msg.Update) and each.name == locks.GIVE for each in sent)
 
 
 class Older(Saga[str, str], name="Mended"):
