@@ -24,6 +24,7 @@ def check_calls(accepted: Accepted, verdict: Verdict, *, settled: bool) -> None:
     for (saga_id, update_id), times in done.items():
         if times > 1 and "/" in update_id:
             verdict.blame("C3", f"{saga_id} carried out {update_id} {times} times")
+    _check_undos(accepted, verdict)
     under_way = {each for history in accepted.histories.values() for each in _under_way(history)}
     given = set(_given(accepted))
     for history in accepted.histories.values():
@@ -39,6 +40,21 @@ def _given(accepted: Accepted) -> Iterator[str]:
     for history, event in accepted.of_runs(ev.StepInherited, ev.StepSucceeded, ev.UndoSucceeded):
         if not event.run if isinstance(event, ev.StepInherited) else event.by:
             yield _key(history, history.state.steps[event.sequence])
+
+
+def _check_undos(accepted: Accepted, verdict: Verdict) -> None:
+    """C4: a call is undone only once it was heard that it had been carried out."""
+    for history in accepted.histories.values():
+        heard = set()
+        for event in history.events:
+            if isinstance(event, ev.StepSucceeded | ev.CallDone) or (
+                isinstance(event, ev.StepInherited) and event.status in (StepStatus.DONE, StepStatus.ABANDONED)
+            ):
+                heard.add(event.sequence)
+            elif isinstance(event, ev.UndoScheduled) and event.sequence not in heard:
+                step = history.state.steps[event.sequence]
+                if step.kind is ev.StepKind.CALL:
+                    verdict.blame("C4", f"call {_key(history, step)} is undone, and nobody has heard what came of it")
 
 
 def _under_way(history: History) -> set[tuple[str, str]]:

@@ -172,5 +172,10 @@ def _check_children(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
         told = status not in (StepStatus.RUNNING, StepStatus.UNDOING) or whose.state.ended or held
         if evidence.settled and state.ended and state.follows is None and not told:
             verdict.blame("C8", f"{history.saga_id} ended {state.phase}, and {parent.saga_id} was not told")
-        if status is StepStatus.UNDONE and (not state.ended or state.phase is ev.Status.COMPLETED):
+        by_hand = any(
+            isinstance(event, ev.UndoSucceeded) and event.by and event.sequence == parent.sequence
+            for event in whose.events
+        )
+        stands = not state.ended or state.phase is ev.Status.COMPLETED
+        if status is StepStatus.UNDONE and stands and not by_hand:
             verdict.blame("C4", f"{history.saga_id} is {state.status}, and counts as undone with {parent.saga_id}")
