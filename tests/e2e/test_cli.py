@@ -6,69 +6,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 
 from orchestrator.broker.state import find_running
 from orchestrator.demo.processes import Process
+from tests.e2e.terminal import WITHIN_S, Terminal
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 
 SHOP = "orchestrator.sagas.order_fulfilment"
-WITHIN_S = 90.0
-
-T = TypeVar("T")
-
-
-class Terminal:
-    """A user's: one environment and one folder for all that is typed."""
-
-    def __init__(self, environment: dict[str, str], folder: Path) -> None:
-        self.environment = environment
-        self.folder = folder
-
-    def saga(self, *arguments: str, expect: int = 0) -> str:
-        """Runs a verb to its end; gives its standard output."""
-        done = subprocess.run(
-            [sys.executable, "-m", "orchestrator.cli", *arguments],
-            env={**os.environ, **self.environment},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=WITHIN_S,
-        )
-        assert done.returncode == expect, f"saga {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def told(self, *arguments: str, expect: int = 0) -> dict[str, Any]:
-        """The same with `--json`: its last line."""
-        told: dict[str, Any] = json.loads(self.saga(*arguments, "--json", expect=expect).splitlines()[-1])
-        return told
-
-    @contextmanager
-    def running(self, name: str, *arguments: str) -> Iterator[Process]:
-        """A verb that runs until it is stopped; it must end with 0."""
-        process = Process(name, arguments, self.folder, self.environment)
-        process.start()
-        try:
-            yield process
-        except BaseException:
-            print(process.tail(40))
-            process.kill()
-            raise
-        assert process.stop() == 0, process.tail(40)
-
-    def until(self, ask: Callable[[], T], good: Callable[[T], bool]) -> T:
-        """Asks until the answer is good. Each question is a process of some tenths of a second: no pause is needed."""
-        deadline = time.monotonic() + WITHIN_S
-        while not good(answer := ask()):
-            assert time.monotonic() < deadline, answer
-        return answer
 
 
 @pytest.fixture
