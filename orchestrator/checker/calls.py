@@ -29,7 +29,7 @@ def check_calls(accepted: Accepted, verdict: Verdict, *, settled: bool) -> None:
     given = set(_given(accepted))
     for history in accepted.histories.values():
         for step in history.state.steps.values():
-            if step.kind is ev.StepKind.CALL and _key(history, step) not in given:
+            if step.kind is ev.StepKind.CALL and history.state.unit_of(step) not in given:
                 _check_call(history, step, done, verdict)
                 if settled and not history.state.ended:
                     _check_waiting(history, step, under_way, verdict)
@@ -39,7 +39,7 @@ def _given(accepted: Accepted) -> Iterator[str]:
     """The keys of calls whose result is none of theirs: a fork has it from another saga, or a person has set it."""
     for history, event in accepted.of_runs(ev.StepInherited, ev.StepSucceeded, ev.UndoSucceeded):
         if not event.run if isinstance(event, ev.StepInherited) else event.by:
-            yield _key(history, history.state.steps[event.sequence])
+            yield history.state.unit_of(history.state.steps[event.sequence])
 
 
 def _check_undos(accepted: Accepted, verdict: Verdict) -> None:
@@ -54,7 +54,9 @@ def _check_undos(accepted: Accepted, verdict: Verdict) -> None:
             elif isinstance(event, ev.UndoScheduled) and event.sequence not in heard:
                 step = history.state.steps[event.sequence]
                 if step.kind is ev.StepKind.CALL:
-                    verdict.blame("C4", f"call {_key(history, step)} is undone, and nobody has heard what came of it")
+                    verdict.blame(
+                        "C4", f"call {history.state.unit_of(step)} is undone, and nobody has heard what came of it"
+                    )
 
 
 def _under_way(history: History) -> set[tuple[str, str]]:
@@ -64,12 +66,8 @@ def _under_way(history: History) -> set[tuple[str, str]]:
     return held | {(history.saga_id, state.steps[sequence].service) for sequence in state.asked}
 
 
-def _key(history: History, step: Step) -> str:
-    return f"{history.saga_id}/{step.run or history.run}/{step.sequence}"
-
-
 def _check_call(history: History, step: Step, done: Counter[tuple[str, str]], verdict: Verdict) -> None:
-    key = _key(history, step)
+    key = history.state.unit_of(step)
     did, undid = done[step.service, f"{key}/do/1"], done[step.service, f"{key}/undo/1"]
     expected = {StepStatus.DONE: (1, 0), StepStatus.REFUSED: (0, 0), StepStatus.UNDONE: (1, 1)}.get(step.status)
     follows = history.state.follows
@@ -82,7 +80,7 @@ def _check_call(history: History, step: Step, done: Counter[tuple[str, str]], ve
 def _check_waiting(history: History, step: Step, under_way: set[tuple[str, str]], verdict: Verdict) -> None:
     if any(isinstance(given, Called) and given.sequence == step.sequence for given in history.state.mailbox):
         return  # it has come, and there is no code to hear it
-    status, key = step.status, _key(history, step)
+    status, key = step.status, history.state.unit_of(step)
     if status is StepStatus.UNDOING:
         waits_for = f"{key}/undo/{step.undo_attempt}"
     elif status is StepStatus.RUNNING or (status is StepStatus.UNKNOWN and step.undo_command is not None):
