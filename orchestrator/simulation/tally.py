@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from orchestrator.errors import Abort, ContinueAsNew, StepFailed
 from orchestrator.model.asked import Asked, Until
-from orchestrator.model.definition import Context, Definition
+from orchestrator.model.definition import Context, Definition, StepRequest
 from orchestrator.model.groups import Together
 from orchestrator.simulation.local import ScriptedFunctions
 from orchestrator.simulation.requests import step_request
@@ -30,14 +29,14 @@ class Tally:
         """How many outcomes the code has seen."""
         return b"%d" % self._context.outcomes
 
-    async def add(self, amount: int, step: dict[str, Any] | None) -> bytes:
+    async def add(self, amount: int, step: StepRequest | None) -> bytes:
         """What of it was done is undone where the step fails."""
         await Until(lambda: not self.moving and not self.busy)
         if not amount:
             raise Abort("Nothing")
         if step is not None:
             self.busy = True
-            (result,) = await Together((Asked(step_request(step)),), None, 1)
+            (result,) = await Together((Asked(step),), None, 1)
             self.busy = False
             if isinstance(result, StepFailed):
                 raise result
@@ -45,21 +44,23 @@ class Tally:
         return b"%d" % self.total
 
 
-async def _body(context: Context, payload: bytes) -> bytes:
+async def body(context: Context, payload: bytes, *, outcomes: int = _LONG) -> bytes:
+    """It goes on in its next run after so many outcomes."""
     tally = Tally(context, json.loads(payload) or 0)
     context.subject = tally
-    await Until(lambda: context.outcomes >= _LONG and not tally.busy)
+    await Until(lambda: context.outcomes >= outcomes and not tally.busy)
     tally.moving = True
     raise ContinueAsNew(b"%d" % tally.total, hands_on=True)
 
 
 async def _update(tally: Tally, name: str, payload: bytes) -> bytes:
-    return await tally.add(*json.loads(payload))
+    amount, step = json.loads(payload)
+    return await tally.add(amount, step and step_request(step))
 
 
 DEFINITION = Definition(
     TALLY,
-    _body,
+    body,
     functions=ScriptedFunctions(),
     query=lambda tally, name, payload: tally.seen(),
     check_update=lambda subject, name, payload: None,
