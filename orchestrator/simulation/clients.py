@@ -9,8 +9,10 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from orchestrator.checker.evidence import Told
+from orchestrator.checker.reads import SEEN
 from orchestrator.correlation import CORRELATOR, TOLD, id_of, publish
 from orchestrator.model.events import StepKind
+from orchestrator.model.locks import HELD, saga_of
 from orchestrator.model.messages import Conflict, Reuse
 from orchestrator.model.queries import PUBLISHED
 from orchestrator.model.state import SagaState
@@ -194,7 +196,7 @@ def look_at(world: World, number: int) -> None:
     """A client asks a saga how far it is, or what it has published, and soon asks again."""
     random = world.random
     saga_id = f"{TALLY}/{random.randrange(3)}" if random.random() < 0.3 else f"saga-{number}"
-    name, value = random.choice(((sagas.SEEN, b""), (PUBLISHED, f"0 {sagas.STREAM}".encode())))
+    name, value = random.choice(((SEEN, b""), (PUBLISHED, f"0 {sagas.STREAM}".encode())))
     for after_ms in (0, random.choice((20, 400, 2_000))):
         headers: Headers = {
             h.INPUT_TYPE: "query",
@@ -207,10 +209,10 @@ def look_at(world: World, number: int) -> None:
 
 
 def look_at_lock(world: World) -> None:
-    """Somebody asks who holds a key, and sometimes takes it away from whoever does."""
+    """Somebody asks who holds a key."""
     random = world.random
-    lock_id = f"lock/{pick(random, KEYS)}"
-    headers: Headers = {h.INPUT_TYPE: "query", h.QUERY: "held", h.MESSAGE_ID: f"lock-{random.random()}", **ANSWERED}
+    lock_id = saga_of(pick(random, KEYS))
+    headers: Headers = {h.INPUT_TYPE: "query", h.QUERY: HELD, h.MESSAGE_ID: f"lock-{random.random()}", **ANSWERED}
     world.send(TOPICS.inbox, lock_id, b"", headers)
 
 

@@ -9,8 +9,10 @@ from collections.abc import Callable
 from functools import partial
 
 from orchestrator.model.events import StepKind
+from orchestrator.model.locks import BREAK, saga_of
 from orchestrator.model.pauses import PARTITION
 from orchestrator.model.state import SagaState, StepStatus
+from orchestrator.simulation.clients import ANSWERED, Headers
 from orchestrator.simulation.drawing import KEYS, SERVICES, TYPES, pick
 from orchestrator.simulation.processes import TOPICS
 from orchestrator.simulation.world import World
@@ -93,14 +95,8 @@ def fork_saga(world: World) -> None:
 def break_lock(world: World) -> None:
     """A person takes a key away from the saga that holds it."""
     once = f"break-{world.random.random()}"
-    headers: dict[str, str | int | None] = {
-        h.INPUT_TYPE: "update",
-        h.UPDATE: "break",
-        h.MESSAGE_ID: once,
-        h.REPLY_TO: TOPICS.answers,
-        h.REPLY_PARTITION: 0,
-    }
-    world.send(TOPICS.inbox, f"lock/{pick(world.random, KEYS)}", b'{"by": "ann"}', headers)
+    headers: Headers = {h.INPUT_TYPE: "update", h.UPDATE: BREAK, h.MESSAGE_ID: once, **ANSWERED}
+    world.send(TOPICS.inbox, saga_of(pick(world.random, KEYS)), b'{"by": "ann"}', headers)
 
 
 def pause_saga(world: World) -> None:
@@ -119,8 +115,8 @@ def pause_by_rule(world: World) -> None:
     for number in everywhere if rule != PARTITION else (random.choice(everywhere),):
         for kind, after_ms in (("pause", random.choice((0, 30))), ("resume", random.choice((100, 1_500, 5_000)))):
             headers = h.write_headers(
-                {h.INPUT_TYPE: kind, RULE: rule, h.MESSAGE_ID: f"rule-{random.random()}", h.REPLY_TO: TOPICS.answers}
-                | {h.REPLY_PARTITION: 0, h.CORRELATION_ID: "rule"}
+                {h.INPUT_TYPE: kind, RULE: rule, h.MESSAGE_ID: f"rule-{random.random()}"}
+                | {**ANSWERED, h.CORRELATION_ID: "rule"}
             )
             append = partial(world.client.append, TOPICS.operations, number, None, key=b"rule", headers=headers)
             world.later(after_ms, partial(append, token=None))
@@ -134,19 +130,19 @@ def _ask(
     world: World,
     saga_id: str,
     kind: str,
-    headers: dict[str, str | int | None] | None = None,
+    headers: Headers | None = None,
     value: bytes | None = None,
     *,
     topic: str = TOPICS.operations,
 ) -> None:
     """A person asks for something, and mostly wants to hear what came of it."""
-    given: dict[str, str | int | None] = {h.INPUT_TYPE: kind, h.MESSAGE_ID: f"{kind}-{world.random.random()}"}
+    given: Headers = {h.INPUT_TYPE: kind, h.MESSAGE_ID: f"{kind}-{world.random.random()}"}
     if kind == "attach" or world.random.random() < 0.7:
-        given |= {h.REPLY_TO: TOPICS.answers, h.REPLY_PARTITION: 0, h.CORRELATION_ID: kind}
+        given |= {**ANSWERED, h.CORRELATION_ID: kind}
     world.send(topic, saga_id, value, {**given, **(headers or {})})
 
 
-def _to_step(world: World) -> dict[str, str | int | None]:
+def _to_step(world: World) -> Headers:
     return {h.STEP: world.random.choice((1, 1, 2, 2, 3, 4))}
 
 

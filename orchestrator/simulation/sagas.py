@@ -14,6 +14,7 @@ from typing import Any
 from zlib import crc32
 
 from orchestrator import tasks
+from orchestrator.checker.reads import SEEN
 from orchestrator.correlation import START, TOLD, id_of, leave, listen
 from orchestrator.correlator import Correlator
 from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
@@ -33,8 +34,6 @@ from orchestrator.simulation.requests import ADDRESS, SIGNAL, Plan, step_request
 from orchestrator.simulation.tally import DEFINITION as TALLY
 
 STREAM = "progress"
-SEEN = "seen"
-"""The query that is answered with how many outcomes the code has seen."""
 FUNCTIONS = ScriptedFunctions()
 
 
@@ -288,7 +287,7 @@ def _migrate(version: int, payload: bytes, done: tuple[tuple[str, str, bytes], .
     return json.dumps({**plan, "plan": [kind, parts[-1:]], "migrates": False}).encode()
 
 
-OWN = ("saga.lock", "saga.correlator", "saga.schedule")
+OWN = (LOCK.name, Correlator.definition.name, ScheduleSaga.definition.name)
 """Types that every worker has."""
 
 
