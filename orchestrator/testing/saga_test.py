@@ -364,8 +364,9 @@ class When(Generic[I, O]):
 
     def compensate(self, reason: str = "") -> SagaTest[I, O]:
         """A person has all undone that the saga did, without its code."""
-        make: Make = lambda saga_id, message_id: msg.Compensate(saga_id, message_id, None, reason, BY)  # noqa: E731
-        return self._plan("compensate", make)
+        return self._plan(
+            "compensate", lambda saga_id, message_id: msg.Compensate(saga_id, message_id, None, reason, BY)
+        )
 
     def reset(self, to: int, reason: str = "") -> SagaTest[I, O]:
         """A person has undone what the saga did from its step `to` on, and it goes on from there."""
