@@ -5,12 +5,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrator.demo.processes import Process
+from tests.processes import running
 
 WITHIN_S = 90.0
 
@@ -42,18 +43,9 @@ class Terminal:
         told: dict[str, Any] = json.loads(self.saga(*arguments, "--json", expect=expect).splitlines()[-1])
         return told
 
-    @contextmanager
-    def running(self, name: str, *arguments: str) -> Iterator[Process]:
+    def running(self, name: str, *arguments: str) -> AbstractContextManager[Process]:
         """A verb that runs until it is stopped; it must end with 0."""
-        process = Process(name, arguments, self.folder, self.environment)
-        process.start()
-        try:
-            yield process
-        except BaseException:
-            print(process.tail(40))
-            process.kill()
-            raise
-        assert process.stop() == 0, process.tail(40)
+        return running(Process(name, arguments, self.folder, self.environment))
 
     def until(self, ask: Callable[[], T], good: Callable[[T], bool]) -> T:
         """Asks until the answer is good. Each question is a process of some tenths of a second: no pause is needed."""

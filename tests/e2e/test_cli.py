@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from confluent_kafka import Producer
 from orchestrator.broker.state import find_running
 from orchestrator.demo.processes import Process
 from tests.e2e.terminal import WITHIN_S, Terminal
+from tests.processes import wait_for_dev
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 
@@ -136,11 +136,7 @@ def test_dev_runs_everything_and_leaves_nothing_behind(tmp_path: Path, monkeypat
     dev = Process("dev", ["dev"], tmp_path, terminal.environment)
     dev.start()
     try:
-        deadline = time.monotonic() + 120
-        while "Ctrl-C ends it" not in dev.tail(40):
-            assert dev.running, dev.tail(40)
-            assert time.monotonic() < deadline, dev.tail(40)
-            time.sleep(0.1)
+        wait_for_dev(dev)
         assert "saga start OrderFulfilment --id first" in dev.tail(40)
         done = terminal.told("start", "OrderFulfilment", "--id", "first", "--input", order(1), "--wait", "60")
         assert done["status"] == "COMPLETED"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -27,6 +27,7 @@ from orchestrator.log.kafka_acls import binding_of
 from orchestrator.runtime.trimmer import Holdings, Trimmer
 from orchestrator.topics import TopicNames
 from orchestrator.wire.inputs import ROLES
+from tests.processes import running
 from tests.secured_broker import ROOT, SecuredBroker, secured_broker
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
@@ -95,17 +96,8 @@ class Cluster:
         given = json.dumps({"order_id": saga_id})
         return self.told("client", "start", saga_type, "--id", saga_id, "--input", given, "--wait", "40", expect=expect)
 
-    @contextmanager
-    def running(self, user: str, *arguments: str) -> Iterator[Process]:
-        process = Process(user, arguments, self.folder, self.environment(user))
-        process.start()
-        try:
-            yield process
-        except BaseException:
-            print(process.tail(40))
-            process.kill()
-            raise
-        assert process.stop() == 0, process.tail(40)
+    def running(self, user: str, *arguments: str) -> AbstractContextManager[Process]:
+        return running(Process(user, arguments, self.folder, self.environment(user)))
 
 
 @pytest.fixture(scope="module")
