@@ -152,7 +152,10 @@ class Schedules:
         await self._client.update(_saga_id(id), ScheduleSaga.resume, note)
 
     async def trigger(self, id: str, overlap: Overlap | None = None) -> str:
-        """Acts now, also while it is paused; `overlap` instead of the schedule's own. Gives the id of the saga."""
+        """Acts now, also while it is paused; `overlap` instead of the schedule's own. Gives the id of the saga.
+
+        It is on its way then: who asks for it at once may hear `SagaNotFound`.
+        """
         return await self._client.update(_saga_id(id), ScheduleSaga.trigger, overlap)
 
     async def backfill(self, id: str, start: datetime, end: datetime, overlap: Overlap = Overlap.BUFFER_ALL) -> int:

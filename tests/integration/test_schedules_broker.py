@@ -26,6 +26,17 @@ async def until_started(client: Client, id: str, times: int) -> None:
             await asyncio.sleep(0.05)
 
 
+async def ended_of(client: Client, id: str) -> list[str]:
+    return [run.id for run in (await client.schedules.describe(id)).recent if run.outcome != "running"]
+
+
+async def until_ended(client: Client, id: str, saga_id: str) -> None:
+    """Until the schedule has heard of that saga's end: what it starts is on its way to another partition before."""
+    async with asyncio.timeout(60):
+        while saga_id not in await ended_of(client, id):
+            await asyncio.sleep(0.05)
+
+
 def test_a_schedule_starts_sagas_is_triggered_paused_backfilled_and_deleted(
     broker: str, prefix: str, tmp_path: Path
 ) -> None:
@@ -39,6 +50,7 @@ def test_a_schedule_starts_sagas_is_triggered_paused_backfilled_and_deleted(
             before = await schedules.describe("sales")
             assert {run.outcome for run in before.recent} == {"completed"}
             started = await schedules.trigger("sales")
+            await until_ended(client, "sales", started)
             report = await client.attach(Report, started)
             assert await report.result(timeout=60) == f"north at {started.removeprefix('sales-')}"
             hour = datetime(2026, 1, 1, tzinfo=UTC)
