@@ -79,13 +79,17 @@ def read_order(text: str) -> Condition:
 
 
 def value_of(name: str) -> Condition:
-    """A field's or an attribute's value, for ordering and grouping; of a list the first. Raises `InvalidRequest`."""
+    """A field's or an attribute's value, for ordering and grouping; of a list the first. Raises `InvalidRequest`.
+
+    It reads as in a filter: a `Bool` is the text true or false, an `Int` has no fraction.
+    """
     if name in FIELDS:
         return Condition(FIELDS[name])
     if not re.fullmatch(r"[^\W\d]\w*", name):
         raise InvalidRequest(f"{name[:40]!r} is no name of a field or an attribute")
     sql = (
-        "(SELECT coalesce(a.number, a.text) FROM attributes a WHERE a.saga_id = runs.saga_id AND a.run = runs.run AND "
+        "(SELECT CASE a.kind WHEN 'Bool' THEN iif(a.number, 'true', 'false') WHEN 'Int' THEN CAST(a.number AS INTEGER) "
+        "ELSE coalesce(a.number, a.text) END FROM attributes a WHERE a.saga_id = runs.saga_id AND a.run = runs.run AND "
     )
     return Condition(f"{sql}a.name = ? ORDER BY a.position LIMIT 1)", (name,))
 

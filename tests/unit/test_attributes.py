@@ -220,6 +220,8 @@ def test_lists_are_ordered_and_counted(visibility: Visibility) -> None:
     assert visibility.count(group_by="status") == {"RUNNING": 4}
     assert visibility.count("amount > 0", "customer") == {"ann": 1, "bob": 1}
     assert visibility.count(group_by="customer") == {None: 1, "ann": 1, "bob": 1, "o'hara": 1}
+    assert visibility.count(group_by="express") == {None: 3, "true": 1}
+    assert [str(value) for value in visibility.count("items < 0", "items")] == ["-2"]
 
 
 def test_a_run_shows_what_it_told(visibility: Visibility) -> None:
