@@ -59,6 +59,16 @@ class After(Before, name="Delivery"):
         return f"charged and {shipped}" if self.patched("charge first") else shipped
 
 
+class Settled(Before, name="Delivery"):
+    """No run goes the old way any more."""
+
+    async def run(self, order: Order) -> str:
+        self.deprecate_patch("charge first")
+        await self.step(Payments.charge(order_id=order.id, cents=order.cents))
+        await self.step(Inventory.reserve(order_id=order.id))
+        return "charged and " + await self.step(Shipping.ship(order_id=order.id, warehouse="A"))
+
+
 class First(Before, name="Versioned", pinned=True):
     pass
 
@@ -158,13 +168,18 @@ def test_new_code_is_checked_before_and_parks_only_what_diverges(broker: str, pr
         assert asyncio.run(results(broker, prefix, OrderFulfilment, "o-1", "o-2", "o-3")) == ["shipped"] * 3
 
 
-def test_a_patch_keeps_running_sagas_on_their_way(broker: str, prefix: str) -> None:
+def test_a_patch_keeps_running_sagas_on_their_way_until_it_is_deprecated(broker: str, prefix: str) -> None:
     silent = Silent("ship", "old")
     with shop(broker, prefix, silent, [Before]):
         asyncio.run(start(broker, prefix, Before, "old"))
         assert silent.asked.wait(60)
-    with shop(broker, prefix, succeed, [After]):
+    silent = Silent("ship", "patched")
+    with shop(broker, prefix, silent, [After]):
         assert asyncio.run(results(broker, prefix, After, "new", "old")) == ["charged and shipped", "shipped"]
+        asyncio.run(start(broker, prefix, After, "patched"))
+        assert silent.asked.wait(60)
+    with shop(broker, prefix, succeed, [Settled]):
+        assert asyncio.run(results(broker, prefix, Settled, "patched", "newest")) == ["charged and shipped"] * 2
 
 
 def test_pinned_sagas_keep_their_version_and_a_person_moves_one(broker: str, prefix: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.client import Client
 from orchestrator.errors import NotApplied, SagaAlreadyExists, SagaFailed
 from orchestrator.model.events import Status
-from orchestrator.model.messages import Conflict, Outcome, ParentClose, Reuse
+from orchestrator.model.messages import ChildCancellation, Conflict, Outcome, ParentClose, Reuse
 from orchestrator.saga import Saga
 from orchestrator.signals import signal
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
@@ -207,3 +207,54 @@ def test_what_becomes_of_children_when_their_parent_is_terminated(broker: str, p
 
     with shop(broker, prefix, Services(), (Leaving, Waiter)):
         asyncio.run(main())
+
+
+class Errand(Saga[str, str]):
+    told = signal(str)
+
+    async def run(self, what: str) -> str:
+        await self.step(Inventory.reserve(order_id=what), undo=Inventory.release)
+        return await self.receive(Errand.told)
+
+
+class Sender(Saga[str, str]):
+    """Sends somebody on an errand, with what is to become of that if it is cancelled itself as its input."""
+
+    async def run(self, cancellation: str) -> str:
+        asked = ChildCancellation(cancellation)
+        return await self.child(Errand, "", id=f"errand-{asked}", cancellation=asked, undo=False)
+
+
+def test_what_becomes_of_children_when_their_parent_is_cancelled(broker: str, prefix: str) -> None:
+    came: list[tuple[str, str]] = []
+
+    def behave(message: CommandMessage) -> ReplyMessage | None:
+        came.append((message.saga_id, message.command_type))
+        return None if came[-1] == ("errand-TRY_CANCEL", "release") else succeed(message)
+
+    async def until_came(count: int, command: str) -> None:
+        async with asyncio.timeout(60):
+            while sum(each[1] == command for each in came) < count:
+                await asyncio.sleep(0.05)
+
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            for cancellation in ChildCancellation:
+                await client.start(Sender, cancellation.value, id=f"sender-{cancellation}")
+            await until_came(3, "reserve")
+            for cancellation in ChildCancellation:
+                await client.cancel(f"sender-{cancellation}", timeout=30)
+            assert await ending(client, Sender, "sender-WAIT_CANCELLATION_COMPLETED") == Status.CANCELED
+            assert ("errand-WAIT_CANCELLATION_COMPLETED", "release") in came
+            assert await ending(client, Sender, "sender-TRY_CANCEL") == Status.CANCELED
+            await until_came(2, "release")  # which is not answered: the errand cannot have ended
+            assert await ending(client, Sender, "sender-ABANDON") == Status.CANCELED
+            await client.signal("errand-ABANDON", Errand.told, "done")
+            assert await ending(client, Errand, "errand-ABANDON") == Status.COMPLETED
+
+    with shop(broker, prefix, behave, (Sender, Errand)):
+        asyncio.run(main())
+    assert sorted(each for each in came if each[1] == "release") == [
+        ("errand-TRY_CANCEL", "release"),
+        ("errand-WAIT_CANCELLATION_COMPLETED", "release"),
+    ]

@@ -3,14 +3,17 @@
 import asyncio
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from orchestrator import Client, Interval, Overlap, Saga, ScheduleSpec, Status, cli
+from orchestrator import Calendar, Client, Interval, Overlap, Saga, ScheduleSpec, Status, cli
+from orchestrator.visibility import Visibility
 from tests.shop_cluster import shop
+from tests.shop_world import PARTITIONS
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
@@ -77,3 +80,54 @@ def test_a_schedule_starts_sagas_is_triggered_paused_backfilled_and_deleted(
         said("schedule", "delete", "sales")
         assert said("schedule", "list")["schedules"] == []
         assert said("schedule", "list", "--all")["schedules"] == [listed | {"status": "terminated"}]
+
+
+HALF = timedelta(seconds=0.5)
+
+
+def at_of(saga_id: str) -> datetime:
+    """The time that a schedule started this saga for."""
+    return datetime.fromisoformat(saga_id.partition("-")[2])
+
+
+def test_times_are_excluded_delayed_and_made_up_for_after_an_outage(broker: str, prefix: str, tmp_path: Path) -> None:
+    odd = ScheduleSpec(
+        calendars=(Calendar(second="*", minute="*", hour="*"),),
+        exclude=(Calendar(second="*/2", minute="*", hour="*"),),
+        jitter=HALF,
+    )
+    often = ScheduleSpec(intervals=(Interval(every=HALF),))
+
+    async def before() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            schedules = client.schedules
+            await schedules.create("odd", Report, "north", odd)
+            await schedules.create("kept", Report, "north", often, overlap=Overlap.ALLOW_ALL)
+            await schedules.create("missed", Report, "north", often, catch_up_window=0.01)
+            await until_started(client, "odd", 2)
+            await until_started(client, "kept", 2)
+            for run in (await schedules.describe("odd")).recent:
+                assert run.at.second % 2 == 1
+                assert run.at <= odd.delayed(run.at, "odd") <= run.started
+
+    async def after() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            schedules = client.schedules
+            now = datetime.now(UTC)
+            async with asyncio.timeout(60):
+                while not any(run.at > now for run in (await schedules.describe("kept")).recent):
+                    await asyncio.sleep(0.05)
+            for id in ("kept", "missed"):
+                await schedules.pause(id)
+            kept, missed = await schedules.describe("kept"), await schedules.describe("missed")
+            assert (kept.counts.missed, kept.counts.skipped) == (0, 0)
+            assert missed.counts.missed > 1
+
+    with shop(broker, prefix, sagas=(Report,)):
+        asyncio.run(before())
+    with shop(broker, prefix, sagas=(Report,)) as (log, topics):
+        asyncio.run(after())
+        with Visibility(tmp_path / "v.sqlite", log, topics, PARTITIONS) as visibility:
+            assert visibility.catch_up(60)
+            times = sorted(at_of(run.saga_id) for run in visibility.find("schedule = 'kept'"))
+    assert {later - earlier for earlier, later in pairwise(times)} == {HALF}

@@ -6,13 +6,13 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from orchestrator.attributes import Double, Keyword
+from orchestrator.attributes import Bool, Datetime, Double, Int, Keyword, KeywordList, Text
 from orchestrator.cli import saga as command_line
 from orchestrator.client import Client
 from orchestrator.entities import Entity, operation
@@ -106,14 +106,25 @@ class Corrected(Saga[str, str]):
         return f"{shipped} {what} {stock.warehouse}"
 
 
+NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
 class Tagged(Saga[str, str]):
     customer = Keyword()
     stage = Keyword()
     amount = Double()
+    pieces = Int()
+    express = Bool()
+    due = Datetime()
+    tags = KeywordList()
+    comment = Text()
     sent = signal(None)
 
     async def run(self, customer: str) -> str:
-        self.upsert(Tagged.customer(customer), Tagged.stage("packed"), Tagged.amount(9.5))
+        self.upsert(Tagged.customer(customer), Tagged.stage("packed"), Tagged.amount(9.5), Tagged.pieces(2))
+        self.upsert(
+            Tagged.express(True), Tagged.due(NOON), Tagged.tags(["gift", "fragile"]), Tagged.comment("Ring twice")
+        )
         self.memo(shelf=7, note={"gift": True})
         self.summarize("to be sent")
         await self.receive(Tagged.sent)
@@ -285,6 +296,23 @@ def test_what_a_running_saga_tells_of_itself_is_found(cluster: Cluster, visibili
         (run,) = visibility.find("customer = 'eve'")
         assert (run.status, run.summary) == (Status.RUNNING, "to be sent")
         assert run.memo == {"channel": "shop", "shelf": 7, "note": {"gift": True}}
+        for where in (
+            "pieces = 2 and pieces < 2.5",
+            "express = true",
+            "due < '2026-11-25T13:00:00Z' and due >= '2026-11-25T12:00:00Z'",
+            "tags = 'fragile' and tags = 'gift'",
+            "comment = 'ring'",
+        ):
+            assert visibility.find(where) == (run,), where
+        for where in (
+            "pieces > 2",
+            "express = false",
+            "due < '2026-11-25T12:00:00Z'",
+            "tags = 'frag'",
+            "comment = 'bell'",
+        ):
+            assert visibility.find(where) == (), where
+        assert visibility.count("customer = 'eve'", "express") == {"true": 1}
         await handle.signal(Tagged.sent)
         assert await handle.result(timeout=60) == "eve"
         await found(visibility, "customer = 'eve' and stage = 'sent' and amount is null")

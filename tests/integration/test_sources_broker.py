@@ -1,4 +1,4 @@
-"""A business topic on a real broker: its records start and tell sagas, committed ones only, each once."""
+"""A business topic on a real broker: committed records start sagas, tell them and keep promises, each once."""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,10 +13,11 @@ from orchestrator.client import Client
 from orchestrator.errors import SagaNotFound
 from orchestrator.log.base import TopicSpec
 from orchestrator.log.kafka import KafkaLog
+from orchestrator.saga import Saga
 from orchestrator.sources import FromTopic
 from orchestrator.sources.runner import SourceRunner
 from orchestrator.topics import TopicNames
-from tests.expense import Decision, Expense
+from tests.expense import Approval, Decision, Expense
 from tests.shop_cluster import shop
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(120)]
@@ -38,6 +39,16 @@ def mapping(topic: str) -> FromTopic[Event]:
         where=lambda r: r.value.kind == "yes",
         id=lambda r: r.value.id,
         value=lambda r: Decision(by=r.key),
+    )
+    source.starts(
+        Approval, where=lambda r: r.value.kind == "ask", id=lambda r: r.value.id, input=lambda r: r.value.cents
+    )
+    source.completes(
+        Approval.approved,
+        where=lambda r: r.value.kind in ("boss", "auditor"),
+        id=lambda r: r.value.id,
+        key=lambda r: r.value.kind,
+        result=lambda r: Decision(by=r.key),
     )
     return source
 
@@ -67,14 +78,14 @@ def produce(broker: str, topic: str, *events: tuple[str, bytes], commit: bool = 
     (producer.commit_transaction if commit else producer.abort_transaction)()
 
 
-def test_records_of_a_business_topic_start_and_tell_sagas(broker: str, prefix: str) -> None:
+def test_records_of_a_business_topic_start_and_tell_sagas_and_keep_promises(broker: str, prefix: str) -> None:
     topic = f"{prefix}shop.claims"
 
-    async def result(id: str) -> str:
+    async def result(id: str, saga: type[Saga[int, str]] = Expense) -> str:
         async with Client.connect(broker, prefix=prefix) as client:
             while True:  # the test's time limit ends it
                 try:
-                    return await (await client.attach(Expense, id)).result(timeout=60)
+                    return await (await client.attach(saga, id)).result(timeout=60)
                 except SagaNotFound:
                     await asyncio.sleep(0.05)
 
@@ -91,6 +102,10 @@ def test_records_of_a_business_topic_start_and_tell_sagas(broker: str, prefix: s
             produce(broker, topic, ("ann", b'{"kind": "yes", "id": "c-2"}'))
             assert asyncio.run(result("c-2")) == "2 approved by ann"
             assert again.engine.counters.commands == 2
+            asked = ("ann", b'{"kind": "ask", "id": "a-1", "cents": 3}')
+            produce(broker, topic, asked, ("ann", b'{"kind": "auditor", "id": "a-1"}'))
+            produce(broker, topic, ("bob", b'{"kind": "boss", "id": "a-1"}'), ("eve", b'{"kind": "boss", "id": "a-1"}'))
+            assert asyncio.run(result("a-1", Approval)) == "3 approved by bob and ann"
         letters = admin.ends([(topics.dead_letters, number) for number in range(4)])
         assert sum(end for _, end in letters.values()) == 1
         admin.close()
