@@ -3,8 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 QUICK = tests/unit tests/typing tests/test_*.py
-# Each of the two processes has a broker of its own and takes one file after the other: the long ones first.
-SLOW = -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/bench tests/contract
+# Each of the three processes has a broker of its own and takes one file after the other: the long ones first.
+SLOW = -n 3 --dist loadfile --no-loadscope-reorder tests/e2e tests/integration tests/bench tests/contract
 LINT = $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
 # Where it is set, each of the several hundred processes that the tests start compiles every module again.
