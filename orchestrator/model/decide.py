@@ -70,7 +70,8 @@ def _decide(
         if state.phase is Status.RUNNING:
             execution.detach()
             turn.emit(ev.CodeMissing())
-        turn.emit(ev.InputHeld(input))
+        if not isinstance(input, msg.TimerDue) or input not in state.mailbox:  # each owner hears of a timer anew
+            turn.emit(ev.InputHeld(input))
     elif newest is not None and newest.lasting and _would_take_back(input, state):
         turn.absorb(input, "an entity or a lock is not undone or run again: terminate it, or delete the entity")
     elif state.ended and not isinstance(input, _ALSO_ENDED):

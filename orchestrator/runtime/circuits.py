@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from orchestrator.model.events import CircuitClosed, CircuitOpened
-from orchestrator.model.state import SagaState
+from orchestrator.model.state import SagaState, StepStatus
 from orchestrator.runtime.timers import Timer
 
 NEVER_MS = 1 << 62
@@ -71,7 +71,8 @@ class Circuits:
     def put(self, state: SagaState, timer: Timer) -> None:
         """Sets the timer of a step aside that waits for its circuit."""
         step = state.steps[timer[2]]
-        deadline_ms = NEVER_MS if step.deadline_ms is None or step.undo_attempt else step.deadline_ms
+        undoing = step.status is not StepStatus.BACKING_OFF
+        deadline_ms = NEVER_MS if step.deadline_ms is None or undoing else step.deadline_ms
         heappush(self._open[step.service].held, (deadline_ms, timer))
 
     def due(self, now_ms: int) -> list[Timer]:

@@ -89,7 +89,7 @@ def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> boo
     family = {
         sequence for sequence in still if state.steps[sequence].kind in _OTHERS and state.due_of(sequence) is None
     }
-    if state.phase is Status.COMPENSATING and any(map(awaits_answer, state.steps.values())):
+    if any(map(awaits_answer, state.steps.values())):
         return all(
             sequence in state.parked or sequence in family for sequence in still
         )  # the one it asked is looked at

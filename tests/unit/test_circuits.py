@@ -13,11 +13,12 @@ from orchestrator.model.rule import Kind
 from orchestrator.model.state import Step, StepStatus
 from orchestrator.runtime.circuits import Circuits
 from orchestrator.runtime.engine import Engine
+from orchestrator.saga import Saga
 from orchestrator.telemetry.worker import WorkerMetrics
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
 from orchestrator.wire.headers import read_headers
 from orchestrator.wire.journal import read_decision, read_envelope
-from tests.shop_world import PARTITIONS, World, refuse, send_starts, succeed
+from tests.shop_world import PARTITIONS, Order, Payments, World, refuse, send_starts, succeed
 
 IDS = [f"o-{n}" for n in range(200) if partition_of(f"o-{n}", PARTITIONS) == 1]
 DOWN = refuse("charge", "refund", outcome=Outcome.RETRY)
@@ -133,6 +134,61 @@ def test_an_undo_waits_as_well() -> None:
     for _ in range(4):
         world.advance(PROBE_MS)
     assert {world.status(saga_id) for saga_id in IDS[:6]} == {Status.CANCELED}
+
+
+class Hurried(Saga[Order, str]):
+    """A charge within three seconds."""
+
+    async def run(self, order: Order) -> str:
+        return await self.step(Payments.charge(order_id=order.id, cents=1), undo=Payments.refund, schedule_to_close=3)
+
+
+class Waiting(Hurried):
+    async def run(self, order: Order) -> str:
+        receipt = await super().run(order)
+        await self.sleep(3600)
+        return receipt
+
+
+def test_what_waits_past_its_deadline_without_its_code_is_heard_of_once() -> None:
+    world = Careful(sagas=(Hurried,))
+    world.behave = DOWN
+    send_starts(world, *IDS[:4], saga_type="Hurried")
+    world.settle()
+    world.advance(1_500)
+    assert len(world.of(ev.StepHeld)) == 4
+    world.sagas = ()
+    world.crash()
+    for _ in range(300):
+        world.step()
+        world.now_ms += 50
+    held = world.of(ev.InputHeld)
+    assert {given.input.saga_id for given in held} == set(IDS[:4])
+    assert len(held) == 4
+    world.sagas = (Hurried,)
+    world.crash()
+    world.settle()
+    assert {world.status(saga_id) for saga_id in IDS[:4]} != {Status.WAITING_FOR_CODE}
+
+
+def test_an_undo_that_waits_does_not_mind_the_deadline_of_what_it_undoes() -> None:
+    world = Careful(sagas=(Hurried, Waiting))
+    send_starts(world, IDS[0], saga_type="Waiting")
+    world.settle()
+    world.behave = DOWN
+    send_starts(world, *IDS[1:4], saga_type="Hurried")
+    world.settle()
+    assert world.of(ev.CircuitOpened)
+    client = world.log.appender()
+    headers = [("input-type", b"cancel")]
+    client.append(world.topics.inbox, 1, None, key=IDS[0].encode(), headers=headers, token=None)
+    world.settle()
+    assert world.step_of(IDS[0], 1).held
+    world.advance(3_500)
+    assert world.step_of(IDS[0], 1).undo_attempt == 0
+    for _ in range(4):
+        world.advance(PROBE_MS)
+    assert world.step_of(IDS[0], 1).undo_attempt > 0
 
 
 def test_who_takes_over_goes_on_holding_back() -> None:

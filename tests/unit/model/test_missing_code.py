@@ -12,6 +12,12 @@ from orchestrator.model.messages import Outcome
 from orchestrator.saga import Retry, Saga
 
 
+class Patient(Saga[None, str], name="Order"):
+    async def run(self, _: None) -> str:
+        await self.sleep(5)
+        return "rested"
+
+
 def test_an_unknown_type_waits_for_its_code_and_loses_nothing() -> None:
     play = started(Two, known=False)
     assert play.names == ["SagaStarted", "CodeMissing"]
@@ -113,3 +119,13 @@ def test_a_start_that_does_not_fit_the_code_found_later_parks_the_saga() -> None
     play.start("not a number")
     play.find_code()
     assert "ValidationError" in play.state.parked[0]
+
+
+def test_a_timer_is_held_once_however_often_an_owner_hears_of_it() -> None:
+    play = started(Patient)
+    play.lose_code()
+    play.fire(1)
+    play.fire(1)
+    assert play.names[2:] == ["CodeMissing", "InputHeld"]
+    play.find_code()
+    assert (play.state.mailbox, play.status) == ([], Status.COMPLETED)
