@@ -475,19 +475,15 @@ class Partition:
         self.circuits.freed.clear()
 
     def _ring(self, timer: Timer, *, although_open: bool = False) -> None:
-        """A timer is due; that of a step whose service is not to be asked now is set aside.
-
-        One that is to ring all the same and says nothing is of a saga that is paused or lacks its code: it comes again
-        when the saga goes on.
-        """
+        """A timer is due; that of a step whose service is not to be asked now is set aside."""
         due_ms, saga_id, sequence = timer
-        execution = self.runs.find(saga_id)
-        if execution is None:
+        if (execution := self.runs.find(saga_id)) is None:
             return
-        state = execution.state
-        if although_open or not self.circuits.holds(state, sequence):
+        state, holds = execution.state, self.circuits.holds
+        if although_open or not holds(state, sequence):
             self._attempt(msg.TimerDue(saga_id, state.run, sequence, due_ms))
-        if not although_open and self.circuits.holds(state, sequence) and state.due_of(sequence) == due_ms:
+        # One that rings all the same and says nothing comes again: its saga is paused, or lacks its code.
+        if not although_open and holds(state, sequence) and state.due_of(sequence) == due_ms:
             self.circuits.put(state, timer)
 
     # -- beginning
