@@ -4,7 +4,7 @@
 
 Each process owns four partitions of a log in memory, with stores in RocksDB; 400 orders are under way at once, and
 every command is answered at once. Told are the decisions a second of all processes together (clock time, with what the
-log and the services take) and the processor milliseconds of the engine's own steps by saga, as the median of the rounds.
+log and the services take) and the processor milliseconds of the engine's own steps by saga, the median of the rounds.
 """
 
 from __future__ import annotations
