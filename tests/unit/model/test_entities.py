@@ -69,6 +69,12 @@ class Buyer(Saga[int, int]):
         return left
 
 
+class Committed(Saga[int, int]):
+    async def run(self, cents: int) -> int:
+        await self.step(Shop.ship(what="tea"), pivot=True)
+        return await self.entity(Account, "ann").call(Account.withdraw(cents), undo=Account.deposit(cents))
+
+
 class Hasty(Saga[int, str]):
     """Waits for a call for a second only."""
 
@@ -95,7 +101,7 @@ class Strange(Saga[str, str]):
         return "refused before it was asked"
 
 
-SAGAS = (Account, Buyer, Hasty, Teller, Strange)
+SAGAS = (Account, Buyer, Committed, Hasty, Teller, Strange)
 CLIENT = msg.ReplyAddress("answers", 0, "c")
 
 
@@ -171,6 +177,15 @@ def test_a_call_that_is_refused_fails_its_step_and_is_not_undone(family: Family)
     family.start(Buyer, "buyer", 5)
     assert (family.status("buyer"), family.state("buyer").error_type) == ("FAILED", "Insufficient")
     assert balance(family) == 0
+
+
+def test_a_call_that_is_refused_after_the_pivot_is_let_go_of_by_a_cancel(family: Family) -> None:
+    family.start(Committed, "b", 900)
+    family.reply("b", 1, "shipped")
+    assert family.status("b") == "PARKED"
+    family.cancel("b")
+    assert family.state("b").ended, family.journal["b"]
+    assert family.status("b") == "CANCELED"
 
 
 def test_a_call_is_undone_by_another_operation(family: Family) -> None:
