@@ -2,13 +2,13 @@
 
 from orchestrator.testing.end import End
 from orchestrator.testing.entities import EntityTest
+from orchestrator.testing.flights import Sent
 from orchestrator.testing.handler_test import Called, HandlerTest
 from orchestrator.testing.histories import check_histories, replay
 from orchestrator.testing.proof import Proof, prove
 from orchestrator.testing.running import Running
 from orchestrator.testing.saga_test import SagaTest
 from orchestrator.testing.sources import Mapped, mapped
-from orchestrator.testing.world import Sent
 
 __all__ = [
     "Called",

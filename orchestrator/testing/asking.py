@@ -10,7 +10,8 @@ from orchestrator.model import queries, updates
 from orchestrator.model.effects import ANSWERED
 from orchestrator.model.state import StepStatus
 from orchestrator.questions import Query, Update
-from orchestrator.testing.world import Flight, World
+from orchestrator.testing.flights import Flight
+from orchestrator.testing.world import World
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -15,8 +15,8 @@ from orchestrator.model.messages import Signal as Told
 from orchestrator.service import Command
 from orchestrator.signals import Signal
 from orchestrator.streams import Stream
+from orchestrator.testing.flights import Sent
 from orchestrator.testing.histories import save
-from orchestrator.testing.world import Sent
 
 O = TypeVar("O")  # noqa: E741 - output
 M = TypeVar("M", bound=BaseModel)

@@ -24,8 +24,9 @@ from orchestrator.streams import Stream
 from orchestrator.tasks import CLAIM, COMPLETE, REASSIGN
 from orchestrator.testing.asking import Asking
 from orchestrator.testing.end import End, published
+from orchestrator.testing.flights import PERSON, Flight, Sent
 from orchestrator.testing.operating import BY, Operating
-from orchestrator.testing.world import Flight, Sent, World
+from orchestrator.testing.world import World
 from orchestrator.wire.commands import ReplyMessage
 from orchestrator.wire.notes import note_in, read_note, take_tasks
 
@@ -166,7 +167,7 @@ class Running(Asking, Operating, Generic[O]):
         if not state.ended and not state.parked:
             raise AssertionError(_stuck(world))
         for flight in world.flights:
-            if state.ended and not isinstance(flight.input, msg.Reply) and not flight.is_told(world.saga_id):
+            if state.ended and flight.rank == PERSON:
                 what, at = type(flight.input).__name__.lower(), (flight.due_ms - world.started_ms) / 1000
                 raise AssertionError(f"the {what} at {at:g} s came too late: the saga ended after {world.elapsed:g} s")
         world.check_end()

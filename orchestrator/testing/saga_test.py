@@ -25,10 +25,11 @@ from orchestrator.service import Command
 from orchestrator.signals import Signal
 from orchestrator.testing.end import End
 from orchestrator.testing.entities import EntityTest
+from orchestrator.testing.flights import Happening, Sent
 from orchestrator.testing.operating import BY
 from orchestrator.testing.running import Awaited, OpenTask, Running, filled_in, waits_for
 from orchestrator.testing.services import ChildEnding, Script, Scripted, Services
-from orchestrator.testing.world import Happening, Sent, World
+from orchestrator.testing.world import World
 from orchestrator.wire.commands import ReplyMessage
 
 I = TypeVar("I")  # noqa: E741 - input, beside O for output

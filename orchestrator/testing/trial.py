@@ -17,10 +17,11 @@ from orchestrator.model.messages import Override
 from orchestrator.model.state import SagaState, StepStatus
 from orchestrator.testing.end import AnyCommand, End
 from orchestrator.testing.faults import Asked, Effect, Faults, FaultyServices
+from orchestrator.testing.flights import Flight
 from orchestrator.testing.histories import runs_of
 from orchestrator.testing.running import Running
 from orchestrator.testing.saga_test import SagaTest
-from orchestrator.testing.world import Flight, World
+from orchestrator.testing.world import World
 
 I = TypeVar("I")  # noqa: E741 - input, beside O for output
 O = TypeVar("O")  # noqa: E741

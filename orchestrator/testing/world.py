@@ -7,8 +7,6 @@ deterministic shows in its first test.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 from orchestrator.errors import UpdateRejected as Refused
 from orchestrator.model import messages as msg
@@ -28,15 +26,13 @@ from orchestrator.model.events import (
     WaitScheduled,
 )
 from orchestrator.model.ids import Direction, idempotency_key
-from orchestrator.model.locks import GIVE, LOCK
-from orchestrator.model.messages import Leaving, Outcome
+from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SagaState, Step
 from orchestrator.model.turn import Execution, Moment
 from orchestrator.model.updates import UpdateRejected
-from orchestrator.service import Command
-from orchestrator.testing.entities import answer_to
+from orchestrator.testing.flights import PERSON, SERVICE, TIMER, Flight, Happening, Sent
 from orchestrator.testing.histories import state_of
-from orchestrator.testing.locks import answer_of_lock
+from orchestrator.testing.others import Others
 from orchestrator.testing.services import Effect as Done
 from orchestrator.testing.services import Reaction, Services, message_of
 from orchestrator.wire.commands import ReplyMessage
@@ -46,57 +42,6 @@ MAX_INPUTS = 100_000
 """A saga that is not at its end after so many outcomes and timers goes round in circles."""
 MAX_ATTEMPTS = 1_000
 """A command that is tried so often never succeeds."""
-
-
-@dataclass(slots=True)
-class Sent:
-    """A command as its service saw it. `at`: seconds since the start. `outcome` None: it was not answered (yet).
-
-    `asked` and `answered` are the numbers of the decisions that sent it and that its answer caused.
-    """
-
-    command: Command[..., Any, Any]
-    request: Any
-    direction: Direction
-    sequence: int
-    attempt: int
-    key: str
-    at: float
-    asked: int
-    effect: CommandEffect = field(repr=False)
-    outcome: Outcome | None = None
-    error: str = ""
-    answered: int | None = None
-
-    def __repr__(self) -> str:
-        attempt = f", attempt {self.attempt}" if self.attempt > 1 else ""
-        return f"{self.command!r}{attempt}"
-
-
-Happening = Sent | WaitScheduled | Recorded
-"""What a saga has begun to wait for: a command's outcome, or a signal or a time."""
-
-
-@dataclass(slots=True)
-class Flight:
-    """Something on its way to the saga. Of what is due at one time the lowest `rank` arrives first, then the oldest.
-
-    `repeat`: it answers a command that was sent again.
-    """
-
-    due_ms: int
-    rank: int
-    input: msg.Input
-    sent: Sent | None = None
-    repeat: bool = False
-
-    def is_told(self, by: str) -> bool:
-        """Whether it is what the saga `by` tells itself."""
-        return isinstance(self.input, msg.Signal) and self.input.by == by
-
-
-PERSON, SERVICE, TIMER = 0, 1, 2
-"""Ranks: answers that are there count before a time that is up, as in production."""
 
 
 class ExactDriver(Driver):
@@ -145,8 +90,10 @@ class World:
         self.starts: list[msg.Start] = []
         """Sagas that this one has started beside it: its forks."""
         self._called: set[tuple[str, int, Direction, int]] = set()
-        self._asked: set[str] = set()
-        self._others: set[int] = set()
+        self._told = 0
+        """The counter of the last message that another saga has heard."""
+        self._others = Others(services, self.flights, now_ms)
+        self._foreign: set[int] = set()
         """Steps of this run whose request is not what its code asked for."""
         self._known: dict[tuple[str, int, Direction, int], Sent] = {}
         self.watchers: list[Callable[[Happening], None]] = []
@@ -174,8 +121,8 @@ class World:
             return []
         first = min((flight.due_ms, flight.rank) for flight in flights)
         due = [flight for flight in flights if (flight.due_ms, flight.rank) == first]
-        heard = next((flight for flight in due if flight.is_told(self.saga_id)), None)  # a saga hears itself in order
-        return [flight for flight in due if flight is heard or not flight.is_told(self.saga_id)]
+        heard = next((flight for flight in due if flight.own), None)  # a saga hears itself in order
+        return [flight for flight in due if flight is heard or not flight.own]
 
     def _timer(self) -> Flight | None:
         """The next timer. A saga that is parked for a person is not ended by its own; that is paused, it has none."""
@@ -245,7 +192,7 @@ class World:
             raise AssertionError(f"the saga is not at its end after {MAX_INPUTS} outcomes and timers")
         if self.execution is not None and self.replaying:
             self.replay()
-        moment = Moment(self.now_ms, self.incarnation, self.inputs, 1)
+        moment = Moment(self.now_ms, self.incarnation, self.inputs, 1, sent={"0": self._told})
         try:
             self.execution, events, run = decide(self.execution, self.definition, given, moment)
         except InputRejected as rejected:
@@ -259,11 +206,11 @@ class World:
                 self.execution.detach()
         decision = Decision(self.saga_id, run, self.now_ms, events, message_id)
         if self.decisions and self.decisions[-1].run != run:
-            self._others.clear()
+            self._foreign.clear()
         self.decisions.append(decision)
         for event in events:
             if isinstance(event, StepInherited) or (isinstance(event, StepAttempted) and event.payload is not None):
-                self._others.add(event.sequence)
+                self._foreign.add(event.sequence)
             if isinstance(event, WaitScheduled):
                 if event.sequence in self.state.open:
                     self.tell(event)
@@ -288,7 +235,7 @@ class World:
 
     def _driver(self) -> ExactDriver:
         driver = ExactDriver(self.definition, self.state)
-        driver.others = self._others
+        driver.others = self._foreign
         return driver
 
     def check_end(self) -> None:
@@ -317,7 +264,7 @@ class World:
         elif isinstance(effect, LocalCall):
             self.call(effect)
         elif isinstance(effect, Message):
-            self.tell_family(effect.input)
+            self.pass_on(effect)
         elif not isinstance(effect, Answer | Forward):
             raise AssertionError(f"the test kit does not know what to do about {effect!r}")
 
@@ -348,69 +295,18 @@ class World:
         self.post(self.services.call(effect), self.now_ms, SERVICE, repeat=call in self._called)
         self._called.add(call)
 
-    def tell_family(self, given: msg.Input) -> None:
-        """Another saga, or this one, is told something: what comes of it is on its way from then on."""
-        if isinstance(given, msg.Start) and given.parent is not None:
-            self._child_ends(given.parent, False, *self.services.child(given))
-        elif isinstance(given, msg.Start) and given.saga_type == self.definition.name:
-            self.starts.append(given)
-        elif isinstance(given, msg.UndoChild):
-            self._child_ends(given.parent, True, *self.services.undo_child(given))
-        elif isinstance(given, msg.Update) and given.caller is not None and given.update_id not in self._asked:
-            self._asked.add(given.update_id)  # sent again after a crash it is taken once
-            if given.saga_type == LOCK:
-                self._take_key(given, given.caller)
-            else:
-                self.flights.append(Flight(self.now_ms, SERVICE, answer_to(given, given.caller, self.services.calls)))
-        elif isinstance(given, msg.Update) and given.saga_type == LOCK and given.name == GIVE:
-            hold = given.update_id.rpartition("/")[0]
-            self.flights = [flight for flight in self.flights if not _gives_key(flight, hold)]
-        elif isinstance(given, msg.ParentLeft) and given.how is not Leaving.CLOSED:
-            self._child_stops(given)
-        elif isinstance(given, msg.Signal) and given.saga_id == self.saga_id:
-            self.flights.append(Flight(self.now_ms, SERVICE, given))
-
-    def _take_key(self, asked: msg.Update, caller: msg.Parent) -> None:
-        """Asks for a lock's key; nothing is on its way where somebody else holds it for ever."""
-        answer = answer_of_lock(asked, caller, self.services.held, self.now_ms - self.started_ms)
-        if answer is not None:
-            in_ms, called = answer
-            self.flights.append(Flight(self.now_ms + in_ms, SERVICE, called))
-
-    def _child_stops(self, left: msg.ParentLeft) -> None:
-        """A child that is still under way ends now."""
-        for flight in self.flights:
-            ended = flight.input
-            if isinstance(ended, msg.ChildEnded) and not ended.undo and ended.sequence == left.parent.sequence:
-                self.flights.remove(flight)
-                at_once = left.how is Leaving.TERMINATE
-                status, error = (Status.TERMINATED, "Terminated") if at_once else (Status.CANCELED, "Canceled")
-                self._child_ends(left.parent, False, 0, status, b"", error)
-                return
-
-    def _child_ends(
-        self,
-        parent: msg.Parent,
-        undo: bool,
-        takes_ms: int,
-        status: Status | str,
-        payload: bytes = b"",
-        error_type: str = "",
-        error_message: str = "",
-    ) -> None:
-        ended = msg.ChildEnded(
-            parent.saga_id,
-            parent.run,
-            parent.sequence,
-            undo,
-            "child",
-            str(status),
-            "all",
-            payload,
-            error_type,
-            error_message,
-        )
-        self.flights.append(Flight(self.now_ms + takes_ms, SERVICE, ended))
+    def pass_on(self, message: Message) -> None:
+        """Another saga, or this one, is told something. What is sent again after a crash it has heard already."""
+        if message.counter <= self._told:
+            return
+        self._told, given = message.counter, message.input
+        if given.saga_id == self.saga_id:
+            self.flights.append(Flight(self.now_ms, SERVICE, given, own=True))
+        elif isinstance(given, msg.Start) and given.parent is None:
+            if given.saga_type == self.definition.name:
+                self.starts.append(given)
+        else:
+            self._others.hear(given, self.now_ms)
 
     def tell(self, happening: Happening) -> None:
         """Tells the watchers."""
@@ -464,12 +360,6 @@ class World:
             latest = sent.attempt == (step.undo_attempt if undo else step.attempt)
             if open_ and latest and sent.outcome is None and not any(each is sent for each in flying):
                 yield sent
-
-
-def _gives_key(flight: Flight, hold: str) -> bool:
-    """Whether it is the answer to this taking of a lock's key."""
-    called = flight.input
-    return isinstance(called, msg.Called) and f"{called.saga_id}/{called.run}/{called.sequence}" == hold
 
 
 def reply_of(effect: CommandEffect, ending: ReplyMessage) -> msg.Reply:
