@@ -16,6 +16,8 @@ MAX_DURATION_SECONDS = 100_000_000_000
 def milliseconds(duration: Duration) -> int:
     """A duration as whole milliseconds. Raises `DefinitionError` if it is negative, no number, or beyond all reason."""
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
+    if not isinstance(seconds, int | float):
+        raise DefinitionError(f"a duration is seconds or a timedelta, not {duration!r}")
     if not 0 <= seconds <= MAX_DURATION_SECONDS:
         raise DefinitionError(f"a duration is between 0 and {MAX_DURATION_SECONDS:,} seconds, not {duration!r}")
     return round(seconds * 1000)

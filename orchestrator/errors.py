@@ -119,6 +119,10 @@ class Abort(SagaError):
         self.message = message
 
 
+BUGS = (Exception, SystemExit)
+"""What a mistake in somebody's code may raise: `sys.exit` too decides about a saga, not about its worker."""
+
+
 class InvalidRequest(SagaError):
     """A client's request that no worker could take: too large, or with a malformed id. Nothing was sent."""
 

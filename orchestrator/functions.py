@@ -143,8 +143,13 @@ class LocalFunction(Generic[R]):
             parameters = self._parameters[self.takes_context :]
             if parameters and parameters[-1].kind is inspect.Parameter.VAR_POSITIONAL:
                 parameters = [*parameters[:-1], *[parameters[-1]] * (count - len(parameters) + 1)]
-            if count > len(parameters):
-                raise DefinitionError(f"{self.name} takes {len(parameters)} arguments, not {count}")
+            needed = [
+                each for each in parameters if each.default is each.empty and each.kind is not each.VAR_POSITIONAL
+            ]
+            if not len(needed) <= count <= len(parameters):
+                most = len(parameters)
+                takes = str(most) if len(needed) == most else f"{len(needed)} to {most}"
+                raise DefinitionError(f"{self.name} takes {takes} arguments, not {count}")
             types = [self._annotation(each.name, f"parameter {each.name!r}") for each in parameters[:count]]
             shape: Any = tuple.__class_getitem__(tuple(types))
             adapter = self._by_count[count] = TypeAdapter(shape)

@@ -15,6 +15,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any
 
+from orchestrator.choices import chosen
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import DefinitionError, StepFailed
 from orchestrator.model.definition import Context, Definition, WaitRequest
@@ -43,7 +44,7 @@ class Keys:
         self._context = context
         self._keys = sorted(set(keys))
         self._timeout_ms = timeout_ms
-        self._fails = if_locked is IfLocked.FAIL
+        self._fails = chosen(IfLocked, if_locked, "if_locked") is IfLocked.FAIL
         self._holds: list[int] = []
 
     def __await__(self) -> Generator[Any, Any, None]:
@@ -92,6 +93,8 @@ class LockMethods:
         `StepFailed` with `LockTimeout`, or with `Locked` where it should not wait; then it holds none of them.
         """
         for key in keys:
+            if not isinstance(key, str):
+                raise DefinitionError(f"the key of a lock is a text, such as 'account/ann', not {key!r}")
             if not key or (problem := problem_of(saga_of(key))) is not None:
                 raise DefinitionError(f"the key {key[:40]!r} of a lock: {problem if key else 'it is empty'}")
         if not keys:

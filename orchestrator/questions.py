@@ -31,7 +31,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from orchestrator.errors import DefinitionError
+from orchestrator.errors import BUGS, DefinitionError
 from orchestrator.signals import first_problem
 
 P = ParamSpec("P")
@@ -132,6 +132,8 @@ class Update(Method[P, R]):
 
         It only looks, and changes nothing.
         """
+        if inspect.iscoroutinefunction(function):
+            raise DefinitionError(f"{function.__qualname__}: a validator awaits nothing; it only looks, and raises")
         self.check = function
         return function
 
@@ -160,7 +162,7 @@ def refuse(updates: Mapping[str, Update[..., Any]], saga: Any, name: str, payloa
         arguments = found.arguments(payload)
         if found.check is not None:
             found.check(saga, **arguments)
-    except Exception as refused:
+    except BUGS as refused:
         return str(refused) or type(refused).__name__
     return None
 

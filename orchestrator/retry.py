@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal
+from inspect import iscoroutinefunction
+from typing import Any, Literal
 
+from orchestrator.choices import chosen
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import DefinitionError
 from orchestrator.model.retries import FailedAttempt, Jitter, RetryPolicy, RetryRule
@@ -26,9 +28,16 @@ class Backoff:
     maximum_attempts: int = 0
     jitter: Jitter = field(default=Jitter.NONE, kw_only=True)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "jitter", chosen(Jitter, self.jitter, "jitter"))
+        if not 1 <= self.backoff_coefficient < float("inf"):
+            raise DefinitionError(f"backoff_coefficient is a number from 1 on, not {self.backoff_coefficient!r}")
+        attempts: object = self.maximum_attempts
+        if not isinstance(attempts, int) or not 0 <= attempts < 1 << 31:
+            raise DefinitionError(f"maximum_attempts is a whole number, 0 for no limit, not {attempts!r}")
+        self._pace()
+
     def _pace(self) -> tuple[int, float, int, int]:
-        if not 1 <= self.backoff_coefficient < float("inf") or self.maximum_attempts < 0:
-            raise DefinitionError(f"{self!r}: backoff_coefficient must be at least 1, maximum_attempts at least 0")
         initial = milliseconds(self.initial_interval)
         maximum = 100 * initial if self.maximum_interval is None else milliseconds(self.maximum_interval)
         return initial, float(self.backoff_coefficient), maximum, self.maximum_attempts
@@ -51,6 +60,25 @@ class Retry(Backoff):
     rules: Mapping[str, Backoff] = field(default_factory=dict, kw_only=True, hash=False)
     predicate: Callable[[FailedAttempt], bool] | None = field(default=None, kw_only=True)
 
+    def __post_init__(self) -> None:
+        Backoff.__post_init__(self)
+        types: object = self.non_retryable_error_types
+        if isinstance(types, str):
+            raise DefinitionError(f"non_retryable_error_types are several: write ({types!r},)")
+        object.__setattr__(self, "non_retryable_error_types", tuple(self.non_retryable_error_types))
+        if self.exhausted not in ("fail", "park"):
+            raise DefinitionError(f"exhausted is 'fail' or 'park', not {self.exhausted!r}")
+        if self.retry_timeout is not None:
+            milliseconds(self.retry_timeout)
+        if iscoroutinefunction(self.predicate):
+            raise DefinitionError("a retry's predicate only looks at the failed attempt: it is no `async def`")
+        rules: Mapping[Any, Any] = self.rules
+        for error_type, pace in rules.items():
+            if not isinstance(error_type, str) or type(pace) is not Backoff:
+                raise DefinitionError(
+                    f"the rule for {error_type!r}: an error's type and a Backoff, the pace alone; it is {pace!r}"
+                )
+
     @lru_cache(maxsize=256)  # noqa: B019 - they are few, small and alike
     def policy(self, *, undo: bool = False) -> RetryPolicy:
         """As the engine records it with the step. Raises `DefinitionError`."""
@@ -60,7 +88,7 @@ class Retry(Backoff):
             *self._pace(),
             tuple(self.non_retryable_error_types),
             self.exhausted == "park",
-            Jitter(self.jitter),
+            self.jitter,
             None if self.retry_timeout is None else milliseconds(self.retry_timeout),
             self.predicate is not None,
             tuple([_rule(error_type, pace) for error_type, pace in self.rules.items()]),
@@ -68,6 +96,4 @@ class Retry(Backoff):
 
 
 def _rule(error_type: str, pace: Backoff) -> RetryRule:
-    if type(pace) is not Backoff:
-        raise DefinitionError(f"the rule for {error_type!r} is a Backoff, the pace alone; it is {pace!r}")
-    return RetryRule(error_type, *pace._pace(), Jitter(pace.jitter))
+    return RetryRule(error_type, *pace._pace(), pace.jitter)

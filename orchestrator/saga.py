@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from orchestrator.attributes import NoteMethods, attributes_of
 from orchestrator.children import ChildAwaitable
+from orchestrator.choices import chosen
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import Abort, Canceled, ContinueAsNew, DefinitionError, StepFailed
 from orchestrator.functions import FUNCTIONS, LocalMethods
@@ -30,7 +31,7 @@ from orchestrator.questions import Query, Update, ask, carry_out, refuse
 from orchestrator.repeatable import RepeatableMethods
 from orchestrator.retry import Retry as Retry
 from orchestrator.service import Call, Command, Named
-from orchestrator.signals import Signal, declared_by, first_problem
+from orchestrator.signals import Declared, Signal, declared_by, first_problem
 from orchestrator.streams import Stream, StreamMethods
 from orchestrator.tasks import UPDATES as TASK_UPDATES
 from orchestrator.tasks import TaskMethods
@@ -115,6 +116,7 @@ class Saga(
             cls._around = tuple(around)
         if locks is not None:
             cls._locks = staticmethod(locks)
+        _check_names(cls)
         cls._attributes = attributes_of(cls)
         cls._signals = declared_by(cls, Signal)
         cls._promises = declared_by(cls, Promise)
@@ -243,6 +245,9 @@ class Saga(
         that is taken fails the step, unless `reuse` says otherwise. `cancellation`: what becomes of it when this saga
         is cancelled meanwhile; `parent_close`: when it is terminated.
         """
+        parent_close = chosen(ParentClose, parent_close, "parent_close")
+        cancellation = chosen(ChildCancellation, cancellation, "cancellation")
+        reuse = None if reuse is None else chosen(Reuse, reuse, "reuse")
         if undo and cancellation is ChildCancellation.ABANDON:
             raise DefinitionError(f"child {saga.__name__}: what is left to itself cannot be undone; pass undo=False")
         request = ChildRequest(
@@ -264,6 +269,8 @@ class Saga(
         `parent_close`: what becomes of it when this saga ends. Where this one fails or is cancelled, and the other is
         not to be left alone, it is asked to stop and undoes what it did.
         """
+        parent_close = chosen(ParentClose, parent_close, "parent_close")
+        reuse = None if reuse is None else chosen(Reuse, reuse, "reuse")
         abandons = parent_close is ParentClose.ABANDON
         cancellation = ChildCancellation.ABANDON if abandons else ChildCancellation.TRY_CANCEL
         payload = saga.encode_input(input)
@@ -308,7 +315,7 @@ class Saga(
             run = partial(around.run, saga, go_on=run)
         input = cls._input.validate_json(payload)
         try:
-            if cls._locks is not None and (keys := tuple(cls._locks(input))):
+            if cls._locks is not None and (keys := _keys(cls._locks(input))):
                 await saga.lock(*keys)
             result = await run(input)
         except (StepFailed, Abort, Canceled):
@@ -379,13 +386,13 @@ def compile_undo(command: Command[..., Any, Any], undo: Any) -> tuple[str | None
     if isinstance(undo, Call):
         check_service(command, undo.command)
         return undo.command.name, undo.payload()
-    unknown: Call[Any, Any] = undo(None)
+    unknown: Call[Any, Any] = _call(undo(None), command)
     check_service(command, unknown.command)
 
     def payload_of(reply: bytes | None) -> bytes:
         if reply is None:
             return unknown.payload()
-        call: Call[Any, Any] = undo(command.decode(reply))
+        call: Call[Any, Any] = _call(undo(command.decode(reply)), command)
         if call.command is not unknown.command:
             raise DefinitionError(
                 f"the undo of {command!r} is sometimes {unknown.command!r}, sometimes {call.command!r}"
@@ -395,12 +402,35 @@ def compile_undo(command: Command[..., Any, Any], undo: Any) -> tuple[str | None
     return unknown.command.name, payload_of
 
 
+def _call(found: Any, command: Command[..., Any, Any]) -> Call[Any, Any]:
+    if not isinstance(found, Call):
+        raise DefinitionError(
+            f"the undo of {command!r} gives {found!r}: a function of the reply gives a call, such as "
+            "`lambda reply: Payments.refund(...)`, also where the reply is None"
+        )
+    return found
+
+
+def _keys(found: Iterable[str]) -> tuple[str, ...]:
+    """What a class says it locks. A text alone would be locked letter by letter."""
+    if isinstance(found, str):
+        raise DefinitionError(f"`locks` gives a list of keys, not the text {found!r}: write [{found!r}]")
+    return tuple(found)
+
+
 def check_service(command: Command[..., Any, Any], undo: Command[..., Any, Any]) -> None:
     """Raises `DefinitionError` where an undo is of another service."""
     if undo.service != command.service:
         raise DefinitionError(
             f"{undo!r} cannot undo {command!r}: only the same service can keep do and undo of one step in order"
         )
+
+
+def _check_names(cls: type) -> None:
+    """Raises `DefinitionError` where something that is declared would hide what every saga has, such as `step`."""
+    for name, value in vars(cls).items():
+        if isinstance(value, Declared | Query | Update | Stream) and hasattr(Saga, name):
+            raise DefinitionError(f"{cls.__name__}.{name} would hide `Saga.{name}`: give it another name")
 
 
 def _types_of(cls: type) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from datetime import datetime
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
 from orchestrator.correlation import START, TOLD, keeper_of, leave, listen
@@ -110,6 +111,8 @@ class WaitMethods:
     ) -> Receive[Any]:
         """The next signal of this kind, the oldest first; what came before is kept. None if `timeout` is over first.
 
+        What has no value gives None in both cases: where it matters whether it came, give it one.
+
         With a business `key` the next one that somebody sends who knows the key alone (`Client.signal_by_key`): from
         the first time on the saga hears all that is sent for this key, until it ends. Likewise the result of a promise,
         which raises `StepFailed` where it was failed.
@@ -139,4 +142,6 @@ class WaitMethods:
 
         `condition` is asked after everything that happens to the saga. It only looks: it changes nothing.
         """
+        if iscoroutinefunction(condition):
+            raise DefinitionError("a condition only looks at the saga's own data: it is no `async def`")
         return WaitUntil(condition, None if timeout is None else milliseconds(timeout))

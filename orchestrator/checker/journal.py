@@ -215,9 +215,9 @@ def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
 def _lasts(history: History) -> bool:
     """Whether the saga is one that waits until it is told something."""
     if history.state.saga_type == "saga.schedule":
-        notes = [
-            event.payload for event in history.events if isinstance(event, ev.Recorded) and b"paused" in event.payload
-        ]
+        told = [event.payload for event in history.events if isinstance(event, ev.Recorded)]
+        inherited = [event.result for event in history.events if isinstance(event, ev.StepInherited)]
+        notes = [note for note in (*inherited, *told) if b"paused" in note]
         return bool(notes) and b'["Bool",true]' in notes[-1]
     return history.state.saga_type in ("saga.lock", "saga.correlator", "Tally")
 

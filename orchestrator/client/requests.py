@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Literal
 
 from orchestrator.baggage import write_baggage
+from orchestrator.choices import chosen
 from orchestrator.correlation import START, TOLD, id_of, publish
 from orchestrator.durations import Duration, instant, milliseconds
 from orchestrator.errors import DefinitionError, InvalidRequest
@@ -104,6 +105,7 @@ class Requests:
         except ValueError as error:
             raise InvalidRequest(f"saga {saga_id!r}: {error}") from None
         _check_size(payload, f"the input of saga {saga_id!r}")
+        conflict = chosen(Conflict, conflict, "conflict", InvalidRequest)
         headers: HeaderValues = {
             h.SAGA_TYPE: saga_type,
             h.MESSAGE_ID: message_id,
@@ -112,7 +114,7 @@ class Requests:
             h.TRACEPARENT: traceparent,
             h.SIGNAL: None if signal is None else signal[0],
             h.SIGNAL_VALUE: None if signal is None else signal[1].decode(),
-            h.REUSE: reuse,
+            h.REUSE: None if reuse is None else chosen(Reuse, reuse, "reuse", InvalidRequest),
             h.CONFLICT: conflict if conflict is not Conflict.USE_EXISTING else None,
             **begin.headers(),
             h.BAGGAGE: carried,

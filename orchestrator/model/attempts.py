@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.errors import BUGS
 from orchestrator.model import events as ev
 from orchestrator.model import locks
 from orchestrator.model import messages as msg
@@ -59,7 +60,7 @@ def succeed(turn: Turn, step: Step, attempt: int, payload: bytes, by: str = "") 
         turn.warm()
     try:
         undo_payload = turn.undo_payload(step, payload)
-    except Exception as bug:
+    except BUGS as bug:
         turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, None, by))
         turn.park_for_bug(bug, f"the undo of step {step.sequence}")
         return
@@ -92,7 +93,7 @@ def _attempt_failed(
     if due_ms is not None and policy.asks:
         try:
             wanted = _is_wanted(turn, step, error_type, message)
-        except Exception as bug:
+        except BUGS as bug:
             turn.emit(ev.StepParked(step.sequence, f"the retry's predicate raised {type(bug).__name__}: {bug}"))
             return
         due_ms = due_ms if wanted else None

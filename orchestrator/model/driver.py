@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from orchestrator.errors import Abort, Canceled, StepFailed
+from orchestrator.errors import BUGS, Abort, Canceled, StepFailed
 from orchestrator.model.asked import Asked as Asked
 from orchestrator.model.asked import Until as Until
 from orchestrator.model.definition import (
@@ -272,7 +272,7 @@ class Driver:
             assert branch.condition is not None
             try:
                 holds, error = branch.condition(), None
-            except Exception as raised:
+            except BUGS as raised:
                 holds, error = True, raised
             if holds:
                 self._forget_condition(branch)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import BUGS
 from orchestrator.model import events as ev
 from orchestrator.model import undoing
 from orchestrator.model.budget import MAX_BYTES
@@ -39,7 +40,7 @@ def take_over(turn: Turn) -> bool:
         return False
     try:
         payload = definition.migrate(state.migrates_from, state.payload, results_of(state))
-    except Exception as bug:
+    except BUGS as bug:
         turn.park_for_bug(bug, "the migration")
         return False
     if payload is None:

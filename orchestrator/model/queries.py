@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator.errors import BUGS
 from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.definition import Definition
 from orchestrator.model.divergence import Divergence
@@ -42,7 +43,7 @@ def answer(definition: Definition | None, state: SagaState | None, query: Query)
         payload = definition.query(driver.subject, query.name, query.payload)
     except Divergence as difference:
         return _refused(query, state.run, Refusal.QUERY_FAILED, f"the code diverges from the history: {difference}")
-    except Exception as error:
+    except BUGS as error:
         return _refused(query, state.run, Refusal.QUERY_FAILED, f"{type(error).__name__}: {error}")
     finally:
         driver.detach()

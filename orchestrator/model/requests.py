@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import BUGS
 from orchestrator.model import calls, children, locks
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
@@ -28,7 +29,7 @@ def take(turn: Turn, driver: Driver) -> bool:
             return False
         try:
             event, size = _event(turn, sequence, after, request)
-        except Exception as bug:
+        except BUGS as bug:
             turn.park_for_bug(bug)
             return False
         if size > MAX_BYTES:

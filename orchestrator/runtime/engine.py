@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.errors import Disconnected
+from orchestrator.errors import BUGS, Disconnected
 from orchestrator.log.base import (
     Committed,
     Ends,
@@ -384,7 +384,7 @@ class Engine:
         except UnreadableRecord as unreadable:
             if tenure is not None:
                 self._halt(tenure, str(unreadable))
-        except Exception as error:
+        except BUGS as error:
             if tenure is None:
                 raise
             log.exception("partition %d: an input or timer could not be decided", number, extra={"partition": number})

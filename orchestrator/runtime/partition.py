@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from orchestrator.errors import BUGS
 from orchestrator.log.base import Appender, Delivery, Record
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
@@ -349,7 +350,7 @@ class Partition:
             self._decide(given, taken)
         except (InputRejected, UpdateRejected, EpochLost, StoreBroken):
             raise
-        except Exception as error:
+        except BUGS as error:
             self._poison[given] += 1
             error.add_note(f"It came while {type(given).__name__} of saga {given.saga_id!r} was decided.")
             raise
@@ -470,9 +471,8 @@ class Partition:
             self._ring(timer)
         for timer in self.circuits.due(now_ms):
             self._ring(timer, although_open=True)
-        for timer in self.circuits.freed:
-            self.timers.add(timer)
-        self.circuits.freed.clear()
+        while self.circuits.freed:
+            self.timers.add(self.circuits.freed.pop())
 
     def _ring(self, timer: Timer, *, although_open: bool = False) -> None:
         """A timer is due; that of a step whose service is not to be asked now is set aside."""

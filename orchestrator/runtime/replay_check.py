@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from orchestrator.errors import BUGS
 from orchestrator.model.definition import Definition
 from orchestrator.model.events import Status
 from orchestrator.model.migrations import migrates, results_of
@@ -122,7 +123,7 @@ def _taken_over(definition: Definition, state: SagaState) -> Difference | None:
         return None
     try:
         payload = definition.migrate(state.migrates_from or state.version, state.payload, results_of(state))
-    except Exception as bug:
+    except BUGS as bug:
         return Difference(0, "the migration", f"the hook raises {bug!r}")
     return difference(definition, state) if payload is None else None
 

@@ -360,5 +360,7 @@ def _years(text: str) -> set[int] | None:
         first, dash, last = part.partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ValueError(f"{text!r} are no years: such as 2026, 2026-2028 or 2026,2030")
+        if len(first) > 4 or len(last) > 4 or int(last or first) < int(first):
+            raise ValueError(f"{part!r} are no years: from the earlier to the later one, as in 2026-2028")
         years.update(range(int(first), int(last or first) + 1))
     return years

@@ -71,6 +71,8 @@ class _Compiler:
         if isinstance(kind, list) and "null" in kind:
             inner = self.joined(kind[1], _without_none(hint), "o")
             return f"b'\\0' if (o := {value}) is None else b'\\2' + {inner}"
+        if kind == "string" and (texts := _texts(hint)) is not None:
+            return f"{self.name(texts)}[{value}]"
         if kind == "string":
             return f"long(len(s := {value}.encode())), s"
         if kind == "bytes":
@@ -96,7 +98,7 @@ class _Compiler:
         return f"{self.name(self.item(kind, hint)[0])}({value})"
 
     def joined(self, kind: Any, hint: Any, value: str) -> str:
-        if kind in ("string", "bytes"):
+        if kind in ("string", "bytes") and _texts(hint) is None:
             return f"{'text' if kind == 'string' else 'data'}_of({value})"
         return self.write(kind, hint, value)
 
@@ -185,6 +187,14 @@ def _without_none(hint: Any) -> Any:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return next(option for option in typing.get_args(hint) if option is not type(None))
     return hint
+
+
+def _texts(hint: Any) -> dict[Any, bytes] | None:
+    """How the words of an enumeration are written; a word that could not be read back has no entry."""
+    hint = _without_none(hint)
+    if not (isinstance(hint, type) and issubclass(hint, StrEnum)):
+        return None
+    return {member.value: _text_of(member.value) for member in hint}
 
 
 # -- what the made functions call

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from orchestrator.durations import milliseconds
 from orchestrator.errors import DefinitionError
-from orchestrator.model.retries import RetryPolicy
+from orchestrator.model.retries import Jitter, RetryPolicy
 from orchestrator.plan import outcome, step, takes
 from orchestrator.saga import Retry, Saga
 from orchestrator.service import Service, command, topic_name
@@ -57,12 +57,25 @@ class Payments(Service):
     ship = command(Reserve, str)
 
 
+async def _asked(failed: object) -> bool:
+    return True
+
+
 WRONG_RETRIES = [
-    Retry(backoff_coefficient=0.5),
-    Retry(backoff_coefficient=float("inf")),
-    Retry(backoff_coefficient=float("nan")),
-    Retry(maximum_attempts=-1),
-    Retry(-1.0),
+    ({"backoff_coefficient": 0.5}, "backoff_coefficient is a number from 1 on, not 0.5"),
+    ({"backoff_coefficient": float("inf")}, "backoff_coefficient"),
+    ({"backoff_coefficient": float("nan")}, "backoff_coefficient"),
+    ({"maximum_attempts": -1}, "maximum_attempts is a whole number, 0 for no limit, not -1"),
+    ({"maximum_attempts": 2.5}, "not 2.5"),
+    ({"maximum_attempts": 10**30}, "maximum_attempts"),
+    ({"initial_interval": -1.0}, "a duration is between"),
+    ({"initial_interval": "1"}, "a duration is seconds or a timedelta, not '1'"),
+    ({"jitter": "much"}, r"jitter is Jitter.NONE, Jitter.HALF, Jitter.FULL, not 'much'"),
+    ({"exhausted": "parked"}, "exhausted is 'fail' or 'park', not 'parked'"),
+    ({"non_retryable_error_types": "Unavailable"}, r"write \('Unavailable',\)"),
+    ({"predicate": _asked}, "no `async def`"),
+    ({"rules": {"Busy": 5}}, "the rule for 'Busy'"),
+    ({"retry_timeout": -1}, "a duration is between"),
 ]
 
 # -- contracts
@@ -201,10 +214,15 @@ def test_a_retry_becomes_the_policy_that_is_recorded() -> None:
     ).policy() == RetryPolicy(500, 3.0, 60_000, 5, ("Fatal",), True)
 
 
-@pytest.mark.parametrize("wrong", WRONG_RETRIES)
-def test_a_retry_that_makes_no_sense_is_refused(wrong: Retry) -> None:
-    with pytest.raises(DefinitionError):
-        wrong.policy()
+@pytest.mark.parametrize(("wrong", "why"), WRONG_RETRIES)
+def test_a_retry_that_makes_no_sense_is_refused_where_it_is_written(wrong: dict[str, Any], why: str) -> None:
+    with pytest.raises(DefinitionError, match=why):
+        Retry(**wrong)
+
+
+def test_a_retrys_options_may_be_written_as_people_write_them() -> None:
+    given: dict[str, Any] = {"jitter": "FULL", "non_retryable_error_types": ["Unavailable"]}
+    assert Retry(**given).policy() == Retry(jitter=Jitter.FULL, non_retryable_error_types=("Unavailable",)).policy()
 
 
 class Asking(Saga[Order, str]):

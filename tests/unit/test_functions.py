@@ -230,7 +230,8 @@ def unresolved(sku: Missing) -> None:  # type: ignore[name-defined]  # noqa: F82
         (untyped, ("tea",), "parameter 'sku' has no type"),
         (without_result, ("tea",), "its result has no type"),
         (unresolved, ("tea",), "an annotation names what cannot be found"),
-        (price, (Item(sku="tea"), 1, 2), "takes 2 arguments, not 3"),
+        (price, (), "takes 1 to 2 arguments, not 0"),
+        (price, (Item(sku="tea"), 1, 2), "takes 1 to 2 arguments, not 3"),
     ],
 )
 def test_a_function_that_could_not_be_called_again_is_refused(
@@ -272,7 +273,7 @@ def exits(code: int) -> None:
         (f"{__name__}:price", b'["tea"]', "DefinitionError", "does not take what the saga passes"),
         (f"{__name__}:price", b"5", "DefinitionError", "does not take what the saga passes"),
         (f"{__name__}:large", b"[%d]" % MAX_BYTES, "BadResult", "returned 262146 bytes"),
-        (f"{__name__}:untyped", b"[]", "TypeError", "missing 1 required positional argument"),
+        (f"{__name__}:untyped", b"[]", "DefinitionError", "takes 1 arguments, not 0"),
         (f"{__name__}:exits", b"[3]", "SystemExit", "3"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -10,6 +10,7 @@ from orchestrator.errors import StepFailed
 from orchestrator.log.memory_link import Link, Sent
 from orchestrator.model import messages as msg
 from orchestrator.model.decide import decide
+from orchestrator.model.definition import ChildRequest
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Outcome
@@ -101,6 +102,26 @@ def test_a_decision_that_the_journal_would_not_take_parks_its_saga(monkeypatch: 
     world.behave = behave
     send_starts(world, BAD)
     settled(world)
+
+
+class Odd(Saga[str, str]):
+    """Asks, past all checks, for something that no record of the journal can say."""
+
+    async def run(self, name: str) -> str:
+        self._context.begin(ChildRequest("Greeting", b'"you"', None, False, cast(Any, "later"), cast(Any, "x"), None))
+        await self.sleep(1)
+        return name
+
+
+def test_what_could_not_be_read_back_is_never_written() -> None:
+    world = World(sagas=(*SAGAS, Odd))
+    send_starts(world, BAD, saga_type="Odd", value=b'"you"')
+    send_starts(world, GOOD)
+    work_on(world)
+    world.crash()
+    work_on(world)
+    assert world.status(GOOD) is Status.COMPLETED
+    assert all(tenure.phase is Phase.OWNING for tenure in world.engine.tenures.values())
 
 
 class Spread(Saga[str, str]):

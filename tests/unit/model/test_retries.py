@@ -199,7 +199,7 @@ def test_an_attempt_that_would_be_the_last_is_not_asked_about() -> None:
 def test_a_retry_that_cannot_be_is_refused() -> None:
     with pytest.raises(DefinitionError, match="an undo's retries have no predicate"):
         Retry(predicate=lambda failed: True).policy(undo=True)
-    with pytest.raises(DefinitionError, match="the rule for 'Busy' is a Backoff"):
+    with pytest.raises(DefinitionError, match="the rule for 'Busy': an error's type and a Backoff"):
         Retry(rules={"Busy": Retry()}).policy()
     with pytest.raises(DefinitionError, match="backoff_coefficient"):
         Retry(rules={"Busy": Backoff(backoff_coefficient=0.5)}).policy()
