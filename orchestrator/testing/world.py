@@ -32,6 +32,7 @@ from orchestrator.model.turn import Execution, Moment
 from orchestrator.model.updates import UpdateRejected
 from orchestrator.testing.flights import PERSON, SERVICE, TIMER, Flight, Happening, Sent
 from orchestrator.testing.histories import state_of
+from orchestrator.testing.journaled import check_journaled
 from orchestrator.testing.others import Others
 from orchestrator.testing.services import Effect as Done
 from orchestrator.testing.services import Reaction, Services, message_of
@@ -205,6 +206,7 @@ class World:
             if self.execution is not None and self.replaying:
                 self.execution.detach()
         decision = Decision(self.saga_id, run, self.now_ms, events, message_id)
+        check_journaled(self.definition.name, decision)
         if self.decisions and self.decisions[-1].run != run:
             self._foreign.clear()
         self.decisions.append(decision)
