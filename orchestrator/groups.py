@@ -178,18 +178,34 @@ class Groups:
     ) -> tuple[Any, ...]:
         """Runs `function` on every item, `concurrency` at a time; gives the results in the order of the items.
 
-        So many may fail, or that share of them (0.05: one in twenty): then it gives `Done` or `StepFailed` for each.
-        One failure more cancels the others, waits for them, and is raised.
+        So many may fail, or that share of them (0.05: one in twenty), not both: then it gives `Done` or `StepFailed`
+        for each. One failure more cancels the others, waits for them, and is raised. Raises `DefinitionError` where
+        `concurrency` is below 1, `tolerated_failures` below 0, or `tolerated_share` not between 0 and 1.
         """
         branches = tuple(_Later(function, item) for item in items)
-        if concurrency < 1 or (tolerated_failures or 0) < 0 or not 0 <= (tolerated_share or 0) <= 1:
-            raise DefinitionError(
-                f"concurrency={concurrency} must be at least 1, tolerated_failures={tolerated_failures} at least 0, "
-                f"tolerated_share={tolerated_share} between 0 and 1"
-            )
-        tolerated = tolerated_failures or int((tolerated_share or 0) * len(branches))
+        check_limits(concurrency, tolerated_failures, tolerated_share)
+        if tolerated_failures is not None and tolerated_share is not None:
+            raise DefinitionError(f"{tolerated_failures=} and {tolerated_share=}: give one of them, not both")
+        tolerated = (
+            tolerated_of(tolerated_share or 0, len(branches)) if tolerated_failures is None else tolerated_failures
+        )
         results = await Together(branches, None, tolerated, concurrency)
         return tuple(results) if tolerated_failures is tolerated_share is None else _either(results)
+
+
+def check_limits(concurrency: int, tolerated_failures: int | None, tolerated_share: float | None) -> None:
+    """Raises `DefinitionError` where no `each` could have these."""
+    if concurrency < 1 or (tolerated_failures or 0) < 0 or not 0 <= (tolerated_share or 0) <= 1:
+        raise DefinitionError(
+            f"concurrency={concurrency} must be at least 1, tolerated_failures={tolerated_failures} at least 0, "
+            f"tolerated_share={tolerated_share} between 0 and 1 (0.05: one in twenty)"
+        )
+
+
+def tolerated_of(share: float, count: int) -> int:
+    """How many of `count` a share between 0 and 1 lets fail: the most whose own share is not above it."""
+    most = int(share * count)  # one too few where the product was rounded down, as 0.29 * 100 is
+    return most + 1 if most < count and (most + 1) / count <= share else most
 
 
 def _either(results: list[Any]) -> tuple[Any, ...]:

@@ -257,6 +257,8 @@ def each(
     inner = getattr(declared, "__args__", (None,))[0]
     if not isinstance(items, Reference) or not isinstance(getattr(declared, "__origin__", None), type):
         raise DefinitionError("each(...) takes a declared list or tuple, such as a field of the input")
+    if concurrency < 1:
+        raise DefinitionError(f"each(...): concurrency={concurrency} must be at least 1")
     call = function(cast(T, Reference(_ITEM, inner)))
     if undo is not None:
         compile_undo(call.command, undo)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
+import pytest
+
 from model.play import Play
 from model.shop import Shop
 from model.shopping import Shopping, TidyGroup, asked
 from orchestrator.errors import Abort, Canceled, StepFailed
+from orchestrator.groups import tolerated_of
 from orchestrator.model.events import Status
 from orchestrator.model.state import StepStatus
 
@@ -210,3 +213,41 @@ def test_gathered_results_come_in_the_order_of_asking() -> None:
     for sequence in (3, 4, 2):
         play.do(sequence, f"{sequence}")
     assert play.ending.payload == b'"A2340"'
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "may_fail"),
+    [
+        (0.29, 100, 29),
+        (0.57, 100, 57),
+        (1 / 3, 3, 1),
+        (0.289, 100, 28),
+        (1, 7, 7),
+        (0, 7, 0),
+        (0.5, 0, 0),
+        (0.3, 10**9, 3 * 10**8),
+    ],
+)
+def test_a_share_lets_as_many_fail_as_it_says(share: float, count: int, may_fail: int) -> None:
+    assert tolerated_of(share, count) == may_fail
+
+
+def test_every_share_of_a_hundred_is_that_many() -> None:
+    assert [tolerated_of(number / 100, 100) for number in range(101)] == list(range(101))
+
+
+def test_twenty_nine_of_a_hundred_may_fail_but_no_more() -> None:
+    class Share(Shopping):
+        async def run(self, _: None) -> str:
+            await self.each(range(100), self.small, concurrency=100, tolerated_share=0.29)
+            return "done"
+
+        async def small(self, number: int) -> None:
+            await self.get(str(number))
+
+    for failing in (29, 30):
+        play = Play(Share)
+        play.start()
+        for sequence in range(1, failing + 1):
+            play.refuse(sequence)
+        assert (play.status is Status.RUNNING) == (failing == 29)

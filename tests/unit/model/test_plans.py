@@ -270,6 +270,11 @@ def test_each_takes_a_declared_list(items: object) -> None:
         each(items, lambda item: Shop.reserve(order_id="a"))  # type: ignore[arg-type]
 
 
+def test_each_needs_room_for_one_item() -> None:
+    with pytest.raises(DefinitionError, match="concurrency=0 must be at least 1"):
+        each(takes(Order).lines, lambda line: Shop.reserve(order_id=line.sku), concurrency=0)
+
+
 def test_an_item_can_only_be_passed_on() -> None:
     with pytest.raises(DefinitionError, match="known only when the saga runs"):
         each(takes(Order).lines, lambda line: Shop.reserve(order_id=f"{line.sku}"))

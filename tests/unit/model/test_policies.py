@@ -386,6 +386,7 @@ def test_no_branches_are_over_at_once() -> None:
         ("self.each('a', self.get, concurrency=0)", "concurrency=0 must be at least 1"),
         ("self.each('a', self.get, tolerated_failures=-1)", "tolerated_failures=-1 at least 0"),
         ("self.each('a', self.get, tolerated_share=1.5)", "tolerated_share=1.5 between 0 and 1"),
+        ("self.each('a', self.get, tolerated_failures=0, tolerated_share=1.0)", "give one of them, not both"),
     ],
 )
 def test_a_group_that_cannot_be_is_refused(how: str, words: str) -> None:
