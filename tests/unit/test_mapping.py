@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from orchestrator import Failure, Map, MapChange, MapJob, MapReport, mapping
+from orchestrator import Failure, Map, MapChange, MapJob, MapReport
+from orchestrator import rows as reading
 from orchestrator.errors import DefinitionError
-from orchestrator.mapping import BATCH_BYTES, Row, read_rows, write_lines
+from orchestrator.mapping import _portions, write_lines
 from orchestrator.model.events import Status
+from orchestrator.rows import BATCH_BYTES, Row, read_rows
 from orchestrator.testing import SagaTest
 from tests.shop_world import World, send_starts
 
@@ -102,11 +104,8 @@ def test_a_share_is_judged_at_the_end(tmp_path: Path, failing: int, status: Stat
 def test_lines_that_are_no_json_and_rows_beyond_all_size_are_bad_rows(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text('{"id": "c-1"\n\n' + json.dumps({"id": "x" * BATCH_BYTES, "cents": 1}) + "\n")
-    first = read_rows(str(source), 0, 10)
-    assert [row.error.partition(":")[0] for row in first.rows] == ["no JSON"]
-    assert first.next is not None
-    (large,) = read_rows(str(source), first.next, 10).rows
-    assert "let it name a file" in large.error
+    broken, large = read_rows(str(source), 0, 10).rows
+    assert (broken.error.partition(":")[0], "let it name a file" in large.error) == ("no JSON", True)
 
 
 def test_a_batch_is_bounded_by_its_bytes(tmp_path: Path) -> None:
@@ -171,13 +170,13 @@ def test_of_a_large_row_group_only_the_rows_of_a_batch_become_objects(
     source = tmp_path / "in.parquet"
     converted: list[int] = []
     parquet.write_table(arrow.Table.from_pylist(customers(5_000)), source, row_group_size=5_000)
-    convert = mapping.arrow_row
+    convert = reading.arrow_row
 
     def counted(records: Any, number: int) -> Any:
         converted.append(number)
         return convert(records, number)
 
-    monkeypatch.setattr(mapping, "arrow_row", counted)
+    monkeypatch.setattr(reading, "arrow_row", counted)
     rows = read_rows(str(source), 4_321, 10).rows
     assert [row.value for row in rows] == customers(5_000)[4_321:4_331]
     assert len(converted) == 10
@@ -239,6 +238,200 @@ def test_a_map_needs_its_types_and_its_item() -> None:
     with pytest.raises(DefinitionError, match="has no `async def item`"):
 
         class Idle(Map[Customer, str]): ...
+
+
+def failed(error_type: str, job: MapJob) -> str:
+    """The map fails by this; gives the reason."""
+    end = SagaTest(Bills).run(job)
+    assert (end.status, end.error_type) == (Status.FAILED, error_type)
+    return end.reason
+
+
+@pytest.mark.parametrize("spelling", ["{}/in.jsonl", "{}/./up/../in.jsonl", "{}/link.jsonl", "{}/hard.jsonl"])
+def test_results_that_are_the_source_are_refused_before_anything_is_touched(tmp_path: Path, spelling: str) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", *customers(2))
+    (tmp_path / "up").mkdir()
+    (tmp_path / "link.jsonl").symlink_to(source)
+    (tmp_path / "hard.jsonl").hardlink_to(source)
+    before = Path(source).read_text()
+    reason = failed("SameFile", MapJob(source=source, results=spelling.format(tmp_path)))
+    assert "name another file for the results" in reason
+    assert (Path(source).read_text(), calls) == (before, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error_type"),
+    [
+        ("in.xlsx", b"", "UnknownFormat"),
+        ("in.csv", None, "FileUnreachable"),
+        ("in.csv", b'a,"b', "BadColumns"),
+        ("in.csv", b"id,cents,id\nc-1,1,c-2\n", "BadColumns"),
+        ("in.parquet", b"PAR1 is how it begins", "BadParquet"),
+        ("folder.csv", None, "NoFile"),
+    ],
+)
+def test_a_source_that_cannot_be_read_fails_the_map_and_leaves_the_results_alone(
+    tmp_path: Path, name: str, content: bytes | None, error_type: str
+) -> None:
+    source, into = tmp_path / name, tmp_path / "out.jsonl"
+    (tmp_path / "folder.csv").mkdir()
+    if content is not None:
+        source.write_bytes(content)
+    into.write_text("from earlier\n")
+    assert str(source) in failed(error_type, MapJob(source=str(source), results=str(into)))
+    assert into.read_text() == "from earlier\n"
+
+
+def test_columns_of_one_name_in_parquet_are_refused(tmp_path: Path) -> None:
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    source = tmp_path / "in.parquet"
+    parquet.write_table(arrow.table([[1], [2]], names=["id", "id"]), source)
+    with pytest.raises(Failure, match="several columns are named 'id'"):
+        read_rows(str(source), 0, 10)
+
+
+def test_results_in_a_folder_that_does_not_exist_fail_the_map_before_its_items(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", *customers(2))
+    reason = failed("FileUnreachable", MapJob(source=source, results=str(tmp_path / "none" / "out.jsonl")))
+    assert "every worker must find the file, and its folder, under this name" in reason
+    assert calls == []
+
+
+def test_a_source_that_is_there_later_is_read(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    saga = SagaTest(Bills).start(MapJob(source=str(source)))
+    saga.advance(600)
+    write_jsonl(source, *customers(2))
+    saga.finish().assert_completed(MapReport(rows=2, failed=0, results=None))
+
+
+def deep(levels: int) -> str:
+    return "[" * levels + "]" * levels
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (r'{"id": "\ud800", "cents": 1}', "surrogates not allowed"),
+        (r'{"\ud800": 1}', "surrogates not allowed"),
+        (r'{"\ud800": NaN}', r"\ud800 is nan"),
+        (deep(5_000), "within each other"),
+        (deep(101), "within each other"),
+        ('{"%s": NaN}' % ("x" * 300_000), "xxx"),
+        ("1" * 5_000, "no JSON"),
+        (json.dumps("\x01" * 60_000), "the row has 360023 bytes as JSON, at most 131072; let it name a file"),
+        (f'"{"x" * 3_000_000}"', "or more; let it name a file"),
+    ],
+)
+def test_whatever_the_journal_cannot_have_is_a_bad_row_and_the_next_is_read(
+    tmp_path: Path, line: str, words: str
+) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text(f"{line}\n{json.dumps(customers(1)[0])}\n")
+    batch = read_rows(str(source), 0, 10)
+    bad, good = batch.rows
+    assert words in bad.error
+    assert (bad.value, len(bad.error) <= 1_000, good.value) == (None, True, customers(1)[0])
+    assert type(batch).model_validate_json(batch.model_dump_json()) == batch
+
+
+def test_the_deepest_row_can_be_read_back(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text(deep(100))
+    batch = read_rows(str(source), 0, 10)
+    assert not batch.rows[0].error
+    assert type(batch).model_validate_json(batch.model_dump_json()) == batch
+
+
+def test_a_batch_is_bounded_by_what_it_becomes_not_by_what_it_was(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    names, values = (f"measurement_{number:03d}" for number in range(300)), ["0"] * 300
+    source.write_text(",".join(names) + "\n" + (",".join(values) + "\n") * 50 + "\x01" * 60_000 + ",0" * 299 + "\n")
+    read, position = [], 0
+    while True:
+        batch = read_rows(str(source), position, 100)
+        assert len(batch.model_dump_json()) < BATCH_BYTES + 1_000
+        read += batch.rows
+        if batch.next is None:
+            break
+        position = batch.next
+    assert [bool(row.error) for row in read] == [False] * 50 + [True]
+    assert "bytes as JSON, at most" in read[-1].error
+
+
+def test_results_are_passed_on_in_portions_of_what_they_become() -> None:
+    lines = ['\\"' * 15_000] * 4
+    assert [len(some) for some in _portions(lines)] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch": 0}, "batch=0 must be at least 1"),
+        ({"concurrency": 0}, "concurrency=0 must be at least 1"),
+        ({"tolerated_failures": -1}, "tolerated_failures=-1 at least 0"),
+        ({"tolerated_share": 5}, "tolerated_share=5 between 0 and 1"),
+        ({"tolerated_failures": 1, "tolerated_share": 0.5}, "not both"),
+    ],
+)
+def test_a_map_with_limits_that_cannot_be_is_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(DefinitionError, match=f"Wrong: .*{words}"):
+        type("Wrong", (Bills,), options)
+
+
+@pytest.mark.parametrize("concurrency", [0, -3])
+def test_a_concurrency_below_one_is_refused(concurrency: int) -> None:
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        MapChange(concurrency=concurrency)
+
+
+class Hundreds(Bills):
+    batch = 100
+    tolerated_failures = None
+    tolerated_share = 0.29
+
+
+@pytest.mark.parametrize(("failing", "status"), [(29, Status.COMPLETED), (30, Status.FAILED)])
+def test_a_share_is_exact(tmp_path: Path, failing: int, status: Status) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", *customers(100, owing=lambda number: -1 if number <= failing else 1))
+    assert SagaTest(Hundreds).run(MapJob(source=source)).status is status
+
+
+class Mistaken(Map[Customer, str]):
+    async def item(self, customer: Customer) -> str:
+        return customer.cents  # type: ignore[return-value]
+
+
+def test_a_result_of_another_type_is_not_written(tmp_path: Path) -> None:
+    source, into = write_jsonl(tmp_path / "in.jsonl", *customers(1)), tmp_path / "out.jsonl"
+    end = SagaTest(Mistaken).run(MapJob(source=source, results=str(into)))
+    assert end.status is Status.PARKED
+    assert "Mistaken.item returned int, not the type of its result: Input should be a valid string" in end.reason
+    assert into.read_text() == ""
+
+
+def unbill(bill: str | None, customer: Customer) -> None:
+    calls.append(f"not {customer.id}")
+
+
+class Undone(Map[Customer, str]):
+    batch = 2
+    concurrency = 1
+
+    async def item(self, customer: Customer) -> str:
+        return await self.local(bill, customer, undo=unbill)
+
+
+def test_a_map_that_fails_undoes_the_rows_since_it_continued_as_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_jsonl(tmp_path / "in.jsonl", *customers(6, owing=lambda number: -1 if number == 6 else 1))
+    assert SagaTest(Undone).run(MapJob(source=source)).status is Status.COMPENSATED
+    assert calls[6:] == ["not c-5", "not c-4", "not c-3", "not c-2", "not c-1"]
+    calls.clear()
+    monkeypatch.setattr("orchestrator.saga.SUGGEST_AFTER_OUTCOMES", 6)
+    assert SagaTest(Undone).run(MapJob(source=source)).status is Status.COMPENSATED
+    assert calls[6:] == ["not c-5"]
 
 
 class Many(Bills):
