@@ -1,0 +1,180 @@
+"""What a map over many rows holds: in memory, and in the history of each of its runs.
+
+    python -m tests.bench.maps [--items 10000 100000] [--json]
+
+For each number of items a process of its own maps a JSON Lines file of so many rows, with one local step for each, into
+a file of results. Its engine is a worker's, with its store in RocksDB; the log is in memory and keeps nothing that was
+read. Told are the clock seconds of the engine's steps (reading, functions and writing among them), the greatest memory
+of the process and by how much that is above its memory after a first map of 1,000 items, both resident MB, the greatest
+number of events of a run, and the number of runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from orchestrator import Map, MapJob
+from orchestrator.log.memory import MemoryLog
+from orchestrator.model.events import SagaEnded, Status
+from orchestrator.model.ids import partition_of
+from orchestrator.provisioning import apply, plan
+from orchestrator.runtime.clients import Clients
+from orchestrator.runtime.engine import Engine
+from orchestrator.runtime.partition_config import PartitionConfig
+from orchestrator.runtime.takeover import Owner
+from orchestrator.store.rocks import RocksStores
+from orchestrator.topics import TopicNames
+from orchestrator.wire import headers as h
+from orchestrator.wire.journal import Claim, Genesis, Kind, read_decision, read_envelope
+from orchestrator.wire.tokens import TokenKeys
+
+WARM_UP = 1_000
+ROUND = 100
+"""Steps of the engine between two looks at the journal."""
+
+
+class Customer(BaseModel):
+    id: str
+    cents: int
+
+
+def bill(customer: Customer) -> str:
+    return f"{customer.id} owes {customer.cents}"
+
+
+class Bills(Map[Customer, str]):
+    async def item(self, customer: Customer) -> str:
+        return await self.local(bill, customer)
+
+
+class Office:
+    """One engine with one partition. `events` are those of each run so far, `engine_s` the seconds of its steps."""
+
+    def __init__(self, folder: Path) -> None:
+        self.events: Counter[str] = Counter()
+        self.engine_s = 0.0
+        self._folder = folder
+        self._log = log = MemoryLog(_now_ms)
+        self._topics = topics = TopicNames("")
+        self._admin, self._client = log.admin(), log.appender()
+        apply(self._admin, plan(topics, partitions=1, replication=1, services=()))
+        definition = Bills.definition
+        config = PartitionConfig(topics, 1, TokenKeys({"k": bytes(16)}), {definition.name: definition})
+        clients = Clients(log.reader("owners", [topics.inbox]), log.reader(), log.appender(), log.appender())
+        drawn = random.Random(1)
+        owner = Owner(
+            Claim("w", "", (definition.name,), "1"), lambda: drawn.randbytes(16), lambda: Genesis(1, 1, {}, _now_ms())
+        )
+        self._engine = Engine(config, clients, RocksStores(folder / "store"), owner, drawn.random)
+        self._ends: dict[tuple[str, int], int] = {}
+        self._counted = 0
+        self._ended: set[Status] = set()
+
+    def map(self, items: int) -> int:
+        """Maps so many rows; gives the lines of the results."""
+        source, results = self._folder / f"{items}.jsonl", self._folder / f"{items}-results.jsonl"
+        with source.open("w") as file:
+            for number in range(items):
+                file.write(f'{{"id":"c-{number:07d}","cents":{number}}}\n')
+        saga_id = f"map-{items}"
+        self.events.clear()
+        self._ended.clear()
+        self.engine_s = 0.0
+        job = MapJob(source=str(source), results=str(results)).model_dump_json().encode()
+        headers = h.write_headers({h.SAGA_TYPE: Bills.definition.name})
+        at = partition_of(saga_id, 1)
+        self._client.append(self._topics.inbox, at, job, key=saga_id.encode(), headers=headers, token=None)
+        while not self._ended - {Status.CONTINUED_AS_NEW}:
+            began = time.perf_counter()
+            for _ in range(ROUND):
+                self._engine.step(time.monotonic_ns() // 1_000_000)
+            self.engine_s += time.perf_counter() - began
+            self._client.poll()
+            self._forget()
+        assert Status.COMPLETED in self._ended, self._ended
+        with results.open() as file:
+            return sum(1 for _ in file)
+
+    def _forget(self) -> None:
+        """Counts what has come to the journal, and takes out of the log what was there a round ago."""
+        journal = (self._topics.journal, 0)
+        for record in self._log.records(*journal)[self._counted - self._log.partitions[journal].start :]:
+            envelope = read_envelope(record.value)
+            decision = read_decision(envelope) if envelope.kind == Kind.DECISION else None
+            if decision is not None:
+                self.events[decision.run] += len(decision.events)
+                self._ended |= {event.status for event in decision.events if isinstance(event, SagaEnded)}
+        self._admin.trim(self._ends)
+        self._ends = {key: partition.end for key, partition in self._log.partitions.items()}
+        self._counted = self._ends[journal]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _peak_mb() -> float:
+    """The greatest resident memory of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def work(items: int) -> dict[str, Any]:
+    """One process: its figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        office = Office(Path(folder))
+        office.map(WARM_UP)
+        before = _peak_mb()
+        lines = office.map(items)
+        assert lines == items, lines
+    return {
+        "items": items,
+        "seconds": round(office.engine_s, 1),
+        "peak_mb": round(_peak_mb(), 1),
+        "grown_mb": round(_peak_mb() - before, 1),
+        "most_events": max(office.events.values()),
+        "runs": len(office.events),
+    }
+
+
+def measure(items: list[int]) -> list[dict[str, Any]]:
+    """The figures for each number of items, one process after the other."""
+    found = []
+    for count in items:
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            found.append(pool.submit(work, count).result())
+    return found
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description="Memory and history of a map by the number of its rows")
+    parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    result = measure(given.items)
+    if given.json:
+        print(json.dumps(result))
+        return
+    for row in result:
+        print(
+            f"{row['items']:>9,} items: {row['seconds']:.1f} s; {row['peak_mb']:.1f} MB at most, {row['grown_mb']:.1f} "
+            f"more than after {WARM_UP:,}; {row['runs']} runs of at most {row['most_events']:,} events"
+        )
+
+
+if __name__ == "__main__":
+    main()
