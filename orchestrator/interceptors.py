@@ -5,9 +5,10 @@ It belongs to the code and is replayed with it, so the same rules bind it: no cl
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.errors import DefinitionError
 from orchestrator.model.definition import StepRequest
 
 if TYPE_CHECKING:
@@ -24,3 +25,15 @@ class Around:
     def step(self, saga: Saga[Any, Any], request: StepRequest) -> StepRequest:
         """Each step as it is asked for, to be passed on as it is or changed, by `dataclasses.replace`."""
         return request
+
+
+def read_around(saga: str, given: Iterable[Around]) -> tuple[Around, ...]:
+    """What a class says as its `around`. Raises `DefinitionError` for what is no object of `Around`."""
+    around = tuple(given)
+    for each in around:
+        if not isinstance(each, Around):
+            raise DefinitionError(
+                f"{saga}: around=[...] takes objects of classes derived from orchestrator.interceptors.Around, "
+                f"not {each!r}"
+            )
+    return around

@@ -19,7 +19,7 @@ from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import Abort, Canceled, ContinueAsNew, DefinitionError, StepFailed
 from orchestrator.functions import FUNCTIONS, LocalMethods
 from orchestrator.groups import Groups
-from orchestrator.interceptors import Around
+from orchestrator.interceptors import Around, read_around
 from orchestrator.locks import LockMethods
 from orchestrator.migrations import PastRun
 from orchestrator.model.definition import ChildRequest, Context, Definition, StepRequest, UndoPayload
@@ -113,7 +113,7 @@ class Saga(
         takes, gives = _types_of(cls)
         cls._input, cls._output = TypeAdapter(takes), TypeAdapter(gives)
         if around is not None:
-            cls._around = tuple(around)
+            cls._around = read_around(cls.__name__, around)
         if locks is not None:
             cls._locks = staticmethod(locks)
         _check_names(cls)

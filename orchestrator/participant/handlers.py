@@ -155,7 +155,8 @@ class Participant:
     of the request and a `HandlerContext`. With an `inbox` its outcomes are kept in the service's own database, else in
     the topic `<service>.ledger`. `provide`: what handlers may `inject` (see `orchestrator.participant.providing`).
     `around`: entered around every call of a handler, the first one outermost; each a function of the request and the
-    `HandlerContext` that gives a context manager.
+    `HandlerContext` that gives a context manager, never an async one. Raises `DefinitionError` for what is declared
+    wrongly.
     """
 
     def __init__(
@@ -169,7 +170,7 @@ class Participant:
         self.service = service
         self.inbox = inbox
         self.providers = Providers(provide, (HandlerContext,))
-        self.around = tuple(around)
+        self.around = tuple(map(_check_around, around))
         self.handlers: dict[str, Handler] = {}
 
     def handles(self, command: Command[..., M, R]) -> Registration[M, R]:
@@ -353,6 +354,18 @@ def _parameters(function: Callable[..., Any]) -> int:
     if required > 2 or most < 1:
         raise DefinitionError(f"{_name(function)}: a handler takes the request, or the request and a HandlerContext")
     return 2 if required == 2 or (required == 0 and most == 2) else 1
+
+
+def _check_around(around: Around) -> Around:
+    """Raises `DefinitionError` for what gives no context manager, as far as one can see before it is called."""
+    bare = inspect.isgeneratorfunction(around)
+    made = inspect.unwrap(around)
+    if bare or inspect.isasyncgenfunction(made) or inspect.iscoroutinefunction(made) or not callable(around):
+        raise DefinitionError(
+            f"{_name(around)}: around=[...] takes plain functions of the request and the HandlerContext that give a "
+            "context manager, also around async handlers: write @contextmanager on a generator function, without async"
+        )
+    return around
 
 
 def _name(function: Callable[..., Any]) -> str:

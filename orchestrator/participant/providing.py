@@ -166,6 +166,13 @@ def _read(given: Callable[..., Any] | PerCall) -> Provider:
             f"{getattr(make, '__qualname__', make)}: a provider is a plain function with its class as the return type, "
             "a generator function with Iterator[...] of it, or a class"
         )
+    for name, parameter in inspect.signature(make).parameters.items():
+        many = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.default is parameter.empty and not many:
+            raise DefinitionError(
+                f"the provider of {wanted.__name__}: nobody gives it {name!r}. Write `= inject(...)` behind this "
+                "parameter, give it another default, or provide a function that makes the object"
+            )
     return Provider(wanted, make, isinstance(given, PerCall), needs_of(make), ends)
 
 

@@ -89,3 +89,12 @@ def test_they_are_read_by_the_linter_like_the_saga() -> None:
 
     with pytest.raises(DefinitionError, match=r"Careless.spread calls random.random\(\): use self.random"):
         check(Spread)
+
+
+def test_what_is_no_object_of_around_is_refused_with_the_class() -> None:
+    for wrong in (object(), Patient):
+        with pytest.raises(DefinitionError, match=r"Wrong: around=\[...\] takes objects of classes derived from"):
+
+            class Wrong(Saga[Order, str], around=[wrong]):  # type: ignore[list-item]
+                async def run(self, order: Order) -> str:
+                    return ""

@@ -1,7 +1,7 @@
 """What handlers need besides their request: provided by type, made once or for each call, ended with that."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -180,3 +180,26 @@ def test_wrong_declarations_are_found_at_once() -> None:
     assert "cannot need HandlerContext, which lives for one call: make it per_call(...)" in says(needs_call)
     assert "the provider of Other needs itself" in says(needs_itself)
     assert "the provider of Database: nobody provides Settings" in says(database)
+    assert "the provider of Database: nobody gives it 'currency'. Write `= inject(...)` behind" in says(Database)
+    assert "the provider of Session: nobody gives it 'database'" in says(per_call(Session))
+
+    def makes(database: Database) -> Other:
+        return Other()
+
+    assert "the provider of Other: nobody gives it 'database'" in says(makes)
+
+
+def test_what_stands_around_handlers_is_a_plain_context_manager() -> None:
+    @asynccontextmanager
+    async def late(request: Any, context: HandlerContext) -> AsyncIterator[None]:
+        yield
+
+    async def later(request: Any, context: HandlerContext) -> None:
+        pass
+
+    def bare(request: Any, context: HandlerContext) -> Iterator[None]:
+        yield
+
+    for wrong in (late, later, bare, object()):
+        with pytest.raises(DefinitionError, match=r"around=\[...\] takes plain .* write @contextmanager"):
+            payments(around=[wrong])
