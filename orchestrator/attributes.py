@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, ClassVar, Generic, TypeVar
 
 from orchestrator.errors import DefinitionError
 from orchestrator.model.definition import Context
 from orchestrator.model.events import StepKind
-from orchestrator.wire.notes import Note, write_note
+from orchestrator.wire.notes import FIELDS, WORDS, Note, write_note
 
 V = TypeVar("V")
 
@@ -49,7 +50,9 @@ class Attribute(Generic[V]):
         return f"{type(self).__name__} {self.name}"
 
     def plain(self, value: V) -> Any:
-        """As JSON holds it."""
+        """As JSON holds it. Raises `DefinitionError` for what JSON cannot hold."""
+        if isinstance(value, float) and not isfinite(value):
+            raise DefinitionError(f"attribute {self.name}: {value} is no {type(self).__name__}, None takes it away")
         return value
 
 
@@ -70,6 +73,8 @@ class Datetime(Attribute[datetime]):
 
     def plain(self, value: datetime) -> int:
         """Milliseconds since 1970."""
+        if not isinstance(value, datetime):
+            raise DefinitionError(f"attribute {self.name}: {str(value)[:40]!r} is no Datetime")
         return round((value if value.tzinfo is not None else value.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
@@ -86,10 +91,16 @@ class Text(Attribute[str]):
 
 
 def attributes_of(cls: type) -> dict[str, Attribute[Any]]:
-    """The attributes that a class and its bases declare, by name."""
+    """The attributes that a class and its bases declare, by name. Raises `DefinitionError` for a reserved name."""
     found: dict[str, Attribute[Any]] = {}
     for base in reversed(cls.__mro__):
         found.update({name: value for name, value in vars(base).items() if isinstance(value, Attribute)})
+    for name in found:
+        if name in FIELDS or name.lower() in WORDS:
+            raise DefinitionError(
+                f"{cls.__name__}.{name}: no filter would find an attribute of this name, give it another. Reserved are "
+                f"the fields of every run ({', '.join(FIELDS)}) and the words of filters ({', '.join(WORDS)})"
+            )
     return found
 
 

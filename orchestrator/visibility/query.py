@@ -15,9 +15,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from orchestrator.errors import InvalidRequest
+from orchestrator.model.events import Cause, Status, Undone
+from orchestrator.wire.notes import WORDS
 
 FIELDS = {
     "id": "saga_id",
@@ -36,13 +39,16 @@ FIELDS = {
 }
 """Names in a filter, and their columns."""
 _TIMES = {"started", "updated", "ended"}
+_NUMBERS = {"version", "partition", "events"}
+_CHOICES: dict[str, type[StrEnum]] = {"status": Status, "cause": Cause, "undone": Undone}
 MAX_CHARACTERS = 4_000
 MAX_DEPTH = 50
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<text>'(?:[^']|'')*')|(?P<number>-?\d+(?:\.\d+)?)(?![\w.])|(?P<sign><=|>=|!=|=|<|>|\(|\)|,)|(?P<name>[^\W\d]\w*))"
 )
-_WORDS = {"and", "or", "not", "in", "is", "null", "between", "starts", "with", "true", "false"}
+_INTEGERS = 2.0**63
+"""From here on a number is compared as a float: SQLite's integers have 64 bits."""
 _SIGNS = {"=", "!=", "<", "<=", ">", ">="}
 
 
@@ -78,6 +84,11 @@ def read_order(text: str) -> Condition:
     return Condition(", ".join([*parts, "saga_id", "run"]), tuple(arguments))
 
 
+def fold(text: str) -> str:
+    """A text as it is compared in whatever case. A connection that filters are asked of knows it as `folded`."""
+    return text.casefold()
+
+
 def value_of(name: str) -> Condition:
     """A field's or an attribute's value, for ordering and grouping; of a list the first. Raises `InvalidRequest`.
 
@@ -108,7 +119,7 @@ class _Reader:
                 raise self._wrong("a name, a value or a sign", at)
             kind = found.lastgroup or ""
             word, start = found[kind], found.start(kind)
-            if kind == "name" and word.lower() in _WORDS:
+            if kind == "name" and word.lower() in WORDS:
                 kind, word = "word", word.lower()
             self._tokens.append((kind, word, start))
             at = found.end()
@@ -182,7 +193,8 @@ class _Reader:
         if kind == "text":
             return word[1:-1].replace("''", "'")
         if kind == "number":
-            return float(word) if "." in word else int(word)
+            number = float(word)
+            return int(word) if "." not in word and abs(number) < _INTEGERS else number
         if kind == "word" and word in ("true", "false"):
             return word == "true"
         raise self._wrong("a value: 'text', a number, true or false", back=1)
@@ -225,8 +237,7 @@ def _attribute(condition: str) -> str:
 def _compare(name: str, sign: str, value: str | int | float | bool) -> Condition:
     time_ms = _time(value)
     if name in FIELDS:
-        if name in _TIMES and isinstance(value, str) and time_ms is None:
-            raise InvalidRequest(f"{name} is a time such as '2026-11-25T13:00:00Z', not {value[:40]!r}")
+        _check_field(name, sign, value)
         wanted = time_ms if name in _TIMES and time_ms is not None else value
         return Condition(f"coalesce({FIELDS[name]} {sign} ?, 0)", (wanted,))
     if sign == "!=":
@@ -238,8 +249,8 @@ def _compare(name: str, sign: str, value: str | int | float | bool) -> Condition
     texts = f"a.kind NOT IN ('Datetime', 'Text') AND a.text {sign} ?"
     options, arguments = [texts], [value]
     if sign == "=":
-        options.append("a.kind = 'Text' AND instr(lower(a.text), lower(?)) > 0")
-        arguments.append(value)
+        options.append("a.kind = 'Text' AND instr(folded(coalesce(a.text, '')), ?) > 0")
+        arguments.append(fold(value))
     given: list[Any] = [name, *arguments]
     if time_ms is not None:
         options.append(f"a.kind = 'Datetime' AND a.number {sign} ?")
@@ -247,7 +258,22 @@ def _compare(name: str, sign: str, value: str | int | float | bool) -> Condition
     return Condition(_attribute("(" + " OR ".join(f"({option})" for option in options) + ")"), tuple(given))
 
 
+def _check_field(name: str, sign: str, value: str | int | float | bool) -> None:
+    """Raises `InvalidRequest` for what a field can never be."""
+    given = repr(value)[:40]
+    if name in _TIMES and (isinstance(value, bool) or (isinstance(value, str) and _time(value) is None)):
+        raise InvalidRequest(f"{name} is a time such as '2026-11-25T13:00:00Z', not {given}")
+    if name in _NUMBERS and isinstance(value, bool | str):
+        raise InvalidRequest(f"{name} is a number, not {given}")
+    if isinstance(value, bool):
+        raise InvalidRequest(f"{name} is text, not {given}")
+    if name in _CHOICES and sign in ("=", "!=") and value not in _CHOICES[name]._value2member_map_:
+        raise InvalidRequest(f"{name} is one of {', '.join(_CHOICES[name])}, never {given}")
+
+
 def _starts(name: str, prefix: str) -> Condition:
+    if name in _TIMES | _NUMBERS:
+        raise InvalidRequest(f"{name} is no text that starts with anything: compare it by = != < <= > >= or between")
     column = FIELDS.get(name)
     sql = f"substr({column or 'a.text'}, 1, length(?)) = ?"
     if column is not None:

@@ -18,7 +18,7 @@ from orchestrator.model.evolve import evolve
 from orchestrator.model.state import SagaState, Step
 from orchestrator.visibility.database import decode
 from orchestrator.visibility.projection import COLUMNS, read_row
-from orchestrator.visibility.query import Condition, read_filter, read_order, value_of
+from orchestrator.visibility.query import Condition, fold, read_filter, read_order, value_of
 from orchestrator.visibility.tasks import Task, tasks_of
 from orchestrator.visibility.why import Trace, Why, why
 
@@ -137,6 +137,7 @@ class Views:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
+        database.create_function("folded", 1, fold, deterministic=True)
 
     @classmethod
     def open(cls, path: Path) -> Views:
@@ -157,8 +158,7 @@ class Views:
         after: str | None = None,
     ) -> Page:
         """See `Visibility.list`."""
-        if not 1 <= limit <= MAX_LIMIT:
-            raise InvalidRequest(f"a page has 1 to {MAX_LIMIT} runs, not {limit}")
+        _check_limit(limit)
         if status is not None and status not in Status._value2member_map_:
             raise InvalidRequest(f"there is no status {status!r}; the statuses are {', '.join(Status)}")
         before = () if after is None else _read_cursor(after)
@@ -177,8 +177,7 @@ class Views:
 
     def find(self, where: str | None, order_by: str | None = None, limit: int = 50) -> tuple[Run, ...]:
         """See `Visibility.find`."""
-        if not 1 <= limit <= MAX_LIMIT:
-            raise InvalidRequest(f"a page has 1 to {MAX_LIMIT} runs, not {limit}")
+        _check_limit(limit)
         wanted = Condition("1") if not where else read_filter(where)
         order = read_order(order_by or "started desc")
         query = f"{_RUNS} WHERE {wanted.sql} ORDER BY {order.sql} LIMIT ?"
@@ -271,6 +270,11 @@ class Views:
         )
         for offset, body in rows:
             yield offset, decode(body)
+
+
+def _check_limit(limit: int) -> None:
+    if limit not in range(1, MAX_LIMIT + 1):
+        raise InvalidRequest(f"a page has 1 to {MAX_LIMIT} runs, a whole number, not {limit}")
 
 
 def event_data(event: Event) -> dict[str, Any]:

@@ -21,6 +21,11 @@ from orchestrator.model import events as ev
 KINDS = ("Bool", "Datetime", "Double", "Int", "Keyword", "KeywordList", "Text")
 NUMBERS = ("Bool", "Datetime", "Double", "Int")
 """Kinds that are compared as numbers; the others are text."""
+FIELDS: tuple[str, ...] = ("id", "run", "type", "version", "status", "started", "updated", "ended")
+FIELDS += ("cause", "undone", "error", "partition", "events")
+"""What every run has, by its name in a filter; an attribute of that name could not be found."""
+WORDS = ("and", "or", "not", "in", "is", "null", "between", "starts", "with", "true", "false")
+"""The words of filters, in whatever case; an attribute of that name could not be written there."""
 MAX_NOTE_BYTES = 16 * 1024
 MAX_ATTRIBUTES = 100
 MAX_KEYWORD_CHARACTERS = 255

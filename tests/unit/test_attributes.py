@@ -17,9 +17,9 @@ from orchestrator.errors import DefinitionError, InvalidRequest
 from orchestrator.model import events as ev
 from orchestrator.model.events import Status, StepKind
 from orchestrator.saga import Saga
-from orchestrator.visibility import Visibility
+from orchestrator.visibility import Visibility, query
 from orchestrator.visibility.query import read_filter, read_order
-from orchestrator.wire.notes import Note, read_note, write_note
+from orchestrator.wire.notes import FIELDS, WORDS, Note, read_note, write_note
 from tests.shop_world import PARTITIONS, World, drive
 
 AT = datetime(2026, 11, 25, 13, tzinfo=UTC)
@@ -103,11 +103,31 @@ def test_an_attribute_of_another_saga_is_a_mistake() -> None:
         Assignment(Tagged.tags, ["a", 3]),
         Assignment(Tagged.comment, 3),
         Assignment(Tagged.amount, "3"),
+        Assignment(Tagged.due, "tomorrow"),
     ],
 )
 def test_a_value_of_another_kind_does_not_fit(assignment: Assignment) -> None:
     with pytest.raises(DefinitionError, match=f"attribute {assignment.attribute.name}: .* is no"):
         Tagged.note_of(assignment)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_none_is_refused_and_takes_nothing_away(value: float) -> None:
+    for attribute in (Tagged.amount, Tagged.items):
+        with pytest.raises(
+            DefinitionError, match=rf"attribute {attribute.name}: {value} is no {type(attribute).__name__}"
+        ):
+            Tagged.note_of(Assignment(attribute, value))
+
+
+def test_a_name_that_no_filter_would_find_is_refused_in_the_class() -> None:
+    assert set(FIELDS) == set(query.FIELDS)
+    for name in (*FIELDS, *WORDS, "Starts", "BETWEEN"):
+        with pytest.raises(
+            DefinitionError, match=rf"Hidden\.{name}: .* Reserved are .* \(id, run, .* and the words .* between"
+        ):
+            type("Hidden", (Tagged,), {name: Keyword()})
+    type("Found", (Tagged,), {"Status": Keyword(), "starts_at": Datetime()})
 
 
 def test_a_time_is_told_in_milliseconds() -> None:
@@ -156,7 +176,9 @@ def visibility(tmp_path_factory: pytest.TempPathFactory) -> Any:
         async with Client(world.log, world.topics, PARTITIONS) as client:
             await start(client, "a", Tagged.customer("ann"), Tagged.amount(3), Tagged.tags(["tea", "gift"]))
             await start(client, "b", Tagged.customer("bob"), Tagged.amount(12.5), Tagged.due(AT), Tagged.express(True))
-            await start(client, "c", Tagged.customer("o'hara"), Tagged.comment("Please ring twice"), Tagged.items(-2))
+            await start(
+                client, "c", Tagged.customer("o'hara"), Tagged.comment("Please ring twice, ÄRGERE"), Tagged.items(-2)
+            )
             await start(client, "d", memo={"colour": "green"}, summary="the last one")
 
     world.engine.config.definitions["Greeting"] = Tagged.definition  # type: ignore[index]
@@ -192,6 +214,13 @@ def found(visibility: Visibility, where: str, order_by: str | None = "id") -> st
         ("tags = 'gift'", "a"),
         ("tags = 'gifts'", ""),
         ("comment = 'RING'", "c"),
+        ("comment = 'ärger'", "c"),
+        ("amount < 99999999999999999999999", "ab"),
+        ("items > -99999999999999999999999 and items = -2.0", "c"),
+        (f"amount < {'9' * 3900}", "ab"),
+        ("version = 1 and undone is null and not cause = 'failed'", "abcd"),
+        ("status in ('RUNNING', 'PARKED') and status starts with 'RUN'", "abcd"),
+        ("due > 'tomorrow' or custmer = 'ann'", ""),
         ("comment is null and not (customer = 'ann' or customer = 'bob')", "d"),
         ("customer is not null", "abc"),
         ("due = '2026-11-25T13:00:00Z'", "b"),
@@ -250,6 +279,16 @@ def test_a_run_shows_what_it_told(visibility: Visibility) -> None:
         ("'a' = 'a'", "expected a name"),
         ("amount like 'a'", "expected one of ="),
         ("started > 'yesterday'", "is a time such as"),
+        ("ended = true", "ended is a time such as '2026-11-25T13:00:00Z', not True"),
+        ("status = 'RUNING'", "status is one of RUNNING, COMPENSATING, "),
+        ("status in ('RUNNING', 'running')", "RESET, never 'running'"),
+        ("status != 5", "never 5"),
+        ("cause = 'FAILED'", "cause is one of failed, canceled, "),
+        ("undone = 'some'", "undone is one of all, none, partial, never 'some'"),
+        ("version = 'x'", "version is a number, not 'x'"),
+        ("events between 1 and '2'", "events is a number, not '2'"),
+        ("id = true", "id is text, not True"),
+        ("started starts with '2026'", "started is no text"),
         ("(" * 60 + "a = 1" + ")" * 60, "at most 50 parentheses"),
         ("not " * 60 + "a = 1", "at most 50 parentheses"),
         ("a = 1 and " * 500 + "a = 1", "at most 4000 characters"),
@@ -259,6 +298,13 @@ def test_a_filter_that_is_wrong_says_where(text: str, expected: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         read_filter(text)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("limit", [0, 1_001, 1.5])
+def test_a_page_that_is_none_is_refused(visibility: Visibility, limit: Any) -> None:
+    for ask in (lambda: visibility.find(None, limit=limit), lambda: visibility.list(limit=limit)):
+        with pytest.raises(InvalidRequest, match=f"1 to 1000 runs, a whole number, not {limit}"):
+            ask()
 
 
 @pytest.mark.parametrize("text", ["amount down", "", "a;b", "amount desc nulls", "1"])
