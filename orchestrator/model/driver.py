@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from orchestrator.errors import BUGS, Abort, Canceled, StepFailed
+from orchestrator.errors import BUGS, Abort, Canceled, ContinueAsNew, StepFailed
 from orchestrator.model.asked import Asked as Asked
 from orchestrator.model.asked import Until as Until
 from orchestrator.model.definition import (
@@ -342,6 +342,8 @@ class Driver:
         join = branch.join
         if branch.update:
             self._handlers.remove(branch)
+            if isinstance(error, ContinueAsNew):
+                error = ForeignAwait("an update does not continue the saga as new: let run do it")
             self.answers.append((branch.update, value if error is None else b"", error))
             return
         if join is None:

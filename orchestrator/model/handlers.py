@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import Abort, StepFailed
+from orchestrator.errors import BUGS, Abort, StepFailed
 from orchestrator.model import calls
 from orchestrator.model import events as ev
 from orchestrator.model.budget import MAX_BYTES
@@ -21,7 +21,7 @@ def take_answers(turn: Turn, driver: Driver) -> bool:
         step = turn.state.steps[sequence]
         if step.status is not StepStatus.UPDATING:
             continue
-        if isinstance(error, Exception) and not isinstance(error, StepFailed | Abort):
+        if isinstance(error, BUGS) and not isinstance(error, StepFailed | Abort):
             turn.park_for_bug(error, f"the update {step.command}")
             return False
         if len(payload) > MAX_BYTES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from orchestrator.errors import QueryFailed, UpdateFailed, UpdateRejected
 from orchestrator.model import messages as msg
@@ -10,7 +10,9 @@ from orchestrator.model import queries, updates
 from orchestrator.model.effects import ANSWERED
 from orchestrator.model.state import StepStatus
 from orchestrator.questions import Query, Update
+from orchestrator.saga import Saga
 from orchestrator.testing.flights import Flight
+from orchestrator.testing.stuck import reason_of, why_stuck
 from orchestrator.testing.world import World
 
 P = ParamSpec("P")
@@ -21,6 +23,7 @@ _NOBODY = msg.ReplyAddress("", 0, "")
 class Asking:
     """Part of `Running`: what the saga says and does when it is asked."""
 
+    _saga: type[Saga[Any, Any]]
     _world: World
 
     def _message_id(self) -> str:
@@ -42,7 +45,8 @@ class Asking:
     def update(self, update: Update[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Has the saga do something, goes on until it is done, and gives what came of it.
 
-        Raises `UpdateRejected`, `UpdateFailed`.
+        Raises `UpdateRejected`, `UpdateFailed`; `AssertionError` where it is never done, with what the saga waits for
+        or is parked at.
         """
         world, update_id = self._world, self._message_id()
         asked = msg.Update(world.saga_id, update_id, update_id, update.name, update.encode(*args, **kwargs))
@@ -53,8 +57,10 @@ class Asking:
         step = world.state.steps[world.state.updates[update_id]]
         while step.status is StepStatus.UPDATING:
             flight = self._next()
+            if world.state.parked:
+                raise AssertionError(f"{update!r} is not done: the saga is parked, for {reason_of(world.state)}")
             if flight is None:
-                raise AssertionError(f"the update {update.name} is never done")
+                raise AssertionError(f"{update!r} is never done: {why_stuck(world, self._saga)}")
             world.arrive(flight)
         if step.error_type:
             raise UpdateFailed(world.saga_id, step.error_type, step.error_message)

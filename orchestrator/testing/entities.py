@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from orchestrator.errors import UpdateFailed
 from orchestrator.model import messages as msg
 from orchestrator.model.events import UpdateEnded
+from orchestrator.testing.stuck import reason_of
 
 if TYPE_CHECKING:
     from orchestrator.entities import Entity, OperationCall
@@ -46,6 +47,8 @@ class EntityTest(Generic[N]):
         world = self.running.world
         world.take(msg.Update(world.saga_id, update_id, update_id, call.name, call.payload, saga_type=self._type))
         while (ended := self._ended(update_id)) is None:
+            if world.state.parked:
+                raise AssertionError(f"{call.name} is not done: the entity is parked, for {reason_of(world.state)}")
             flights = world.upcoming()
             if not flights:
                 raise AssertionError(f"{call.name} never ends: {self.running!r}")

@@ -11,10 +11,8 @@ from pydantic import BaseModel
 
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.model import messages as msg
-from orchestrator.model.divergence import name_in_history
 from orchestrator.model.events import Event, Recorded, Status, StepKind
 from orchestrator.model.messages import Outcome
-from orchestrator.model.state import SagaState
 from orchestrator.promises import Promise
 from orchestrator.questions import Update
 from orchestrator.saga import Saga
@@ -26,9 +24,10 @@ from orchestrator.testing.asking import Asking
 from orchestrator.testing.end import End, published
 from orchestrator.testing.flights import PERSON, Flight, Sent
 from orchestrator.testing.operating import BY, Operating
+from orchestrator.testing.stuck import reason_of, tasks_of, waits_of, why_stuck
 from orchestrator.testing.world import World
 from orchestrator.wire.commands import ReplyMessage
-from orchestrator.wire.notes import note_in, read_note, take_tasks
+from orchestrator.wire.notes import read_note
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +126,7 @@ class Running(Asking, Operating, Generic[O]):
     @property
     def waiting_for(self) -> list[str]:
         """What the saga waits for: steps by their command's name, sleeps, and what is parked."""
-        return _waits(self._world.state)
+        return waits_of(self._world.state)
 
     # -- letting time pass
 
@@ -165,7 +164,7 @@ class Running(Asking, Operating, Generic[O]):
             world.arrive(flight)
         state = world.state
         if not state.ended and not state.parked:
-            raise AssertionError(_stuck(world))
+            raise AssertionError(why_stuck(world, self._saga))
         for flight in world.flights:
             if state.ended and flight.rank == PERSON:
                 what, at = type(flight.input).__name__.lower(), (flight.due_ms - world.started_ms) / 1000
@@ -225,11 +224,7 @@ class Running(Asking, Operating, Generic[O]):
     @property
     def tasks(self) -> dict[str, dict[str, Any]]:
         """The open human tasks by their keys, as lists show them: `title`, `assignee`, `group`, `due_ms`, ..."""
-        tasks: dict[str, dict[str, Any]] = {}
-        for event in self.journal:
-            if note := note_in(event):
-                take_tasks(tasks, read_note(note))
-        return tasks
+        return tasks_of(self._world.decisions)
 
     def published(self, stream: Stream[S]) -> list[S]:
         """What the saga has published on a stream so far."""
@@ -291,7 +286,7 @@ class Running(Asking, Operating, Generic[O]):
         """How it stands now, as if it had ended."""
         world, state = self._world, self._world.state
         result = self._saga.decode_result(state.result) if state.phase is Status.COMPLETED else None
-        reason = "; ".join(state.parked.values()) or ": ".join(filter(None, (state.error_type, state.error_message)))
+        reason = reason_of(state)
         if state.parked:
             log.warning("parked for a person: %s", reason)
         return End(
@@ -310,27 +305,3 @@ class Running(Asking, Operating, Generic[O]):
     def __repr__(self) -> str:
         waits = f", waiting for {', '.join(self.waiting_for)}" if self.waiting_for else ""
         return f"<{self.status}{waits}, after {self.effects!r}>"
-
-
-def _waits(state: SagaState) -> list[str]:
-    open_ = [name_in_history(state.steps[sequence]) for sequence in sorted(state.open)]
-    undos = [f"the undo of {name_in_history(state.steps[sequence])}" for sequence in sorted(state.undo_open)]
-    return [*open_, *undos, *(["a person"] if state.parked else [])]
-
-
-def _stuck(world: World) -> str:
-    """What a saga that nothing will happen to waits for, and what to do about it."""
-    names = sorted({repr(sent) for sent in world.waiting()})
-    if names:
-        return (
-            f"the saga waits for ever: {', '.join(names)} is never answered, and its step has no timeout. Give the "
-            "step start_to_close or schedule_to_close, or use .start(...) and .answer(...) on what it gives"
-        )
-    state = world.state
-    if state.paused is not None:
-        return "the saga is paused: .resume() it"
-    if any(state.steps[sequence].kind is StepKind.LOCK for sequence in state.open):
-        advice = ": .locked(..., for_=...) says when somebody else gives it back"
-    else:
-        advice = "" if all(step.is_command for step in state.steps.values()) else ": tell it by .signal(...)"
-    return f"the saga waits for ever, for {', '.join(_waits(state)) or 'a condition'}{advice}"

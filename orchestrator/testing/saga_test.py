@@ -20,6 +20,7 @@ from orchestrator.model.events import Recorded, Status, StepKind
 from orchestrator.model.messages import Outcome
 from orchestrator.participant import HandlerContext, Participant
 from orchestrator.promises import Promise
+from orchestrator.questions import Update
 from orchestrator.saga import Saga
 from orchestrator.service import Command
 from orchestrator.signals import Signal
@@ -203,6 +204,15 @@ class SagaTest(Generic[I, O]):
         self._planned.append(Planned(make, f"signal({awaited.name})", milliseconds(after), awaited, once=True))
         return self
 
+    def update(self, update: Update[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Self:
+        """A client asks the saga for this as soon as it was started; of several each after the one before.
+
+        `.at(60).update(...)` and `.when(Payments.charge).update(...)` do so later. What the saga refuses raises
+        `UpdateRejected` in the test, but not in a proof. Raises `pydantic.ValidationError`.
+        """
+        self._planned.append(Planned(_update(update, *args, **kwargs), f"update({update.name})"))
+        return self
+
     @overload
     def complete_promise(self, promise: Promise[None], /, *, key: str = "", after: Duration = 0) -> Self: ...
     @overload
@@ -347,6 +357,10 @@ class When(Generic[I, O]):
         """A client tells the saga something, by its id or a business key; it is kept until the saga asks for it."""
         return self._plan(f"signal {signal.name}", _signal(signal, value, key))
 
+    def update(self, update: Update[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> SagaTest[I, O]:
+        """A client asks the saga for this. Raises `pydantic.ValidationError`."""
+        return self._plan(f"update {update.name}", _update(update, *args, **kwargs))
+
     def cancel(self, reason: str = "") -> SagaTest[I, O]:
         """A client cancels."""
         return self._plan("cancel", lambda saga_id, message_id: msg.Cancel(saga_id, message_id, None, reason, BY))
@@ -385,3 +399,8 @@ def _heard(signal: Signal[Any], key: str) -> Awaited:
 def _signal(signal: Signal[Any], value: Any, key: str | None = None) -> Make:
     name, payload = signal.name if key is None else signal.named(key), signal.encode(value)
     return lambda saga_id, message_id: msg.Signal(saga_id, message_id, name, payload, None, BY)
+
+
+def _update(update: Update[P, Any], *args: P.args, **kwargs: P.kwargs) -> Make:
+    payload = update.encode(*args, **kwargs)
+    return lambda saga_id, message_id: msg.Update(saga_id, message_id, message_id, update.name, payload)

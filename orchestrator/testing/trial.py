@@ -21,6 +21,7 @@ from orchestrator.testing.flights import Flight
 from orchestrator.testing.histories import runs_of
 from orchestrator.testing.running import Running
 from orchestrator.testing.saga_test import SagaTest
+from orchestrator.testing.stuck import why_stuck
 from orchestrator.testing.world import World
 
 I = TypeVar("I")  # noqa: E741 - input, beside O for output
@@ -111,7 +112,8 @@ class Court(Generic[I, O]):
         if 0 in state.parked:
             trial.problem = f"it is parked, for {trial.end.reason}"
         elif not state.ended:
-            trial.problem = f"it has no end: {trial.end!r}"
+            why = repr(trial.end) if state.parked else why_stuck(world, self.test.saga)
+            trial.problem = f"it has no end: {why}"
         elif services.problems:
             trial.problem = services.problems[0]
         else:

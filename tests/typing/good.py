@@ -185,6 +185,7 @@ async def ask_an_entity(client: Client) -> None:
     await account.tell(Account.deposit(5))
     assert_type(SagaTest(Account).entity(Account).call(Account.deposit(5)), int)
     SagaTest(Expense).locked("account/ann", "account/bob", for_=timedelta(hours=1)).locked("till")
+    SagaTest(Expense).update(Expense.raise_to, 10).at(60).update(Expense.raise_to, cents=20).run(900)
     SagaTest(Expense).call(Account.withdraw, 15).call_fails(Account.deposit, "Closed")
 
 

@@ -466,6 +466,8 @@ SagaTest(Mistaken).fail("Payments.charge", "CardDeclined")  # E: command by its 
 SagaTest(Mistaken).service(Payments)  # E: contract instead of a participant
 SagaTest(Mistaken).handle(Payments.charge, nothing_for)  # E: wrong reply of a function in a test
 SagaTest(Mistaken).handle(Inventory.release, nothing_for)  # E: wrong request of a function in a test
+SagaTest(Mistaken).update(Expense.raise_to, "much")  # E: wrong argument of a planned update
+SagaTest(Mistaken).at(60).update(Expense.raise_to)  # E: planned update without its argument
 SagaTest(Mistaken).locked("account/ann", for_="60 s")  # E: time that a key is held, as text
 SagaTest(Mistaken).locked("account/ann", 60)  # E: time that a key is held, as a key
 SagaTest(Mistaken).at("60 s").cancel()  # E: time that is text

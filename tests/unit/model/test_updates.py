@@ -155,6 +155,24 @@ def test_a_bug_parks_the_saga_and_the_update_is_carried_out_after_all() -> None:
     assert told(play)[-1] == ("c-1", "ANSWERED", "null")
 
 
+class Restless(Cart, name="Cart"):
+    @update
+    async def begin_again(self) -> None:
+        self.continue_as_new(None)
+
+    @update
+    async def leave(self) -> None:
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize(("name", "words"), [("begin_again", "ForeignAwait"), ("leave", "SystemExit")])
+def test_what_would_end_the_run_or_the_worker_is_a_bug_in_an_update(name: str, words: str) -> None:
+    play = started(Restless)
+    ask(play, name)
+    assert play.status is Status.PARKED
+    assert f"the update {name} raised {words}" in play.state.parked[0]
+
+
 def test_the_end_tells_who_still_waits_and_undoes_what_nobody_counts_on() -> None:
     play = started(Cart)
     ask(play, "buy", item="tea")
