@@ -1,13 +1,14 @@
-"""Whether today's code replays a recorded run: the production rule, asked without deciding anything."""
+"""Whether a recorded run goes on with today's code: the production rule, asked without deciding anything."""
 
 from __future__ import annotations
 
-from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
+from orchestrator.errors import BUGS, Abort, Canceled, ContinueAsNew, StepFailed
 from orchestrator.model.definition import Definition
 from orchestrator.model.divergence import Divergence, name_in_history
 from orchestrator.model.driver import Driver
 from orchestrator.model.events import Cause, Status
 from orchestrator.model.frozen import frozen
+from orchestrator.model.migrations import migrates, results_of
 from orchestrator.model.state import SagaState
 
 
@@ -24,10 +25,28 @@ class Difference:
 
 
 def difference(definition: Definition, state: SagaState) -> Difference | None:
-    """Replays all outcomes of a run with this code; None if it asks for what the history holds and ends as it did.
+    """What keeps a run from going on with this code, which is that of its version or newer; None if nothing does.
 
-    `state` is only read.
+    It repeats what was done and has to ask for what the history holds; or its hook takes that over. `state` is only
+    read.
     """
+    if migrates(definition, state) or state.migrates_from:
+        return _taken_over(definition, state)
+    return _repeated(definition, state)
+
+
+def _taken_over(definition: Definition, state: SagaState) -> Difference | None:
+    """The code repeats nothing, unless its hook declines."""
+    if definition.migrate is None or state.ended:
+        return None
+    try:
+        payload = definition.migrate(state.migrates_from or state.version, state.payload, results_of(state))
+    except BUGS as bug:
+        return Difference(0, "the migration", f"the hook raises {bug!r}")
+    return _repeated(definition, state) if payload is None else None
+
+
+def _repeated(definition: Definition, state: SagaState) -> Difference | None:
     problem = definition.check_input(state.payload)
     if problem is not None:
         return Difference(0, "the start", f"its input does not fit any more: {problem}")

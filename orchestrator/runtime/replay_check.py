@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.errors import BUGS
 from orchestrator.model.definition import Definition
 from orchestrator.model.events import Status
-from orchestrator.model.migrations import migrates, results_of
 from orchestrator.model.replay import Difference, difference
 from orchestrator.model.state import SagaState
 from orchestrator.model.versions import name_needed, of_run
@@ -108,24 +106,10 @@ class ReplayCheck:
             report.unknown[needed] = report.unknown.get(needed, 0) + 1
             return
         report.checked[state.saga_type] = report.checked.get(state.saga_type, 0) + 1
-        if migrates(definition, state) or state.migrates_from:
-            found = _taken_over(definition, state)
-        else:
-            found = difference(definition, state)
+        found = difference(definition, state)
         if found is not None:
             parked = 0 in state.parked
             report.diverging.append(Diverging(state.saga_id, state.run, state.saga_type, parked, found))
-
-
-def _taken_over(definition: Definition, state: SagaState) -> Difference | None:
-    """What keeps newer code from taking over what a run came to; it repeats nothing, unless its hook declines."""
-    if definition.migrate is None or state.ended:
-        return None
-    try:
-        payload = definition.migrate(state.migrates_from or state.version, state.payload, results_of(state))
-    except BUGS as bug:
-        return Difference(0, "the migration", f"the hook raises {bug!r}")
-    return difference(definition, state) if payload is None else None
 
 
 def _runs(store: Store) -> Iterator[SagaState]:

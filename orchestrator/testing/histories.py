@@ -9,14 +9,17 @@ def test_running_sagas_survive_this_code() -> None:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestrator.errors import DefinitionError
+from orchestrator.model.definition import Definition
 from orchestrator.model.events import Decision, Event, SagaStarted
 from orchestrator.model.evolve import BrokenHistory, evolve
 from orchestrator.model.replay import difference
 from orchestrator.model.state import SagaState
+from orchestrator.model.versions import SameVersion, by_type, of_run
 from orchestrator.saga import Saga
 from orchestrator.wire.history import UnreadableHistory, read_history, write_history
 
@@ -36,10 +39,10 @@ def replay(saga: type[Saga[Any, Any]], history: History) -> None:
     """Replays a history with the saga's code. Raises `AssertionError` with the difference.
 
     The rule is production's: the code has to ask for the same commands, signals and pauses in the same order. What it
-    asks them with may have changed.
+    asks them with may have changed. Code of a newer version with a `migrate` hook takes over a run that has not ended.
     """
     name = str(history) if isinstance(history, str | Path) else "the history"
-    problem = _difference(saga, _decisions(history))
+    problem = _difference(_by_type([saga]), _decisions(history))
     if problem is not None:
         raise AssertionError(f"{name}: {problem}")
 
@@ -47,10 +50,11 @@ def replay(saga: type[Saga[Any, Any]], history: History) -> None:
 def check_histories(folder: str | Path, *sagas: type[Saga[Any, Any]]) -> int:
     """Replays every history (`*.json`) in a folder, its folders too, with the saga of its type; returns how many.
 
-    Raises `AssertionError` that names each that does not replay, or if there is none.
+    Of a type several versions may be given: each run goes on with the one that a worker with these would choose. Raises
+    `AssertionError` that names each that does not replay, or if there is none.
     """
     files = sorted(Path(folder).rglob("*.json"))
-    known = {saga.definition.name: saga for saga in sagas}
+    newest = _by_type(sagas)
     problems = []
     for file in files:
         try:
@@ -58,12 +62,7 @@ def check_histories(folder: str | Path, *sagas: type[Saga[Any, Any]]) -> int:
         except AssertionError as unreadable:
             problems.append(str(unreadable))
             continue
-        saga_type = _started(decisions).saga_type
-        problem = (
-            _difference(known[saga_type], decisions)
-            if saga_type in known
-            else f"it is of a {saga_type}; given are {', '.join(known) or 'no sagas'}"
-        )
+        problem = _difference(newest, decisions)
         if problem is not None:
             problems.append(f"{file}: {problem}")
     if not files:
@@ -101,24 +100,38 @@ def _decisions(history: History) -> Sequence[Decision]:
         raise AssertionError(f"{history}: {unreadable}") from None
 
 
-def _started(decisions: Sequence[Decision]) -> SagaStarted:
+def _by_type(sagas: Sequence[type[Saga[Any, Any]]]) -> dict[str, Definition]:
+    try:
+        return by_type([saga.definition for saga in sagas])
+    except SameVersion as same:
+        raise DefinitionError(f"two of the given sagas are {same}: give one of them another version") from None
+
+
+def _difference(newest: Mapping[str, Definition], decisions: Sequence[Decision]) -> str | None:
+    """What today's code does otherwise, None if nothing."""
     started = decisions[0].events[0] if decisions and decisions[0].events else None
     if not isinstance(started, SagaStarted):
-        raise AssertionError("the history does not begin with SagaStarted")
-    return started
-
-
-def _difference(saga: type[Saga[Any, Any]], decisions: Sequence[Decision]) -> str | None:
-    """What today's code does otherwise, None if nothing."""
-    started = _started(decisions)
-    if started.saga_type != saga.definition.name:
-        return f"it is of a {started.saga_type}, not of a {saga.definition.name}"
+        return "the history does not begin with SagaStarted"
+    saga_type = started.saga_type
+    if saga_type not in newest:
+        return f"it is of a {saga_type}; given are {', '.join(newest) or 'no sagas'}"
     try:
         runs = runs_of(decisions)
     except BrokenHistory as broken:
         return f"it is no history of this software: {broken}"
     for state, _ in runs:
-        found = difference(saga.definition, state)
-        if found is not None:
-            return found.message if len(runs) == 1 else f"run {state.run}: {found.message}"
+        problem = _of_run(newest[saga_type], state)
+        if problem is not None:
+            return problem if len(runs) == 1 else f"run {state.run}: {problem}"
     return None
+
+
+def _of_run(newest: Definition, state: SagaState) -> str | None:
+    """Likewise of one run, with the version that it goes on with."""
+    definition = of_run(newest, state)
+    if definition is None:
+        given = ", ".join(str(each.version) for each in (newest, *newest.older))
+        stays = "is pinned to" if state.pinned else "came to"
+        return f"the run {stays} version {state.version}; given of {newest.name} is version {given}: give that one too"
+    found = difference(definition, state)
+    return None if found is None else found.message

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import Abort, Saga, StepFailed
+from orchestrator import Abort, PastRun, Saga, StepFailed
+from orchestrator.errors import DefinitionError
 from orchestrator.testing import End, SagaTest, check_histories, replay
 from tests.unit.testing.trips import Booking, Cards, Cars, Hotels, Mails, Ticket, Trip
 
@@ -126,5 +127,87 @@ def test_a_history_of_another_saga_or_none_at_all(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text("{}")
     with pytest.raises(AssertionError, match=r"(?s)it is of a Travel; given are Other.*notes\.json: 'form' is missing"):
         check_histories(tmp_path, Other)
-    with pytest.raises(AssertionError, match="it is of a Travel, not of a Other"):
+    with pytest.raises(AssertionError, match="it is of a Travel; given are Other"):
         replay(Other, tmp_path / "done.json")
+
+
+# -- versions
+
+
+class PinnedFirst(Travel, name="Travel", pinned=True):
+    pass
+
+
+class Second(Saga[Trip, str], name="Travel", version=2):
+    async def run(self, trip: Trip) -> str:
+        await self.step(Cars.book(who=trip.who))
+        hotel = await self.step(Hotels.book(who=trip.who), undo=Hotels.free)
+        return hotel.number
+
+
+class Half(Saga[Booking, str], name="Travel", version=3):
+    """Takes over from any version."""
+
+    async def run(self, booking: Booking) -> str:
+        return booking.who
+
+    @classmethod
+    def migrate(cls, past: PastRun) -> Booking | None:
+        return Booking(who=f"{past.input['who']} in {past.results(Hotels.book)[0].number}")
+
+
+class Declining(Half, name="Travel", version=3):
+    @classmethod
+    def migrate(cls, past: PastRun) -> Booking | None:
+        return None
+
+
+class Raising(Half, name="Travel", version=3):
+    @classmethod
+    def migrate(cls, past: PastRun) -> Booking | None:
+        raise KeyError("room")
+
+
+def of_both_versions(folder: Path) -> None:
+    first = SagaTest(PinnedFirst).answer(Hotels.book, Ticket(number="h")).answer(Mails.send, None).run(ANN)
+    first.save(folder / "first.json")
+    second = SagaTest(Second).answer(Hotels.book, Ticket(number="h")).answer(Cars.book, Ticket(number="c")).run(ANN)
+    second.save(folder / "second.json")
+
+
+@pytest.mark.parametrize("sagas", [(PinnedFirst, Second), (Second, PinnedFirst)])
+def test_each_history_is_replayed_with_the_version_that_it_is_in(sagas: "list[type[Travel]]", tmp_path: Path) -> None:
+    of_both_versions(tmp_path)
+    assert check_histories(tmp_path, *sagas) == 2
+
+
+def test_a_version_that_is_not_given_is_named(tmp_path: Path) -> None:
+    of_both_versions(tmp_path)
+    with pytest.raises(
+        AssertionError, match=r"first\.json: the run is pinned to version 1; given of Travel is version 2"
+    ):
+        check_histories(tmp_path, Second)
+    with pytest.raises(AssertionError, match=r"second\.json: the run came to version 2; given of Travel is version 1"):
+        check_histories(tmp_path, PinnedFirst)
+
+
+def test_what_is_not_pinned_goes_on_with_the_newest(tmp_path: Path) -> None:
+    done().save(tmp_path / "done.json")
+    with pytest.raises(AssertionError, match=r"the history has hotels\.book, the code asks for cars\.book"):
+        check_histories(tmp_path, Travel, Second)
+
+
+def test_two_sagas_in_one_version_are_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match="two of the given sagas are Travel in version 1: give one of them"):
+        check_histories(tmp_path, Travel, Changed)
+
+
+def test_code_that_takes_over_repeats_nothing_unless_it_declines() -> None:
+    test = SagaTest(Travel).answer(Hotels.book, Ticket(number="h"))
+    half_way = test.start(ANN).advance(1).end().decisions
+    replay(Half, half_way)
+    replay(Half, done().decisions)
+    with pytest.raises(AssertionError, match=r"the hook raises KeyError\('room'\)"):
+        replay(Raising, half_way)
+    with pytest.raises(AssertionError, match=r"step 1: the history has hotels\.book, the code did not ask"):
+        replay(Declining, half_way)
