@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from orchestrator.service import Command
 
@@ -20,6 +21,17 @@ class PastRun:
     version: int
     input: Any
     _done: tuple[tuple[str, str, bytes], ...]
+
+    @classmethod
+    def of(cls, version: int, input: Any, *done: tuple[Command[..., Any, Any], Any]) -> Self:
+        """One to test a hook with: `Shop.migrate(PastRun.of(1, {"id": "o-1"}, (Payments.charge, receipt)))`.
+
+        `done` are the commands that are done with their replies, in their order. Raises `TypeError` where `input` is
+        not plain JSON (of a model it is `order.model_dump(mode="json")`), `pydantic.ValidationError` where a reply is
+        not the command's.
+        """
+        results = tuple((command.service, command.name, command.encode(reply)) for command, reply in done)
+        return cls(version, json.loads(json.dumps(input)), results)
 
     def results(self, command: Command[..., Any, R]) -> list[R]:
         """The replies of all its steps with this command that are done, the first one first.

@@ -44,6 +44,12 @@ def by_type(
     return found
 
 
+def with_version(newest: Definition, other: Definition) -> Definition:
+    """The newest version of a type, with the older ones, where a worker gets `other` too, or in its version's place."""
+    versions = {each.version: each for each in (newest, *newest.older, other)}
+    return by_type(versions.values())[other.name]
+
+
 def with_own(definitions: Mapping[str, Definition], own: Definition) -> dict[str, Definition]:
     """What a worker is given, with a saga of the orchestrator's own.
 

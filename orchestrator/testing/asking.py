@@ -9,6 +9,7 @@ from orchestrator.model import messages as msg
 from orchestrator.model import queries, updates
 from orchestrator.model.effects import ANSWERED
 from orchestrator.model.state import StepStatus
+from orchestrator.model.versions import of_run
 from orchestrator.questions import Query, Update
 from orchestrator.saga import Saga
 from orchestrator.testing.flights import Flight
@@ -37,7 +38,7 @@ class Asking:
         world = self._world
         payload = query.encode(*args, **kwargs)
         asked = msg.Query(world.saga_id, self._message_id(), _NOBODY, query.name, payload)
-        answer = queries.answer(world.definition, world.state, asked)
+        answer = queries.answer(of_run(world.definition, world.state), world.state, asked)
         if answer.status != ANSWERED:
             raise QueryFailed(world.saga_id, answer.error_message)
         return query.decode_result(answer.payload)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, Self, TypeVar
 
 from orchestrator.durations import Duration, milliseconds
-from orchestrator.errors import NotApplied
+from orchestrator.errors import DefinitionError, NotApplied
 from orchestrator.model import messages as msg
 from orchestrator.model.events import InputAbsorbed
 from orchestrator.model.messages import Override
+from orchestrator.model.versions import with_version
 from orchestrator.saga import Saga
 from orchestrator.service import Call, Command
 from orchestrator.testing.world import World
@@ -90,6 +91,26 @@ class Operating:
         """A client moves the beginning of a saga that was `delayed` to so long after now."""
         delay_ms = milliseconds(start_delay)
         return self._operate(msg.Reschedule(self._world.saga_id, self._message_id(), None, delay_ms, by=BY))
+
+    def move_version(self, saga: type[Saga[Any, Any]], reason: str = "") -> Self:
+        """A worker has this version's code too, and a person has the saga go on with it and stay there.
+
+        Where it has a `migrate` hook, it takes over what was done as soon as nothing is in flight. Raises
+        `DefinitionError` where it is no version of this saga.
+        """
+        world, definition = self._world, saga.definition
+        known = world.definition
+        if definition.name != known.name:
+            example = f"class {saga.__name__}(..., name={known.name!r}, version=...)"
+            raise DefinitionError(f"{definition.name} is no version of {known.name}: {example}")
+        world.definition = with_version(known, definition)
+        try:
+            self._operate(msg.MoveVersion(world.saga_id, self._message_id(), definition.version, None, reason, BY))
+        except NotApplied:
+            world.definition = known
+            raise
+        self._saga = saga
+        return self
 
     def _unpark(self, action: Override, sequence: int = 0, payload: bytes | None = None) -> Self:
         return self._operate(

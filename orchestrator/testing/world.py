@@ -23,6 +23,7 @@ from orchestrator.model.events import (
     StepAttempted,
     StepInherited,
     StepKind,
+    VersionChanged,
     WaitScheduled,
 )
 from orchestrator.model.ids import Direction, idempotency_key
@@ -30,6 +31,7 @@ from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SagaState, Step
 from orchestrator.model.turn import Execution, Moment
 from orchestrator.model.updates import UpdateRejected
+from orchestrator.model.versions import of_run
 from orchestrator.testing.flights import PERSON, SERVICE, TIMER, Flight, Happening, Sent
 from orchestrator.testing.histories import state_of
 from orchestrator.testing.journaled import check_journaled
@@ -193,6 +195,7 @@ class World:
             raise AssertionError(f"the saga is not at its end after {MAX_INPUTS} outcomes and timers")
         if self.execution is not None and self.replaying:
             self.replay()
+        before = 0 if self.execution is None else self.state.sequence
         moment = Moment(self.now_ms, self.incarnation, self.inputs, 1, sent={"0": self._told})
         try:
             self.execution, events, run = decide(self.execution, self.definition, given, moment)
@@ -213,6 +216,8 @@ class World:
         for event in events:
             if isinstance(event, StepInherited) or (isinstance(event, StepAttempted) and event.payload is not None):
                 self._foreign.add(event.sequence)
+            if isinstance(event, VersionChanged):
+                self._foreign.update(range(1, before + 1))
             if isinstance(event, WaitScheduled):
                 if event.sequence in self.state.open:
                     self.tell(event)
@@ -225,7 +230,10 @@ class World:
         """Brings the code to where it was. Raises `AssertionError` if it asks for something else this time."""
         assert self.execution is not None
         state = self.execution.state
-        if state.phase is not Status.RUNNING or 0 in state.parked:
+        definition = of_run(self.definition, state)
+        if state.phase is not Status.RUNNING or 0 in state.parked or state.migrates_from:
+            return
+        if definition is None or definition.version != state.version:
             return
         driver = self._driver()
         try:
@@ -236,7 +244,9 @@ class World:
         self.execution.driver = driver
 
     def _driver(self) -> ExactDriver:
-        driver = ExactDriver(self.definition, self.state)
+        definition = of_run(self.definition, self.state)
+        assert definition is not None
+        driver = ExactDriver(definition, self.state)
         driver.others = self._foreign
         return driver
 

@@ -501,6 +501,9 @@ class TakenOver(Saga[Order, str], name="OrderFulfilment", version=3):
         return None if past.has_done(Shipping.ship) else Order(id=past.input["id"], sku="tea", cents=past.version)
 
 
+assert_type(PastRun.of(1, {"id": "o-1"}, (Inventory.reserve, Reservation(warehouse="A"))), PastRun)
+
+
 class PatientOrder(Saga[Order, str], around=[Patient()]):
     async def run(self, order: Order) -> str:
         return self.baggage["tenant"]
@@ -650,6 +653,7 @@ def test_handlers_answer_in_a_test() -> None:
     test.handle(Inventory.reserve, reserve).never(Shipping.ship).at(60).cancel("too slow")
     saga = test.when(Shipping.ship, attempt=2).terminate().start(Order(id="o-1", sku="tea", cents=900), id="o-1")
     assert_type(saga, Running[str])
+    assert_type(saga.move_version(NewOrder), Running[str])
     saga.advance(timedelta(days=1)).until(Shipping.ship)
     end = saga.answer(Shipping.ship, "shipped").finish()
     end.assert_completed("shipped").assert_compensated(Payments.refund, {Inventory.release, Shipping.ship})
