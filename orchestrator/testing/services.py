@@ -51,6 +51,7 @@ class Script:
     answers: dict[tuple[str, str], list[Scripted]] = field(default_factory=dict)
     participants: dict[str, Participant] = field(default_factory=dict)
     takes_ms: dict[str, int] = field(default_factory=dict)
+    """How long a command takes the services that have a participant."""
     known: dict[tuple[str, str], Command[..., Any, Any]] = field(default_factory=dict)
     """Commands of the services that this test says anything about."""
     stand_ins: dict[str, Callable[..., Any]] = field(default_factory=dict)
@@ -236,11 +237,12 @@ class Services:
             return answers.pop(0) if answers else None
         if answers:
             return answers[0] if len(answers) == 1 else answers.pop(0)
-        if command.reply is None and host is None:
+        hosted = command.service in self._script.takes_ms
+        if command.reply is None and not hosted:
             return Scripted(ReplyMessage(Outcome.SUCCESS, b"null"))
         raise AssertionError(
             f"{command!r} was sent, and this test has no answer for it: add .answer(...) or .fail(...)"
-            if host is None
+            if not hosted
             else f"{command!r} was sent, and its service has no handler for it: decorate one with "
             f"handles({command.owner.__name__ if command.owner else ''}.{command.name})"
         )

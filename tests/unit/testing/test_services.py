@@ -125,6 +125,15 @@ def test_a_function_answers_one_command_with_or_without_the_context() -> None:
     assert test.run(Trip(who="ann")).result == "ann Travel 2 c-1"
 
 
+def test_beside_a_function_too_a_command_without_a_reply_needs_no_answer() -> None:
+    test = (
+        SagaTest(Travel).handle(Hotels.book, lambda request: Ticket(number="h")).answer(Cars.book, Ticket(number="k"))
+    )
+    test.fail(Cards.charge, "Broke").run(Trip(who="ann")).assert_compensated({Cars.free, Hotels.free})
+    with pytest.raises(AssertionError, match=r"cars\.book was sent, and this test has no answer for it: add \.answer"):
+        SagaTest(Travel).service(hotels).handle(Cars.free, lambda request: None).run(Trip(who="ann"))
+
+
 def test_a_function_takes_the_place_of_a_participants_handler() -> None:
     def sold_out(request: Booking) -> Ticket:
         raise Failure("SoldOut")
