@@ -73,12 +73,15 @@ class Others:
         assert start.parent is not None
         ending = self._services.child(start)
         end = self._fly(_ended(start.parent, ending, undo=False), now_ms + ending.takes_ms)
-        self._children[start.saga_id] = Child(start.saga_type, start.parent, end, Status(ending.status))
+        if ending.status != children.REFUSED:
+            self._children[start.saga_id] = Child(start.saga_type, start.parent, end, Status(ending.status))
 
     def _undo(self, asked: msg.UndoChild, now_ms: int) -> None:
         """One that is under way stops; then what it did is undone, and that alone is told."""
         child = self._children.get(asked.saga_id)
-        if child is None or not _is_same(child.parent, asked.parent):
+        if child is None:
+            ending = ChildEnding(0, Status.FAILED)  # there is nothing of it
+        elif not _is_same(child.parent, asked.parent):
             problem = f"saga {asked.saga_id} is not the parent's child any more"
             ending = ChildEnding(0, children.REFUSED, b"", "NotUndone", problem)
         else:

@@ -176,7 +176,7 @@ def test_a_long_run_costs_no_history(overlap: Overlap) -> None:
 
 def test_one_that_is_hard_to_stop_is_followed_by_the_latest_time() -> None:
     schedule = begin(takes=1_000, overlap=Overlap.CANCEL_OTHER)
-    schedule._world._child_stops = lambda left: None  # type: ignore[method-assign]  # it undoes for long
+    schedule._world._others._leave = lambda left, now_ms: None  # type: ignore[method-assign]  # it undoes for long
     schedule.advance(1_065)
     assert started(schedule) == ["12:01:00Z", "12:17:00Z"]
     assert told(schedule).counts.skipped == 15
