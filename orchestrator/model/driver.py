@@ -27,7 +27,7 @@ from orchestrator.model.definition import (
     unsigned,
 )
 from orchestrator.model.divergence import NOTHING, Divergence, name_in_history, name_of, side_by_side
-from orchestrator.model.events import StepKind
+from orchestrator.model.events import Status, StepKind
 from orchestrator.model.foreign import ForeignAwait, refusal, refused_by_itself
 from orchestrator.model.groups import Branch, Join, Together
 from orchestrator.model.messages import ChildCancellation, Leaving
@@ -46,15 +46,29 @@ class _Detached(BaseException):
 _FAILED = frozenset({StepStatus.REFUSED, StepStatus.WAIT_FAILED})
 
 
+def passed(state: SagaState) -> int:
+    """So many outcomes the run's code has gone through for certain; -1: not even its beginning."""
+    if state.phase in (None, Status.NOT_STARTED) or state.begin_ms is not None:
+        return -1
+    stands = state.paused is not None or state.continue_due or state.phase is Status.WAITING_FOR_CODE
+    if not stands and not state.parked:
+        return len(state.outcomes)
+    last = state.steps.get(state.sequence)
+    return -1 if last is None else last.after
+
+
 class Driver:
     """The live code of one run. Implements `definition.Context`.
 
     `requests` are those asked since the state's last sequence number, `released` the sequence numbers of requests the
     code let go of, `abandoned` those of branches that it does not count on any more, `answers` what updates came to (of
-    replayed ones again); all are emptied by whoever turns them into events.
+    replayed ones again); all are emptied by whoever turns them into events. `before` are the outcomes that the code has
+    gone through in earlier decisions: a patch that was not taken there is not taken now.
     """
 
-    def __init__(self, definition: Definition, state: SagaState, sign: Sign = unsigned) -> None:
+    def __init__(
+        self, definition: Definition, state: SagaState, sign: Sign = unsigned, before: int | None = None
+    ) -> None:
         self.saga_id = state.saga_id
         self.run = state.run
         self.baggage = state.baggage
@@ -82,6 +96,7 @@ class Driver:
         """Lock steps whose key the code gives back."""
         self._conditions: list[Branch] = []
         self._patches: dict[str, bool] = {}
+        self._before = passed(state) if before is None else before
         self._ready: deque[tuple[Branch, Any, BaseException | None]] = deque()
         self._running = False
         self._root = Branch(definition.body(self, state.payload))
@@ -151,21 +166,25 @@ class Driver:
         """Implements `definition.Context.patched`."""
         if name not in self._patches:
             self._check_running(StepKind.PATCH, name)
-            step = self._state.steps.get(self._upcoming(name))
-            new = step is None or (step.kind, step.command) == (StepKind.PATCH, name)
-            if new:
+            self._patches[name] = self._takes(name)
+            if self._patches[name]:
                 self.record(StepKind.PATCH, name, bytes)
-            self._patches[name] = new
         return self._patches[name]
 
     def deprecate_patch(self, name: str) -> None:
         """Implements `definition.Context.deprecate_patch`."""
         if name not in self._patches:
             self._check_running(StepKind.PATCH, name)
-            step = self._state.steps.get(self._upcoming(name))
-            if step is None or (step.kind, step.command) == (StepKind.PATCH, name):
+            if self._takes(name):
                 self.record(StepKind.PATCH, name, lambda: DEPRECATED)
             self._patches[name] = True
+
+    def _takes(self, patch: str) -> bool:
+        """Whether it is recorded here, or the code has never been here."""
+        step = self._state.steps.get(self._upcoming(patch))
+        if step is None:
+            return self.delivered > self._before
+        return (step.kind, step.command) == (StepKind.PATCH, patch)
 
     def catch_up(self) -> None:
         """Delivers every recorded outcome the code has not seen. Raises `Divergence`."""

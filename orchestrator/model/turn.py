@@ -14,7 +14,7 @@ from orchestrator.model import events as ev
 from orchestrator.model.budget import MAX_BYTES, MAX_EFFECTS, MAX_EVENTS
 from orchestrator.model.definition import Definition
 from orchestrator.model.divergence import Divergence
-from orchestrator.model.driver import Driver
+from orchestrator.model.driver import Driver, passed
 from orchestrator.model.evolve import evolve
 from orchestrator.model.execution import SIGNAL_TTL_MS as SIGNAL_TTL_MS
 from orchestrator.model.execution import Execution as Execution
@@ -55,6 +55,7 @@ class Turn:
         self.events: list[ev.Event] = []
         self.past_parked = False
         """Parked steps do not hold the code: it is about to let go of them, or this goes on where it ran already."""
+        self._passed = passed(self.state)
         self._effects = 0
         self._bytes = 0
         self._sent: dict[int, int] = {}
@@ -184,7 +185,7 @@ class Turn:
                 self.emit(ev.VersionChanged(self.definition.version, self.definition.pinned, migrates=migrates))
             if state.migrates_from:
                 return None
-            self.execution.driver = Driver(self.definition, state, self.moment.sign)
+            self.execution.driver = Driver(self.definition, state, self.moment.sign, self._passed)
             try:
                 self.execution.driver.catch_up()
             except Divergence as difference:

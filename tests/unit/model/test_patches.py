@@ -11,6 +11,7 @@ from model.shop import Shop
 from model.shopping import started
 from orchestrator.model import events as ev
 from orchestrator.model.events import Status, StepKind
+from orchestrator.model.replay import difference
 from orchestrator.saga import Saga
 
 
@@ -181,3 +182,70 @@ def test_each_branch_of_a_group_may_be_patched() -> None:
     play.do(3, "z")
     play.do(6, "z")
     assert play.status is Status.COMPLETED
+
+
+class Thanking(Saga[None, str], name="Order"):
+    """As `Old`, with something new at its end."""
+
+    async def run(self, _: None) -> str:
+        await self.step(Shop.reserve(what="a"))
+        await self.step(Shop.reserve(what="b"))
+        if self.patched("thank"):
+            await self.step(Shop.charge(what="thanks"))
+        return "old"
+
+
+def test_a_run_that_has_ended_is_replayed_the_way_it_went() -> None:
+    play = started(Old)
+    finish(play)
+    assert difference(Thanking.definition, play.state) is None
+    play = started(Thanking)
+    assert finish(play) == '"old"'
+    assert names(play) == ["reserve", "reserve", "thank", "charge"]
+    assert difference(Thanking.definition, play.state) is None
+
+
+class Pair(Saga[None, str], name="Order"):
+    async def first(self) -> None:
+        await self.step(Shop.reserve(what="a"))
+
+    async def run(self, _: None) -> str:
+        await self.gather(self.first(), self.step(Shop.reserve(what="b")))
+        return "old"
+
+
+class PatchedPair(Pair, name="Order"):
+    async def first(self) -> None:
+        await self.step(Shop.reserve(what="a"))
+        if self.patched("again"):
+            await self.step(Shop.reserve(what="again"))
+
+
+def test_a_branch_that_was_over_is_not_begun_again() -> None:
+    play = started(Pair)
+    play.do(1, "x")
+    deploy(play, PatchedPair)
+    play.do(2, "x")
+    assert play.status is Status.COMPLETED
+    assert names(play) == ["reserve", "reserve"]
+
+
+def test_a_branch_goes_the_changed_way_whoever_took_over_in_between() -> None:
+    play = started(PatchedPair)
+    play.crash()
+    play.do(2, "x")
+    play.crash()
+    play.do(1, "x")
+    play.crash()
+    assert names(play) == ["reserve", "reserve", "again", "reserve"]
+    play.do(4, "x")
+    assert play.status is Status.COMPLETED
+
+
+def test_what_came_while_the_saga_stood_still_is_no_way_that_it_went() -> None:
+    play = started(Patched)
+    play.pause()
+    play.do(1, "x")
+    play.crash()
+    play.resume()
+    assert names(play) == ["reserve", "check", "charge"]
