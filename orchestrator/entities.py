@@ -36,7 +36,7 @@ from orchestrator.model.groups import Together
 from orchestrator.model.ids import problem_of
 from orchestrator.questions import Method, Update, carry_out, refuse
 from orchestrator.saga import Saga
-from orchestrator.signals import declared_by
+from orchestrator.signals import declared_by, problem_with
 
 S = TypeVar("S")
 E = TypeVar("E", contravariant=True)
@@ -59,6 +59,10 @@ class OperationCall(Generic[E, R]):
     def decode(self, payload: bytes) -> R:
         """The result from its bytes. Raises `pydantic.ValidationError`."""
         return self._decode(payload)
+
+    def problem(self, payload: bytes) -> str | None:
+        """Why this is no result of it, None if it is one."""
+        return problem_with(self._decode, payload)
 
 
 class Operation(Method[P, R], Generic[E, P, R]):
@@ -258,6 +262,7 @@ class EntityCaller(Generic[N]):
             _by_reply(call, undo_payload),
             schedule_to_close_ms=close_ms,
             kind=StepKind.CALL,
+            problem=call.problem,
         )
         return CallAwaitable(call, request)
 

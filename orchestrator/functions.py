@@ -31,6 +31,7 @@ from orchestrator.model.ids import Direction, idempotency_key
 from orchestrator.model.messages import Outcome, Reply
 from orchestrator.model.retries import FailedAttempt
 from orchestrator.retry import Retry
+from orchestrator.signals import problem_with
 from orchestrator.wire.commands import CommandMessage, Ending, Postponed, ReplyMessage
 from orchestrator.wire.endings import clean, reply_to
 from orchestrator.wire.endings import retry as again
@@ -172,6 +173,10 @@ class LocalFunction(Generic[R]):
     def encode_result(self, result: Any) -> bytes:
         """The result as JSON. Raises `pydantic.ValidationError` if it is of another type."""
         return self._result.dump_json(self._result.validate_python(result))
+
+    def problem(self, payload: bytes) -> str | None:
+        """Why this is no result of it, None if it is one."""
+        return problem_with(self.decode, payload)
 
     def decode(self, payload: bytes) -> R:
         """The result from its bytes. Raises `pydantic.ValidationError`."""
@@ -466,5 +471,6 @@ def local_request(
         None if undo_retry is None else undo_retry.policy(undo=True),
         retry_if=retry_if,
         kind=StepKind.LOCAL,
+        problem=called.problem,
     )
     return called, request

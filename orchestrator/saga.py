@@ -31,7 +31,7 @@ from orchestrator.questions import Query, Update, ask, carry_out, refuse
 from orchestrator.repeatable import RepeatableMethods
 from orchestrator.retry import Retry as Retry
 from orchestrator.service import Call, Command, Named
-from orchestrator.signals import Declared, Signal, declared_by, first_problem
+from orchestrator.signals import Declared, Signal, declared_by, first_problem, problem_with
 from orchestrator.streams import Stream, StreamMethods
 from orchestrator.tasks import UPDATES as TASK_UPDATES
 from orchestrator.tasks import TaskMethods
@@ -223,6 +223,7 @@ class Saga(
             None if schedule_to_start is None else milliseconds(schedule_to_start),
             None if heartbeat is None else milliseconds(heartbeat),
             None if retry is None or retry.predicate is None else self._apart(retry.predicate),
+            problem=command.problem,
         )
         for around in reversed(self._around):
             request = around.step(self, request)
@@ -251,7 +252,14 @@ class Saga(
         if undo and cancellation is ChildCancellation.ABANDON:
             raise DefinitionError(f"child {saga.__name__}: what is left to itself cannot be undone; pass undo=False")
         request = ChildRequest(
-            saga.definition.name, saga.encode_input(input), id, undo, parent_close, cancellation, reuse
+            saga.definition.name,
+            saga.encode_input(input),
+            id,
+            undo,
+            parent_close,
+            cancellation,
+            reuse,
+            problem=saga.result_problem,
         )
         return ChildAwaitable(saga, request, self._context)
 
@@ -360,6 +368,11 @@ class Saga(
     def encode_result(cls, value: O) -> bytes:
         """A result as bytes. Raises `pydantic.ValidationError`."""
         return cls._output.dump_json(cls._output.validate_python(value))
+
+    @classmethod
+    def result_problem(cls, payload: bytes) -> str | None:
+        """Why this is no result of it, None if it is one."""
+        return problem_with(cls.decode_result, payload)
 
     @classmethod
     def decode_result(cls, payload: bytes) -> O:

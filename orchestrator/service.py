@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, ParamSpec, TypeVar, overload
 from pydantic import BaseModel, TypeAdapter
 
 from orchestrator.errors import DefinitionError
+from orchestrator.signals import problem_with
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=BaseModel)
@@ -68,6 +69,10 @@ class Command(Named[M, R], Generic[P, M, R]):
         """The reply from its bytes. Raises `pydantic.ValidationError`."""
         result: R = self._adapter.validate_json(payload or b"null")
         return result
+
+    def problem(self, payload: bytes) -> str | None:
+        """Why this is no reply, None if it is one."""
+        return problem_with(self.decode, payload)
 
     def encode(self, reply: R) -> bytes:
         """The reply as bytes. Raises `pydantic.ValidationError` if it is of another type."""

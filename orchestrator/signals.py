@@ -11,6 +11,7 @@ A signal is kept until the saga asks for it, so it may come before that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
 from pydantic import TypeAdapter, ValidationError
@@ -42,11 +43,7 @@ class Declared(Generic[S]):
 
     def problem(self, payload: bytes) -> str | None:
         """What is wrong with a payload, None if nothing is."""
-        try:
-            self.decode(payload)
-        except ValidationError as error:
-            return first_problem(error)
-        return None
+        return problem_with(self.decode, payload)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__.lower()} {self.name}"
@@ -88,6 +85,15 @@ def first_problem(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+def problem_with(decode: Callable[[bytes], object], payload: bytes) -> str | None:
+    """Why bytes cannot be read, None if they can."""
+    try:
+        decode(payload)
+    except ValidationError as error:
+        return first_problem(error)
+    return None
 
 
 D = TypeVar("D")

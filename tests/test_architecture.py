@@ -49,7 +49,8 @@ BESIDE = {
     "children": {"saga"},
     "retry": {"choices", "durations"},
     "attributes": {"wire"},
-    "functions": {"durations", "retry", "wire"},
+    "functions": {"durations", "retry", "signals", "wire"},
+    "service": {"signals"},
     "interceptors": {"saga"},
     "saga": {
         *("attributes", "children", "choices", "durations", "functions", "groups", "interceptors", "retry", "service"),

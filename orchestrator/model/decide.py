@@ -211,6 +211,15 @@ def _timer(turn: Turn, input: msg.TimerDue) -> None:
         saga = state.execution_due_ms is not None and turn.moment.now_ms >= state.execution_due_ms
         turn.cancel(Cause.TIMED_OUT, "the saga's time is up" if saga else "the run's time is up", "")
         turn.advance()
+    _set_again(turn, input)
+
+
+def _set_again(turn: Turn, fired: msg.TimerDue) -> None:
+    """A timer that is due once more at the very time at which it fired is a new one for whoever keeps the timers."""
+    state = turn.state
+    held = fired.sequence > 0 and state.steps[fired.sequence].held
+    if turn.events and not held and not state.continue_due and state.due_of(fired.sequence) == fired.due_ms:
+        state.new_due.append(fired.sequence)
 
 
 def _continue(turn: Turn, input: msg.Continue) -> None:

@@ -91,7 +91,7 @@ class StepRequest:
 
     `retry_if` has a word in whether an attempt is followed by another: it is asked once, when the attempt has failed.
     Of a local step `command` and `undo_command` are names of functions, and its service is empty; of a call they are
-    names of updates, and its service is the other saga's id.
+    names of updates, and its service is the other saga's id. `problem` says why the code could not read a result.
     """
 
     service: str
@@ -109,6 +109,7 @@ class StepRequest:
     heartbeat_ms: int | None = None
     retry_if: Callable[[FailedAttempt], bool] | None = None
     kind: StepKind = StepKind.SERVICE
+    problem: Callable[[bytes], str | None] | None = None
 
 
 @frozen
@@ -163,6 +164,7 @@ class ChildRequest:
     reuse: Reuse | None = None
     baggage: str | None = None
     note: bytes = b""
+    problem: Callable[[bytes], str | None] | None = None
 
 
 Request = StepRequest | WaitRequest | RecordRequest | SignalRequest | ChildRequest

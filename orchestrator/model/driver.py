@@ -107,6 +107,11 @@ class Driver:
         request = self._asked.get(sequence)
         return request if isinstance(request, StepRequest) else None
 
+    def problem_of(self, sequence: int, result: bytes) -> str | None:
+        """Why the code could not read this as the result of what it waits for."""
+        request = self._asked.get(sequence)
+        return None if request is None or request.problem is None else request.problem(result)
+
     @property
     def outcomes(self) -> int:
         return self.delivered

@@ -115,7 +115,14 @@ def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
             calls.ask(turn, step)
     else:
         payload = input.payload if input.action is Override.SET_RESULT and input.payload is not None else b"null"
-        attempts.succeed(turn, step, step.attempt, payload, input.by)
+        driver = turn.warm()
+        problem = None if driver is None else driver.problem_of(step.sequence, payload)
+        if problem is None:
+            attempts.succeed(turn, step, step.attempt, payload, input.by)
+        elif input.action is Override.SKIP:
+            turn.absorb(input, f"the code cannot go on without its result: set one ({problem})", step.sequence)
+        else:
+            turn.absorb(input, f"the result does not fit the code: {problem}", step.sequence)
 
 
 def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:

@@ -203,3 +203,20 @@ def test_a_retry_that_cannot_be_is_refused() -> None:
         Retry(rules={"Busy": Retry()}).policy()
     with pytest.raises(DefinitionError, match="backoff_coefficient"):
         Retry(rules={"Busy": Backoff(backoff_coefficient=0.5)}).policy()
+
+
+class Eager(Saga[None, str], name="Order"):
+    """Tries again without a pause."""
+
+    async def run(self, _: None) -> str:
+        return await self.step(Shop.reserve(what="a"), start_to_close=1, retry=Retry(0.0, maximum_attempts=2))
+
+
+def test_a_pause_of_nothing_is_a_timer_again_where_the_attempts_ran_out_to_the_millisecond() -> None:
+    play = started(Eager, checked=False)
+    play.state.new_due.clear()
+    play.fire(1)
+    assert play.step(1).status == "BACKING_OFF"
+    assert play.state.new_due == [1]
+    play.fire(1)
+    assert play.step(1).attempt == 2
