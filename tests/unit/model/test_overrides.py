@@ -67,6 +67,25 @@ def test_the_result_of_a_step_that_backs_off_is_set() -> None:
     assert isinstance(play.do(1, "late")[0], ev.InputAbsorbed)
 
 
+class Numbered(Saga[None, int]):
+    async def run(self, _: None) -> int:
+        return (await self.step(Shop.charge(what="tea"))).number + 1
+
+
+@pytest.mark.parametrize("wrong", [b'"x"', b"garbage{", b"null"])
+def test_a_result_that_the_code_could_not_read_is_not_set(wrong: bytes) -> None:
+    play = started(Numbered)
+    play.again(1)
+    (refused,) = play.unpark(Override.SET_RESULT, 1, wrong)
+    assert isinstance(refused, ev.InputAbsorbed)
+    assert refused.reason.startswith("the result does not fit the code: ")
+    (refused,) = play.unpark(Override.SKIP, 1)
+    assert isinstance(refused, ev.InputAbsorbed)
+    assert refused.reason.startswith("the code cannot go on without its result: set one")
+    play.unpark(Override.SET_RESULT, 1, b'{"number": 7}')
+    assert play.ending.payload == b"8"
+
+
 def test_an_attempt_that_may_be_running_is_left_alone() -> None:
     play = started(Two)
     for sequence in (0, 1):
