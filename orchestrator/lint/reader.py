@@ -3,37 +3,41 @@
 from __future__ import annotations
 
 import ast
-import builtins
 import inspect
+import math
 import re
-import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum
+from functools import cached_property
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any
 
+from orchestrator.lint.names import Names, home_of, rule_of
 from orchestrator.lint.rules import (
     AWAIT,
     AWAITED,
-    CALLS,
     ENVIRONMENT,
     GLOBAL,
     IO,
     METHODS,
     ORDER,
     ORDERED,
-    PACKAGES,
+    PASSING,
+    PATH_METHODS,
     RANDOM,
     RECORDED,
+    TIME_ARGUMENT,
+    UNORDERED,
     Rule,
 )
 from orchestrator.questions import Method
 from orchestrator.saga import Saga
 
 _MARK = re.compile(r"#\s*saga:\s*allow\b([ \w,-]*)")
+
+Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ class Finding:
 class Reader(ast.NodeVisitor):
     """Reads one function, with what is nested in it."""
 
-    def __init__(self, function: FunctionType, owner: type, tree: ast.AST, lines: list[str]) -> None:
+    def __init__(self, function: FunctionType, owner: type, tree: ast.Module, lines: list[str]) -> None:
         self.called: list[Callable[..., Any]] = []
         self._function = function
         self._owner = owner
@@ -61,11 +65,16 @@ class Reader(ast.NodeVisitor):
         self._lines = lines
         self._first = function.__code__.co_firstlineno
         self._found: list[Finding] = []
-        scope = _Scope(tree)
-        self._locals, self._sets, self._imports = scope.names, scope.sets, scope.imports
-        self._self = next(iter(inspect.signature(function).parameters), "")
-        closure = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        self._names = {**vars(builtins), **function.__globals__, **dict(_contents(closure))}
+        self._names = Names(function, owner, tree)
+        self._free: set[ast.expr] = set()
+        """Where the order of a set does not show."""
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        given = {name for call in calls if self._own_method(call.func) in RECORDED for name in _names_in(call.args)}
+        self._outside = given - _names_in(call.func for call in calls)
+        """Nested functions that only run outside of the saga's code."""
+        sorting = (call.func for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "sort")
+        self._sorted = _names_in(method.value for method in sorting)
+        """Lists that are sorted in place."""
 
     @classmethod
     def of(cls, function: FunctionType, owner: type) -> Reader | None:
@@ -78,30 +87,68 @@ class Reader(ast.NodeVisitor):
 
     def read(self) -> list[Finding]:
         self.visit(self._tree)
-        head = self._tree.body[0] if isinstance(self._tree, ast.Module) and self._tree.body else None
+        head = self._tree.body[0] if self._tree.body else None
         if not isinstance(head, ast.FunctionDef | ast.AsyncFunctionDef):
             return self._found
         defined = range(head.lineno, head.body[0].lineno)
         whole = [self._allowed(line) for line in defined]
         return [finding for finding in self._found if not any(_names_rule(mark, finding.rule) for mark in whole)]
 
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        if node.name not in self._outside:
+            self.generic_visit(node)
+
     def visit_Call(self, node: ast.Call) -> None:
         own = self._own_method(node.func)
+        name = self._names.builtin(node.func)
         if own in RECORDED:
+            for argument in [*node.args[1:], *(each.value for each in node.keywords if each.arg != "undo")]:
+                if not isinstance(argument, ast.Lambda):
+                    self.visit(argument)
             return
         if own is not None:
-            method = self._method(own)
-            if isinstance(method, FunctionType):
-                self.called.append(method)
+            self._look_at_own(node, own)
         else:
             self._look_at(node)
-        if isinstance(node.func, ast.Name) and node.func.id in ORDERED:
-            for argument in node.args:
-                self._ordered(argument)
-        for argument in node.args:
-            if isinstance(argument, ast.Starred):
-                self._ordered(argument.value)
+        if name in UNORDERED:
+            self._release(*node.args)
+        if name in ORDERED and node not in self._free:
+            self._ordered(*node.args)
+        self._ordered(*(each.value for each in node.args if isinstance(each, ast.Starred) and each not in self._free))
+        if isinstance(node.func, ast.Attribute):
+            if node.func.attr == "join":
+                self._ordered(*node.args)
+            if node.func.attr == "pop" and not node.args:
+                self._ordered(node.func.value)
         self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        if self._names.type_of(node.value) is self._owner:
+            found = inspect.getattr_static(self._owner, node.attr, None)
+            getter = found.fget if isinstance(found, property) else None
+            getter = found.func if isinstance(found, cached_property) else getter
+            if isinstance(getter, FunctionType):
+                self.called.append(getter)
+        self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        for target in node.targets:
+            if isinstance(target, ast.Name) and target.id in self._sorted:
+                self._release(node.value)
+            if isinstance(target, ast.Tuple | ast.List) and _takes_order(target):
+                self._ordered(node.value)
+        self.generic_visit(node)
+
+    def visit_Compare(self, node: ast.Compare) -> None:
+        if all(isinstance(operator, ast.In | ast.NotIn) for operator in node.ops):
+            self._release(*node.comparators)
+        self.generic_visit(node)
+
+    def visit_List(self, node: ast.List) -> None:
+        self._display(node)
+
+    def visit_Tuple(self, node: ast.Tuple) -> None:
+        self._display(node)
 
     def visit_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Call) and (call := self._forgotten(node.value.func)) is not None:
@@ -111,6 +158,10 @@ class Reader(ast.NodeVisitor):
     def visit_For(self, node: ast.For) -> None:
         self._ordered(node.iter)
         self.generic_visit(node)
+
+    def visit_SetComp(self, node: ast.SetComp) -> None:
+        self._release(node)
+        self._comprehension(node)
 
     def visit_ListComp(self, node: ast.ListComp) -> None:
         self._comprehension(node)
@@ -125,38 +176,81 @@ class Reader(ast.NodeVisitor):
         self._report(node, f"changes the module's {', '.join(node.names)}", GLOBAL)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
-        if self._path(node.value)[0] == "os.environ":
+        if self._names.path(node.value)[0] == "os.environ":
             self._report(node, "reads os.environ", ENVIRONMENT)
         self.generic_visit(node)
 
-    def _comprehension(self, node: ast.ListComp | ast.DictComp | ast.GeneratorExp) -> None:
-        for each in node.generators:
-            self._ordered(each.iter)
+    def _comprehension(self, node: Comprehension) -> None:
+        if node not in self._free:
+            self._ordered(*(each.iter for each in node.generators))
         self.generic_visit(node)
 
+    def _display(self, node: ast.List | ast.Tuple) -> None:
+        if isinstance(node.ctx, ast.Load) and node not in self._free:
+            self._ordered(*(each.value for each in node.elts if isinstance(each, ast.Starred)))
+        self.generic_visit(node)
+
+    def _release(self, *nodes: ast.expr) -> None:
+        """The order of what these give does not show, unless something is asked for on the way."""
+        for node in nodes:
+            passes = not isinstance(node, ast.Call) or self._names.builtin(node.func) in PASSING
+            if not passes or any(map(self._asks, ast.walk(node))):
+                continue
+            self._free.add(node)
+            if isinstance(node, ast.Starred):
+                self._release(node.value)
+            elif isinstance(node, ast.List | ast.Tuple):
+                self._release(*node.elts)
+            elif isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp):
+                self._release(*(each.iter for each in node.generators))
+            elif isinstance(node, ast.Call):
+                self._release(*node.args)
+
+    def _asks(self, node: ast.AST) -> bool:
+        """Whether it is a step or the like, or takes the next of what is random."""
+        if isinstance(node, ast.Call):
+            own = self._own_method(node.func)
+            return own is not None and own != "now" and hasattr(Saga, own)
+        return isinstance(node, ast.Await) or (isinstance(node, ast.Attribute) and self._own_method(node) == "random")
+
     def _look_at(self, node: ast.Call) -> None:
-        path, value = self._path(node.func)
-        if isinstance(value, FunctionType):
-            self.called.append(value)
-        rule = _rule_of(path, value)
-        if rule is RANDOM and path.endswith(".Random") and node.args:
+        path, value = self._names.path(node.func)
+        base = self._names.base_method(node.func)
+        self.called += [each for each in (value, base) if isinstance(each, FunctionType)]
+        rule = rule_of(path, value)
+        if rule is RANDOM and path.endswith(".Random") and (node.args or node.keywords):
             return  # seeded by what the code knows
+        if len(node.args) >= TIME_ARGUMENT.get(path, math.inf):
+            return  # of a time that the code knows
         if rule is not None:
             self._report(node, f"calls {path.removeprefix('builtins.')}()", rule)
-        elif isinstance(node.func, ast.Attribute) and node.func.attr in METHODS and value is None:
-            self._report(node, f"calls {node.func.attr}()", IO)
+        elif isinstance(node.func, ast.Attribute) and value is None:
+            if node.func.attr in METHODS:
+                self._report(node, f"calls {node.func.attr}()", IO)
+            elif node.func.attr in PATH_METHODS and issubclass(self._names.type_of(node.func.value) or object, Path):
+                self._report(node, f"calls Path.{node.func.attr}()", IO)
+
+    def _look_at_own(self, node: ast.Call, name: str) -> None:
+        method = self._method(name)
+        if isinstance(method, FunctionType):
+            self.called.append(method)
+        if inspect.isroutine(method):
+            path = home_of(method, name)
+            rule = rule_of(path, method)
+            if rule is not None:
+                self._report(node, f"calls {path}()", rule)
 
     def _forgotten(self, node: ast.expr) -> str | None:
         """A call of the saga's that does nothing by itself, where it is a statement."""
-        if "." not in self._function.__qualname__.rpartition("<locals>.")[2]:
+        if not self._names.is_method:
             return None  # a function's first argument may be anything
         own = self._own_method(node)
         if own is not None:
             method = self._method(own)
             lazy = own in AWAITED and method is inspect.getattr_static(Saga, own)
-            return f"{self._self}.{own}()" if lazy or inspect.iscoroutinefunction(method) else None
+            return f"{self._names.own}.{own}()" if lazy or inspect.iscoroutinefunction(method) else None
         if isinstance(node, ast.Attribute) and node.attr == "call" and isinstance(node.value, ast.Call):
-            return f"{self._self}.entity().call()" if self._own_method(node.value.func) == "entity" else None
+            return f"{self._names.own}.entity().call()" if self._own_method(node.value.func) == "entity" else None
         return None
 
     def _method(self, name: str) -> Any:
@@ -166,39 +260,14 @@ class Reader(ast.NodeVisitor):
 
     def _own_method(self, node: ast.expr) -> str | None:
         """The method's name in `self.method`."""
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == self._self:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == self._names.own:
             return node.attr
         return None
 
-    def _path(self, node: ast.expr) -> tuple[str, Any]:
-        """A dotted name from where it is defined, and what it is; ("", None) where only a run could tell."""
-        if isinstance(node, ast.Name):
-            if node.id in self._imports:
-                value = _import(self._imports[node.id])
-            elif node.id in self._locals:
-                return "", None
-            else:
-                value = self._names.get(node.id)
-            return _home_of(value, node.id), value
-        if isinstance(node, ast.Attribute):
-            path, owner = self._path(node.value)
-            if owner is None or (not isinstance(owner, ModuleType | type) and path != "os.environ"):
-                return "", None
-            return f"{path}.{node.attr}", getattr(owner, node.attr, None)
-        return "", None
-
-    def _ordered(self, node: ast.expr) -> None:
-        if self._is_set(node):
-            self._report(node, "takes the order of a set", ORDER)
-
-    def _is_set(self, node: ast.expr) -> bool:
-        if isinstance(node, ast.Set | ast.SetComp):
-            return True
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            return node.func.id in ("set", "frozenset") and node.func.id not in self._locals
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr | ast.BitAnd | ast.Sub | ast.BitXor):
-            return self._is_set(node.left) or self._is_set(node.right)
-        return isinstance(node, ast.Name) and node.id in self._sets
+    def _ordered(self, *nodes: ast.expr) -> None:
+        for node in nodes:
+            if self._names.is_set(node):
+                self._report(node, "takes the order of a set", ORDER)
 
     def _allowed(self, line: int) -> str | None:
         """What a line's mark allows: the rules' names, "" for all; None without a mark."""
@@ -214,103 +283,13 @@ class Reader(ast.NodeVisitor):
         self._found.append(Finding(file, self._first + node.lineno - 1, name, what, rule))
 
 
-class _Scope(ast.NodeVisitor):
-    """The names that a function binds itself: which of them are sets, and which are imported there."""
-
-    def __init__(self, tree: ast.AST) -> None:
-        self.names: set[str] = set()
-        self.sets: set[str] = set()
-        self.imports: dict[str, str] = {}
-        self.visit(tree)
-
-    def visit_arg(self, node: ast.arg) -> None:
-        self.names.add(node.arg)
-        self._annotated(node.arg, node.annotation)
-
-    def visit_Name(self, node: ast.Name) -> None:
-        if isinstance(node.ctx, ast.Store):
-            self.names.add(node.id)
-
-    def visit_Assign(self, node: ast.Assign) -> None:
-        made = node.value
-        is_set = isinstance(made, ast.Set | ast.SetComp) or (
-            isinstance(made, ast.Call) and isinstance(made.func, ast.Name) and made.func.id in ("set", "frozenset")
-        )
-        if is_set:
-            self.sets.update(target.id for target in node.targets if isinstance(target, ast.Name))
-        self.generic_visit(node)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        if isinstance(node.target, ast.Name):
-            self._annotated(node.target.id, node.annotation)
-        self.generic_visit(node)
-
-    def visit_Import(self, node: ast.Import) -> None:
-        for alias in node.names:
-            self.imports[alias.asname or alias.name.partition(".")[0]] = (
-                alias.name if alias.asname else alias.name.partition(".")[0]
-            )
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        for alias in node.names:
-            self.imports[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-
-    def _annotated(self, name: str, annotation: ast.expr | None) -> None:
-        kind = annotation.value if isinstance(annotation, ast.Subscript) else annotation
-        if isinstance(kind, ast.Name) and kind.id in ("set", "frozenset", "Set", "AbstractSet"):
-            self.sets.add(name)
+def _names_in(nodes: Iterable[ast.expr]) -> set[str]:
+    return {node.id for node in nodes if isinstance(node, ast.Name)}
 
 
-def _contents(closure: Any) -> Iterator[tuple[str, Any]]:
-    for name, cell in closure:
-        try:
-            yield name, cell.cell_contents
-        except ValueError:  # not bound yet
-            continue
-
-
-def _import(dotted: str) -> Any:
-    """A module, or what is in one, if it has been imported."""
-    if dotted in sys.modules:
-        return sys.modules[dotted]
-    module, _, name = dotted.rpartition(".")
-    return getattr(sys.modules.get(module), name, None)
-
-
-def _home_of(value: Any, name: str) -> str:
-    """The dotted name that `CALLS` knows something by."""
-    if isinstance(value, ModuleType):
-        return value.__name__
-    for dotted in CALLS:
-        if (
-            value is not None
-            and dotted.rpartition(".")[2] == getattr(value, "__name__", "")
-            and value == _named(dotted)
-        ):
-            return dotted
-    module = getattr(value, "__module__", None) or type(getattr(value, "__self__", None)).__module__
-    return f"{module}.{getattr(value, '__qualname__', name)}"
-
-
-def _named(dotted: str) -> Any:
-    value: Any = None
-    parts = dotted.split(".")
-    for end in range(len(parts) - 1, 0, -1):
-        value = sys.modules.get(".".join(parts[:end]))
-        if value is not None:
-            for part in parts[end:]:
-                value = getattr(value, part, None)
-            return value
-    return value
-
-
-def _rule_of(path: str, value: Any) -> Rule | None:
-    rule = CALLS.get(path)
-    if rule is not None or not path:
-        return rule
-    if isinstance(value, type) and issubclass(value, BaseException | Enum):
-        return None
-    return PACKAGES.get(path.partition(".")[0])
+def _takes_order(target: ast.Tuple | ast.List) -> bool:
+    """Whether what is unpacked has more than one element."""
+    return len(target.elts) > 1 or any(isinstance(each, ast.Starred) for each in target.elts)
 
 
 def _names_rule(mark: str | None, rule: Rule) -> bool:

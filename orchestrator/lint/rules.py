@@ -35,8 +35,17 @@ CALLS: dict[str, Rule] = {
     "time.monotonic_ns": CLOCK,
     "time.perf_counter": CLOCK,
     "time.perf_counter_ns": CLOCK,
+    "time.process_time": CLOCK,
+    "time.process_time_ns": CLOCK,
+    "time.thread_time": CLOCK,
+    "time.thread_time_ns": CLOCK,
+    "time.clock_gettime": CLOCK,
+    "time.clock_gettime_ns": CLOCK,
     "time.localtime": CLOCK,
     "time.gmtime": CLOCK,
+    "time.ctime": CLOCK,
+    "time.asctime": CLOCK,
+    "time.strftime": CLOCK,
     "time.sleep": SLEEP,
     "datetime.datetime.now": CLOCK,
     "datetime.datetime.utcnow": CLOCK,
@@ -47,6 +56,13 @@ CALLS: dict[str, Rule] = {
     "os.urandom": RANDOM,
     "os.getenv": ENVIRONMENT,
     "os.environ.get": ENVIRONMENT,
+    "os.getcwd": ENVIRONMENT,
+    "os.getpid": ENVIRONMENT,
+    "os.getppid": ENVIRONMENT,
+    "os.uname": ENVIRONMENT,
+    "os.cpu_count": ENVIRONMENT,
+    "pathlib.Path.cwd": ENVIRONMENT,
+    "pathlib.Path.home": ENVIRONMENT,
     "asyncio.sleep": SLEEP,
     "asyncio.gather": GATHER,
     "asyncio.wait": GATHER,
@@ -67,6 +83,19 @@ CALLS: dict[str, Rule] = {
     "os.rename": IO,
     "os.mkdir": IO,
     "os.makedirs": IO,
+    "os.rmdir": IO,
+    "os.replace": IO,
+    "os.unlink": IO,
+    "os.stat": IO,
+    "os.path.exists": IO,
+    "os.path.lexists": IO,
+    "os.path.isfile": IO,
+    "os.path.isdir": IO,
+    "os.path.islink": IO,
+    "os.path.getsize": IO,
+    "os.path.getmtime": IO,
+    "os.path.getctime": IO,
+    "os.path.getatime": IO,
     "urllib.request.urlopen": IO,
     "urllib.request.urlretrieve": IO,
 }
@@ -99,12 +128,23 @@ PACKAGES: dict[str, Rule] = {
     "subprocess": IO,
     "tempfile": IO,
     "urllib3": IO,
+    "platform": ENVIRONMENT,
 }
 """By the package that a called name belongs to, where `CALLS` says nothing of it."""
 METHODS = {"read_text", "write_text", "read_bytes", "write_bytes"}
 """Calls that are IO on whatever they are made."""
+PATH_METHODS = {"open", "exists", "is_file", "is_dir", "is_symlink", "is_mount", "stat", "lstat", "owner", "group"}
+PATH_METHODS |= {"iterdir", "glob", "rglob", "walk", "resolve", "samefile", "readlink"}
+PATH_METHODS |= {"mkdir", "rmdir", "unlink", "touch", "rename", "replace", "chmod", "symlink_to", "hardlink_to"}
+"""Calls that are IO on a `pathlib.Path`."""
+TIME_ARGUMENT = {"time.gmtime": 1, "time.localtime": 1, "time.ctime": 1, "time.asctime": 1, "time.strftime": 2}
+"""Calls that look at the clock only if they have fewer arguments than this."""
 ORDERED = {"list", "tuple", "enumerate", "iter", "next", "zip", "map", "filter", "reversed", "dict"}
 """Builtins that hand the order of a set on."""
+PASSING = {"list", "tuple", "iter", "map", "filter", "reversed"}
+"""Of them those whose result has the elements and nothing else of the order."""
+UNORDERED = {"sorted", "set", "frozenset", "sum", "all", "any", "min", "max", "len"}
+"""Builtins whose result is the same in whatever order they get the elements."""
 RECORDED = {"local", "side_effect"}
 """Methods of `self` whose arguments run outside of the saga's code."""
 AWAITED = {

@@ -2,8 +2,10 @@
 
 import asyncio
 import datetime as dt
+import functools
 import logging
 import os
+import platform
 import random
 import threading
 import time
@@ -11,6 +13,7 @@ import uuid
 from asyncio import sleep as pause
 from datetime import date, datetime
 from http import HTTPStatus
+from os.path import exists
 from pathlib import Path
 from random import choice
 from time import sleep as nap
@@ -117,6 +120,178 @@ def test_the_order_of_a_set_is_not_taken() -> None:
                 _ = name
 
     assert [rule for rule, _ in found(Unordered)] == ["order"] * 4
+
+
+def test_where_the_order_of_a_set_does_not_show_it_may_be_taken() -> None:
+    class Fine(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            names: Any = set(order.id)
+            names = sorted(names)
+            for name in names:
+                await self.step(Shop.sell(id=name))
+            _ = sorted(list(set(order.id))), sorted(name.upper() for name in set(order.id)), sorted([*order.skus])  # noqa: C414
+            _ = sum(len(name) for name in order.skus), all(name for name in order.skus), any(map(len, order.skus))
+            _ = max(order.skus), min(*order.skus, "a"), len(list(order.skus)), frozenset(list(order.skus))
+            _ = {name.upper() for name in list(order.skus)}, "a" in [name.upper() for name in order.skus]
+            kept = list(order.skus)
+            kept.sort()
+            (only,) = order.skus
+            _ = sorted(f"{self.id} {self.now()} {name}" for name in order.skus), only
+
+    assert found(Fine) == []
+
+    class Asking(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            _ = sorted([await self.step(Shop.sell(id=name)) for name in order.skus])
+            _ = {await self.step(Shop.sell(id=name)) for name in order.skus}
+            _ = any(self.random.random() < 0.5 for _ in order.skus)
+            _ = sorted(enumerate(order.skus)), len(order.skus)
+
+    assert [rule for rule, _ in found(Asking)] == ["order"] * 4
+
+
+SKUS = frozenset({"a", "b"})
+
+
+def test_a_set_is_known_by_its_type_and_where_it_comes_from() -> None:
+    class Unordered(Saga[Order, None]):
+        kinds: set[str]
+
+        async def run(self, order: Order) -> None:
+            one, two = {"a", "b"}
+            joined = {"a"} | {"b"}
+            more = joined.union(order.skus)
+            more |= {"c"}
+            more = more & SKUS
+            self.seen: set[str] = set()
+            other: Order = await self.step(Shop.sell(id=one + two))  # type: ignore[assignment]
+            _ = [*order.skus], ",".join(joined)
+            while more:
+                more.pop()
+            for _ in self.seen:
+                pass
+            for _ in self.kinds:
+                pass
+            for _ in other.skus & {"a"}:
+                pass
+            for _ in Order(id="x").skus:
+                pass
+            for _ in SKUS:
+                pass
+
+    assert [rule for rule, _ in found(Unordered)] == ["order"] * 9
+
+    class Unknown(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            def names(skus: list[str], order: Any) -> list[str]:
+                return [*skus, *order.skus]
+
+            for joined in (["a"], {"a"}):
+                _ = list(joined)
+            first, *rest = order.id
+            seen: dict[str, None] = dict.fromkeys(names([first, *rest], order))
+            seen.pop("a", None)
+            _ = ",".join(seen)
+
+    assert found(Unknown) == []
+
+
+class Box:
+    def open(self) -> str:
+        return ""
+
+    replace = exists = open
+
+
+def test_what_only_has_a_forbidden_name_or_argument_is_fine() -> None:
+    class Fine(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            def open(name: str) -> str:
+                return name
+
+            def made() -> float:
+                return time.time()
+
+            _ = open("x"), random.Random(x=order.id).random(), time.gmtime(5), time.strftime("%Y", time.gmtime(5))
+            clock, pick = self.now, random.Random(5).choice
+            _ = clock(), pick([1]), Box().open(), Box().exists(), Path("a").name, "a".replace("a", "b")
+            self.side_effect(made, returns=float)
+            try:
+                raise KeyError(hash)
+            except KeyError as id:
+                id()  # type: ignore[operator]
+
+    assert found(Fine) == []
+
+
+def test_what_only_another_process_would_show_is_found() -> None:
+    class Careless(Saga[Order, None]):
+        started = staticmethod(time.time)
+
+        @property
+        def stamp(self) -> float:
+            return time.time_ns()
+
+        @functools.cached_property
+        def key(self) -> str:
+            return str(uuid.uuid1())
+
+        async def run(self, order: Order) -> None:
+            make = uuid.uuid4
+            _ = make(), functools.partial(random.random)(), self.started(), self.stamp, self.key
+            _ = time.ctime(), time.strftime("%Y"), time.process_time()
+            here = Path(order.id) / "x"
+            _ = here.open(), here.exists(), os.path.exists(order.id), exists(order.id)
+            _ = os.getpid(), platform.node()
+            await self.local(fmt, time.time(), retry=policy(random.random()), undo=lambda: time.time())
+            self.side_effect(lambda: time.time(), returns=float)
+
+    assert found(Careless) == [
+        ("clock", "calls time.time_ns()"),
+        ("uuid", "calls uuid.uuid1()"),
+        ("random", "calls random.random()"),
+        ("clock", "calls time.time()"),
+        ("uuid", "calls uuid.uuid4()"),
+        ("clock", "calls time.ctime()"),
+        ("clock", "calls time.process_time()"),
+        ("clock", "calls time.strftime()"),
+        ("io", "calls Path.exists()"),
+        ("io", "calls Path.open()"),
+        ("io", "calls os.path.exists()"),
+        ("io", "calls os.path.exists()"),
+        ("environment", "calls os.getpid()"),
+        ("environment", "calls platform.node()"),
+        ("random", "calls random.random()"),
+        ("clock", "calls time.time()"),
+    ]
+
+
+def fmt(at: float) -> str:
+    return str(at)
+
+
+def policy(chance: float) -> Any:
+    return None
+
+
+class Handed(Saga[Order, str], name="Handed"):
+    async def run(self, order: Order) -> str:
+        return await self.sold(order)
+
+    async def sold(self, order: Order) -> str:
+        return str(time.time())
+
+
+class Handing(Handed, name="Handing"):
+    async def run(self, order: Order) -> str:
+        return await super().run(order)
+
+    async def sold(self, order: Order) -> str:
+        return await super().sold(order)
+
+
+def test_what_a_class_hands_to_its_base_is_read_there() -> None:
+    assert [finding.where for finding in findings(Handing)] == ["Handed.sold"]
 
 
 def helper(order: Order) -> float:
