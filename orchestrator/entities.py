@@ -22,9 +22,9 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from pydantic import TypeAdapter
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import Abort, ContinueAsNew, DefinitionError, StepFailed
@@ -36,7 +36,7 @@ from orchestrator.model.groups import Together
 from orchestrator.model.ids import problem_of
 from orchestrator.questions import Method, Update, carry_out, refuse
 from orchestrator.saga import Saga
-from orchestrator.signals import declared_by, problem_with
+from orchestrator.signals import declared_by, first_problem, problem_with
 
 S = TypeVar("S")
 E = TypeVar("E", contravariant=True)
@@ -44,6 +44,9 @@ N = TypeVar("N", bound="Entity[Any]")
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_OWN = frozenset({"state", "_context", "_random", "_came", "_done", "_busy", "_deleted", "_leaving"})
+"""What is set on an entity while an operation is under way."""
 
 
 class OperationCall(Generic[E, R]):
@@ -112,6 +115,9 @@ class Entity(Saga[Any, Any], Generic[S]):
             raise DefinitionError(f"{cls.__name__}: name the type of its state, as in Entity[Balance]")
         if "/" in cls.definition.name:
             raise DefinitionError(f"{cls.definition.name}: an entity's name has no slash, its key may")
+        if cls.run is not Entity.run:
+            raise DefinitionError(f"{cls.__name__}: an entity has no run or declared steps of its own, but operations")
+        _check_initial(cls)
         cls._input, cls._output = TypeAdapter(cls._state | None), TypeAdapter(cls._state)
         cls._operations = declared_by(cls, Operation)
         cls.definition = replace(
@@ -125,6 +131,18 @@ class Entity(Saga[Any, Any], Generic[S]):
         self._came = self._done = 0
         """Operations that have come, and that are over."""
         self._busy = self._deleted = self._leaving = False
+
+    if not TYPE_CHECKING:  # type checkers would take any name then
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            """Only the state is as before where an operation fails, and handed on to the entity's next run."""
+            declared = getattr(type(self), name, None)
+            if name not in _OWN and self.__dict__.get("_busy") and not hasattr(declared, "__set__"):
+                raise DefinitionError(
+                    f"{type(self).__name__}: an operation sets self.{name}, which a refusal would not take back and "
+                    f"which is lost once the entity goes on in another run; make it a part of self.state"
+                )
+            super().__setattr__(name, value)
 
     def initial(self) -> S:
         """The state of an entity that nobody has asked for anything yet."""
@@ -161,6 +179,22 @@ class Entity(Saga[Any, Any], Generic[S]):
             self.state = before
             raise result
         return operation.encode_result(result)
+
+
+def _check_initial(kind: type[Entity[Any]]) -> None:
+    """Raises `DefinitionError` where an entity has no state to begin with."""
+    if kind.initial is not Entity.initial:
+        return
+    try:
+        kind._state()
+    except PydanticUserError:
+        return  # it names a class that is defined further below
+    except (TypeError, ValueError) as error:
+        problem = first_problem(error) if isinstance(error, ValidationError) else str(error)
+        raise DefinitionError(
+            f"{kind.__name__}: its state cannot be made without arguments ({problem}): give what is missing a default, "
+            "or define `initial`"
+        ) from None
 
 
 async def _attempt(entity: Any, operation: Operation[Any, ..., Any], payload: bytes) -> Any:

@@ -336,7 +336,8 @@ class Driver:
         if isinstance(asked, Asked):
             request = asked.request
             if isinstance(request, StepRequest) and request.pivot and branch is not self._root:
-                error = ForeignAwait("a pivot must be awaited alone: nothing else may be open, so not inside gather")
+                alone = "nothing else may be open, so not inside gather, an update or an entity's operation"
+                error = ForeignAwait(f"a pivot must be awaited alone: {alone}")
                 self._ready.append((branch, None, error))
                 return
             self._ask(branch, request)
