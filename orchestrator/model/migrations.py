@@ -62,7 +62,8 @@ def ballast(old: SagaState) -> list[ev.StepInherited]:
 def _heir(old: SagaState, step: Step) -> ev.StepInherited:
     status = StepStatus.WAIT_CANCELED if step.status is StepStatus.WAITING else step.status
     payload = step.payload if step.needs_undo and step.undo_payload is None else b""
-    return heir(step, old.run_of(step), step.seed, owned=True, status=status, payload=payload, result=b"")
+    result = step.result if step.kind is ev.StepKind.STREAM else b""  # who follows it may ask from the beginning
+    return heir(step, old.run_of(step), step.seed, owned=True, status=status, payload=payload, result=result)
 
 
 def results_of(state: SagaState) -> tuple[tuple[str, str, bytes], ...]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from orchestrator.log.base import Record
 from orchestrator.model.calls import awaits_answer
 from orchestrator.model.events import Status, StepKind
+from orchestrator.model.rule import Kind, Rule
 from orchestrator.runtime.materialize import load_state
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.tenure import Phase
@@ -14,6 +17,7 @@ from orchestrator.simulation.sagas import OWN
 from orchestrator.simulation.tally import TALLY
 from orchestrator.store import keys
 from orchestrator.store.memory import MemoryStores
+from orchestrator.wire.journal import read_envelope
 
 if TYPE_CHECKING:
     from orchestrator.simulation.world import World
@@ -63,7 +67,9 @@ class Rest:
             for role, topic in _INPUTS.items():
                 if partition.intake.consumed(role) < len(world.log.records(topic, number)):
                     return False
-        return all(self._all_at_rest(*place) for place in owned.values())
+        return all(self._all_at_rest(*place) for place in owned.values()) and all(
+            _is_owner(partition, world.log.records(TOPICS.journal, number)) for number, (partition, _) in owned.items()
+        )
 
     def _all_at_rest(self, partition: Partition, stores: MemoryStores) -> bool:
         """Of the runs in hand, and of those that are in the store only."""
@@ -73,6 +79,17 @@ class Rest:
                 self._restless = (partition.number, saga_id)
                 return False
         return True
+
+
+def _is_owner(partition: Partition, journal: Sequence[Record]) -> bool:
+    """Whether nobody has claimed the partition since: an owner that has nothing to write learns of it late."""
+    rule, nonce = Rule(), b""
+    for record in journal:
+        envelope, value = read_envelope(record.value), record.value or b""
+        counts = rule.accept(envelope.kind, envelope.nonce, envelope.seq, envelope.prev_hash, record.offset, value)
+        if counts and envelope.kind == Kind.CLAIM:
+            nonce = envelope.nonce
+    return nonce == partition.progress.at.nonce
 
 
 def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import orjson
 from pydantic import BaseModel
 
 from model.play import INBOX, SAGA_ID, Play
@@ -14,11 +15,12 @@ from orchestrator.migrations import PastRun
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Following, Status
-from orchestrator.model.queries import answer
+from orchestrator.model.queries import PUBLISHED, answer
 from orchestrator.model.state import StepStatus
 from orchestrator.promises import promise
 from orchestrator.saga import Saga
 from orchestrator.signals import signal
+from orchestrator.streams import stream
 
 
 class Old(Saga[str, str], name="Order"):
@@ -229,3 +231,34 @@ def test_a_fork_of_a_run_that_took_over_begins_where_that_did() -> None:
     other.take(replace(sent.input, saga_id=SAGA_ID))
     assert other.status is Status.RUNNING
     assert (other.state.ballast, [each.name for each in other.sent]) == (4, ["charge"])
+
+
+class Telling(Saga[str, str], name="Order"):
+    progress = stream(int)
+
+    async def run(self, what: str) -> str:
+        self.publish(Telling.progress, 1)
+        await self.sleep(60)
+        return what
+
+
+class TellingOn(Telling, name="Order", version=2):
+    async def run(self, what: str) -> str:
+        self.publish(Telling.progress, 2)
+        await self.sleep(60)
+        return what
+
+    @classmethod
+    def migrate(cls, past: PastRun) -> str | None:
+        return "on"
+
+
+def test_what_was_published_before_can_still_be_followed() -> None:
+    play = Play(having(Telling))
+    play.start("tea")
+    deploy(play, TellingOn)
+    play.fire(2)
+    assert play.of(ev.RunFollows)[0].cause is Following.MIGRATED
+    asked = msg.Query(SAGA_ID, "q", INBOX, PUBLISHED, b"0 progress")
+    told = orjson.loads(answer(play.definition, play.state, asked).payload)
+    assert [value for _, value in told["values"]] == [1, 2]
