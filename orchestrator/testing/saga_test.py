@@ -30,7 +30,7 @@ from orchestrator.testing.flights import Happening, Sent
 from orchestrator.testing.operating import BY
 from orchestrator.testing.running import Awaited, OpenTask, Running, filled_in, waits_for
 from orchestrator.testing.services import ChildEnding, Script, Scripted, Services
-from orchestrator.testing.world import World
+from orchestrator.testing.world import MAX_INPUTS, World
 from orchestrator.wire.commands import ReplyMessage
 
 I = TypeVar("I")  # noqa: E741 - input, beside O for output
@@ -82,6 +82,8 @@ class SagaTest(Generic[I, O]):
     _planned: list[Planned] = field(default_factory=list)
     _baggage: dict[str, str] = field(default_factory=dict)
     _delay_ms: int | None = None
+    _max_inputs: int = MAX_INPUTS
+    _replaying: bool = True
 
     # -- given
 
@@ -93,6 +95,16 @@ class SagaTest(Generic[I, O]):
     def delayed(self, start_delay: Duration) -> Self:
         """The saga begins so long after it was started. Its times count from the start."""
         self._delay_ms = milliseconds(start_delay)
+        return self
+
+    def limit(self, inputs: int) -> Self:
+        """The saga has to be at its end after so many outcomes, timers and signals; else it never ends. 10,000 else."""
+        self._max_inputs = inputs
+        return self
+
+    def without_replay(self) -> Self:
+        """Its code is not replayed: for histories that are too long for that, and code that other tests replay."""
+        self._replaying = False
         return self
 
     def service(self, *participants: Participant, takes: Duration = 0) -> Self:
@@ -331,7 +343,10 @@ class SagaTest(Generic[I, O]):
     ) -> World:
         """A world of its own for one run; nothing has happened in it."""
         now_ms = round(now.timestamp() * 1000)
-        return World(self.saga.definition, services, id, now_ms, incarnation, replaying=replaying)
+        replaying = replaying and self._replaying
+        world = World(self.saga.definition, services, id, now_ms, incarnation, replaying=replaying)
+        world.max_inputs = self._max_inputs
+        return world
 
     @property
     def script(self) -> Script:

@@ -57,6 +57,16 @@ def why_stuck(world: World, saga: type[Saga[Any, Any]]) -> str:
     return f"the saga waits for ever, for {', '.join(waits) or 'a condition'}{said}"
 
 
+def in_circles(state: SagaState, inputs: int) -> str:
+    """What a saga that never ends did last, and what to do about it."""
+    last = [name_in_history(state.steps[sequence]) for sequence in range(1, state.sequence + 1)[-3:]]
+    return (
+        f"the saga is not at its end after {inputs:,} outcomes, timers and signals, so it goes round in circles; "
+        f"what it asked for last: {', '.join(last) or 'nothing'}. "
+        f"If it is meant to go on for so long, give its SagaTest .limit({10 * inputs:_})"
+    )
+
+
 def _for_waits(state: SagaState) -> Iterator[str]:
     for sequence in sorted(state.open):
         step = state.steps[sequence]

@@ -28,6 +28,8 @@ I = TypeVar("I")  # noqa: E741 - input, beside O for output
 O = TypeVar("O")  # noqa: E741
 
 BY = "proof"
+TOLD = 50
+"""So many arrivals of a long way are told, from its beginning and from its end."""
 MAX_DECISIONS = 20
 """How often a person decides about one saga."""
 
@@ -56,6 +58,8 @@ class Trial(Generic[O]):
         """What went wrong, and what happened."""
         lines = [*(f"  {fault.words(self.commands)}" for fault in self.faults), f"→ {self.problem}"]
         arrivals = [f"  {number}. {arrival.words}" for number, arrival in enumerate(self.arrivals, start=1)]
+        if len(arrivals) > 2 * TOLD:
+            arrivals[TOLD:-TOLD] = [f"  ... and {len(arrivals) - 2 * TOLD:,} more"]
         return "\n".join([*lines, "what arrived:" if arrivals else "nothing arrived before that", *arrivals])
 
 

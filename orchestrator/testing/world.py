@@ -1,7 +1,7 @@
 """One saga in memory, on the engine's own core: the decisions of production, without broker and without waiting.
 
 Before every input the saga's code is let go of and replayed from the recorded outcomes, so that code which is not
-deterministic shows in its first test.
+deterministic shows in its first test. In a run of many outcomes that is done at growing distances, and at its end.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from orchestrator.model.effects import Answer, Effect, Forward, LocalCall, Messa
 from orchestrator.model.effects import Command as CommandEffect
 from orchestrator.model.events import (
     Decision,
+    Event,
     Recorded,
     Status,
     StepAttempted,
@@ -38,11 +39,14 @@ from orchestrator.testing.journaled import check_journaled
 from orchestrator.testing.others import Others
 from orchestrator.testing.services import Effect as Done
 from orchestrator.testing.services import Reaction, Services, message_of
+from orchestrator.testing.stuck import in_circles
 from orchestrator.wire.commands import ReplyMessage
 from orchestrator.wire.history import read_history, write_history
 
-MAX_INPUTS = 100_000
-"""A saga that is not at its end after so many outcomes and timers goes round in circles."""
+MAX_INPUTS = 10_000
+"""A saga that is not at its end after so many outcomes, timers and signals goes round in circles."""
+ALWAYS_REPLAYED = 300
+"""Up to so many outcomes of a run its code is replayed before each; then each distance is a tenth of what there is."""
 MAX_ATTEMPTS = 1_000
 """A command that is tried so often never succeeds."""
 
@@ -83,7 +87,10 @@ class World:
         self.started_ms = self.now_ms = now_ms
         self.incarnation = incarnation
         self.replaying = replaying
-        """Whether the code is let go of and replayed before every input."""
+        """Whether the code is let go of and replayed before inputs."""
+        self.max_inputs = MAX_INPUTS
+        self._next_replay = 0
+        """At so many outcomes of this run, beyond those where it always is."""
         self.taken: list[msg.Input] = []
         self.execution: Execution | None = None
         self.decisions: list[Decision] = []
@@ -169,6 +176,7 @@ class World:
         other = World(
             self.definition, self.services, start.saga_id, self.now_ms, self.incarnation, replaying=self.replaying
         )
+        other.max_inputs = self.max_inputs
         other.take(start)
         return other
 
@@ -191,9 +199,10 @@ class World:
 
     def _decide(self, given: msg.Input, message_id: str = "") -> None:
         self.inputs += 1
-        if self.inputs > MAX_INPUTS:
-            raise AssertionError(f"the saga is not at its end after {MAX_INPUTS} outcomes and timers")
-        if self.execution is not None and self.replaying:
+        if self.inputs > self.max_inputs:
+            raise AssertionError(in_circles(self.state, self.max_inputs))
+        live = None if self.execution is None or self.execution.driver is None else self.state
+        if self.execution is not None and self._is_replayed():
             self.replay()
         before = 0 if self.execution is None else self.state.sequence
         moment = Moment(self.now_ms, self.incarnation, self.inputs, 1, sent={"0": self._told})
@@ -206,12 +215,15 @@ class World:
                 return
             raise Refused(self.saga_id, rejected.reason) from None
         finally:
-            if self.execution is not None and self.replaying:
+            if self.execution is not None and self._is_replayed():
                 self.execution.detach()
+        if live is not None:
+            self._check_left(live, events)
         decision = Decision(self.saga_id, run, self.now_ms, events, message_id)
         check_journaled(self.definition.name, decision)
         if self.decisions and self.decisions[-1].run != run:
             self._foreign.clear()
+            self._next_replay = 0
         self.decisions.append(decision)
         for event in events:
             if isinstance(event, StepInherited) or (isinstance(event, StepAttempted) and event.payload is not None):
@@ -226,6 +238,18 @@ class World:
         for _, effect in effects_of(decision, self.state):
             self.perform(effect)
 
+    def _is_replayed(self) -> bool:
+        """Whether the code is to be replayed where its run is now."""
+        outcomes = len(self.state.outcomes)
+        return self.replaying and (outcomes < ALWAYS_REPLAYED or outcomes >= self._next_replay)
+
+    def _check_left(self, left: SagaState, events: tuple[Event, ...]) -> None:
+        """Replays a run that was not replayed before this decision, if that was its code's last word."""
+        goes_on = self.state is left and left.phase is Status.RUNNING
+        other_code = any(isinstance(event, VersionChanged) for event in events)
+        if self.replaying and not goes_on and not other_code:
+            self._replayed(left).detach()
+
     def replay(self) -> None:
         """Brings the code to where it was. Raises `AssertionError` if it asks for something else this time."""
         assert self.execution is not None
@@ -235,33 +259,29 @@ class World:
             return
         if definition is None or definition.version != state.version:
             return
-        driver = self._driver()
+        self._next_replay = len(state.outcomes) + len(state.outcomes) // 10
+        self.execution.driver = self._replayed(state)
+
+    def _replayed(self, state: SagaState) -> ExactDriver:
+        """The code, brought to where a run is. Raises `AssertionError`."""
+        definition = of_run(self.definition, state)
+        assert definition is not None
+        driver = ExactDriver(definition, state)
+        driver.others = self._foreign
         try:
             driver.catch_up()
         except Divergence as difference:
             driver.detach()
             raise AssertionError(f"{self.definition.name} is not deterministic. {difference}") from None
-        self.execution.driver = driver
-
-    def _driver(self) -> ExactDriver:
-        definition = of_run(self.definition, self.state)
-        assert definition is not None
-        driver = ExactDriver(definition, self.state)
-        driver.others = self._foreign
         return driver
 
     def check_end(self) -> None:
         """Replays the code of a saga that has completed once more: its result has to be the same."""
         state = self.state
-        if state.phase is not Status.COMPLETED:
+        if not self.replaying or state.phase is not Status.COMPLETED:
             return
-        driver = self._driver()
-        try:
-            driver.catch_up()
-        except Divergence as difference:
-            raise AssertionError(f"{self.definition.name} is not deterministic. {difference}") from None
-        finally:
-            driver.detach()
+        driver = self._replayed(state)
+        driver.detach()
         if driver.error is not None or driver.result != state.result:
             again = repr(driver.error) if driver.error is not None else _text(driver.result)
             name, result = self.definition.name, _text(state.result)
