@@ -113,6 +113,8 @@ def note_of(
     """As it is recorded. Raises `DefinitionError` for an attribute of another saga, or a value that does not fit."""
     attributes: dict[str, tuple[str, Any]] = {}
     for given in assignments:
+        if not isinstance(given, Assignment):
+            raise DefinitionError(f"an attribute is set by its value, such as Order.customer('ann'), not by {given!r}")
         attribute = given.attribute
         if declared.get(attribute.name) is not attribute:
             raise DefinitionError(f"{attribute!r} is no attribute of this saga: declare it in the class")

@@ -286,6 +286,8 @@ class EntityCaller(Generic[N]):
         the saga did not wait for it). It is asked for only where the first one was carried out, also where the saga no
         longer waited for that. Raises `StepFailed` where the entity refuses, or has not answered within `timeout`.
         """
+        if not isinstance(call, OperationCall):
+            raise DefinitionError(f"what is asked is an operation with its arguments: {call!r}(...), not {call!r}")
         undo_name, undo_payload = _undo_of(undo if not callable(undo) else self._apart(undo))
         close_ms = None if timeout is None else milliseconds(timeout)
         request = StepRequest(

@@ -9,6 +9,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from orchestrator.baggage import read_baggage
+from orchestrator.errors import DefinitionError
 from orchestrator.model.definition import Context
 
 A = TypeVar("A")
@@ -56,14 +57,14 @@ class RepeatableMethods:
         True where the run comes here for the first time with this code, and from then on; False where it came here
         before, under older code. The first answer for a name holds for the whole run.
         """
-        return self._context.patched(name)
+        return self._context.patched(_patch(name))
 
     def deprecate_patch(self, name: str) -> None:
         """Instead of `patched`, once no run is left that goes the old way: the code has only the changed one.
 
         When no run is left that was patched, the call may go too.
         """
-        self._context.deprecate_patch(name)
+        self._context.deprecate_patch(_patch(name))
 
     @property
     def random(self) -> random.Random:
@@ -76,3 +77,10 @@ class RepeatableMethods:
     def uuid(self) -> UUID:
         """A UUID (version 4) that is the same on every replay."""
         return UUID(int=self.random.getrandbits(128), version=4)
+
+
+def _patch(name: str) -> str:
+    given: object = name
+    if not isinstance(given, str) or not given:
+        raise DefinitionError(f"a patch has a name, such as 'check the card first', not {given!r}")
+    return name

@@ -202,6 +202,8 @@ class Saga(
         takes. `spread` puts the command on a partition of its own instead of the saga's: for wide fan-outs.
         Awaiting raises `StepFailed`.
         """
+        if not isinstance(call, Call):
+            raise DefinitionError(f"a step is a command with its request, such as {call!r}(...), not {call!r}")
         command = call.command
         if undo is not None and not isinstance(undo, Named | Call):
             undo = self._apart(undo)

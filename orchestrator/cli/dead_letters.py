@@ -275,6 +275,8 @@ def redrive_command(
     chosen = Filter(topic, error, saga_id, reason)
     if bool(places) == everything or (places and chosen != Filter()):
         raise click.UsageError("name what to redrive by PLACE, or give --all, with filters if only some are meant")
+    if everything and payload is not None:
+        raise click.UsageError("--payload is the value of one letter: name it by PLACE, each with its own")
     settings = settings_of(options)
     letters = _latest(settings, chosen) if everything else _at(settings, places)
     if everything and not again:

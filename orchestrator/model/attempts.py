@@ -55,17 +55,18 @@ def _do_reply(turn: Turn, step: Step, input: msg.Reply) -> None:
         turn.absorb(input, f"the step is {step.status}", step.sequence, input.attempt)
 
 
-def succeed(turn: Turn, step: Step, attempt: int, payload: bytes, by: str = "") -> None:
+def succeed(turn: Turn, step: Step, attempt: int, payload: bytes, by: str = "", reason: str = "") -> None:
     if step.undo_command is not None:
         turn.warm()
     try:
         undo_payload = turn.undo_payload(step, payload)
     except BUGS as bug:
-        turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, None, by))
+        turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, None, by, reason))
         turn.park_for_bug(bug, f"the undo of step {step.sequence}")
         return
     size = len(undo_payload or b"")
-    turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, undo_payload if size <= MAX_BYTES else None, by))
+    kept = undo_payload if size <= MAX_BYTES else None
+    turn.emit(ev.StepSucceeded(step.sequence, attempt, payload, kept, by, reason))
     if size > MAX_BYTES:
         turn.park("an undo's payload is too large", f"step {step.sequence}: {size} bytes, at most {MAX_BYTES}")
 

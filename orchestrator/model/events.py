@@ -172,6 +172,16 @@ class SagaUnparked:
 
 
 @frozen
+class SagaForked:
+    """A person had another saga, `target`, begin with the results of this one's steps before `until`."""
+
+    target: str
+    until: int
+    by: str
+    reason: str
+
+
+@frozen
 class VersionChanged:
     """From here on the run goes on with this version of its code: by itself, as a newer one came, or by a person.
 
@@ -327,6 +337,7 @@ Event = (
     | UndoSkipped
     | SagaParked
     | SagaUnparked
+    | SagaForked
     | VersionChanged
     | SagaPaused
     | SagaResumed

@@ -22,7 +22,15 @@ AFTER_THE_END = frozenset(
     {
         *(ev.WaiterAdded, ev.UpdateAsked, ev.AttachRefused, ev.InputAbsorbed, ev.InputAnswered),
         *(ev.RunFollows, ev.CircuitOpened, ev.CircuitClosed, ev.StepEndedUnknown, ev.CallDone, ev.CallRefused),
-        *(ev.InputSent, ev.UndoAsked, ev.CompensationStarted, ev.ChildCanceled, ev.ContinueDue, ev.Continued),
+        *(
+            ev.InputSent,
+            ev.SagaForked,
+            ev.UndoAsked,
+            ev.CompensationStarted,
+            ev.ChildCanceled,
+            ev.ContinueDue,
+            ev.Continued,
+        ),
     }
 )
 """What may still happen to a run that has ended."""
@@ -224,5 +232,6 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.AttachRefused: _nothing,
     ev.InputForwarded: _nothing,
     ev.InputSent: _nothing,
+    ev.SagaForked: _nothing,
     ev.UndoAsked: _undo_asked,
 }

@@ -110,7 +110,7 @@ def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
     if input.action is Override.RETRY and step.kind is ev.StepKind.CHILD:
         turn.absorb(input, f"a child is not tried again: start {step.command} anew, or set its result", step.sequence)
     elif input.action is Override.RETRY:
-        turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1, input.by, input.payload))
+        turn.emit(ev.StepAttempted(step.sequence, step.attempt + 1, input.by, input.payload, input.reason))
         if step.kind is ev.StepKind.CALL:
             calls.ask(turn, step)
     else:
@@ -118,7 +118,7 @@ def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
         driver = turn.warm()
         problem = None if driver is None else driver.problem_of(step.sequence, payload)
         if problem is None:
-            attempts.succeed(turn, step, step.attempt, payload, input.by)
+            attempts.succeed(turn, step, step.attempt, payload, input.by, input.reason)
         elif input.action is Override.SKIP:
             turn.absorb(input, f"the code cannot go on without its result: set one ({problem})", step.sequence)
         else:
@@ -128,7 +128,7 @@ def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
 def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:
     if input.action is Override.RETRY:
         payload = None if step.kind is ev.StepKind.CHILD else input.payload
-        turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1, input.by, payload))
+        turn.emit(ev.UndoAttempted(step.sequence, step.undo_attempt + 1, input.by, payload, input.reason))
         if step.kind is ev.StepKind.CHILD:
             children.ask_undo(turn, step)
         elif step.kind is ev.StepKind.CALL:
@@ -136,7 +136,7 @@ def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:
     elif input.action is Override.SKIP:
         turn.emit(ev.UndoSkipped(step.sequence, input.reason, input.by))
     else:
-        turn.emit(ev.UndoSucceeded(step.sequence, step.undo_attempt, input.by))
+        turn.emit(ev.UndoSucceeded(step.sequence, step.undo_attempt, input.by, input.reason))
 
 
 def terminate(turn: Turn, input: msg.Terminate) -> None:

@@ -59,9 +59,12 @@ def fork(turn: Turn, input: msg.Fork) -> None:
     """Starts another saga with the results of this one's steps before some step; their undo stays here."""
     state = turn.state
     until, problem = inheritance.point(state, input.to, fork=True)
+    if input.target == state.saga_id:
+        problem = "a fork is another saga: give it an id of its own"
     if problem:
         turn.absorb(input, problem)
         return
+    turn.emit(ev.SagaForked(input.target, until, input.by, input.reason))
     steps = inheritance.before(state, until)
     turn.send(
         msg.Start(

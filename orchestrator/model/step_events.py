@@ -92,17 +92,22 @@ class StepAttempted:
     attempt: int
     by: str = ""
     payload: bytes | None = None
+    reason: str = ""
 
 
 @frozen
 class StepSucceeded:
-    """`undo_payload` replaces the one recorded at scheduling where the undo depends on the reply."""
+    """`undo_payload` replaces the one recorded at scheduling where the undo depends on the reply.
+
+    `by` and `reason`: a person set the result, or skipped the step.
+    """
 
     sequence: int
     attempt: int
     payload: bytes
     undo_payload: bytes | None = None
     by: str = ""
+    reason: str = ""
 
 
 @frozen
@@ -185,6 +190,7 @@ class UndoAttempted:
     attempt: int
     by: str = ""
     payload: bytes | None = None
+    reason: str = ""
 
 
 @frozen
@@ -192,6 +198,7 @@ class UndoSucceeded:
     sequence: int
     attempt: int
     by: str = ""
+    reason: str = ""
 
 
 @frozen

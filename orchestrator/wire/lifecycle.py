@@ -94,7 +94,8 @@ def _started(event: ev.SagaStarted, state: SagaState | None) -> tuple[str, Field
 
 
 def _done(event: ev.StepSucceeded, state: SagaState | None) -> tuple[str, Fields]:
-    return "step-done", {**_step(state, event.sequence), "attempt": event.attempt, "by": event.by}
+    why = {"by": event.by, "reason": event.reason}
+    return "step-done", {**_step(state, event.sequence), "attempt": event.attempt, **why}
 
 
 def _published(event: ev.Recorded, state: SagaState | None) -> tuple[str, Fields]:
@@ -114,7 +115,8 @@ def _compensating(event: ev.CompensationStarted, state: SagaState | None) -> tup
 
 
 def _undone(event: ev.UndoSucceeded, state: SagaState | None) -> tuple[str, Fields]:
-    return "step-undone", {**_step(state, event.sequence, undo=True), "attempt": event.attempt, "by": event.by}
+    why = {"by": event.by, "reason": event.reason}
+    return "step-undone", {**_step(state, event.sequence, undo=True), "attempt": event.attempt, **why}
 
 
 def _skipped(event: ev.UndoSkipped, state: SagaState | None) -> tuple[str, Fields]:

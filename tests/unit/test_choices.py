@@ -65,6 +65,14 @@ class Wrong(Saga[str, str]):
                 await self.lock(*keys)
             case "undo":
                 await self.step(charge, undo=nothing)
+            case "uncalled":
+                uncalled: Any = Payments.charge
+                await self.step(uncalled)
+            case "upsert":
+                self.upsert(words)
+            case "patched":
+                no_name: Any = 5
+                assert self.patched(no_name)
             case "until":
                 await self.wait_until(asked)
             case "sleep":
@@ -86,6 +94,9 @@ class Wrong(Saga[str, str]):
         ("locked", "if_locked is IfLocked.WAIT, IfLocked.FAIL, not 'abandon'"),
         ("key", "the key of a lock is a text, such as 'account/ann', not 7"),
         ("undo", "gives None: a function of the reply gives a call"),
+        ("uncalled", "a step is a command with its request"),
+        ("upsert", "an attribute is set by its value"),
+        ("patched", "a patch has a name"),
         ("until", "a condition only looks at the saga's own data"),
         ("sleep", "a duration is seconds or a timedelta, not '5'"),
     ],

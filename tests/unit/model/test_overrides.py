@@ -32,7 +32,7 @@ def compensate(play: Play) -> list[ev.Event]:
 def test_a_step_that_backs_off_is_tried_at_once(sequence: int) -> None:
     play = started(Plain, "tea")
     play.again(1)
-    assert play.retry(sequence) == [ev.StepAttempted(1, 2, "ann")]
+    assert play.retry(sequence) == [ev.StepAttempted(1, 2, "ann", reason="looked at it")]
     assert play.sent[-1].attempt == 2
     play.do(1, "x")
     assert play.status is Status.RUNNING
@@ -51,7 +51,7 @@ def test_an_undo_that_backs_off_is_tried_at_once_or_skipped() -> None:
     play.do(1, "x")
     play.refuse(2)
     play.undo(1, Outcome.RETRY)
-    assert play.retry(1) == [ev.UndoAttempted(1, 2, "ann")]
+    assert play.retry(1) == [ev.UndoAttempted(1, 2, "ann", reason="looked at it")]
     play.undo(1, Outcome.RETRY)
     play.unpark(Override.SKIP, 1)
     assert play.ending.undone is ev.Undone.PARTIAL

@@ -483,12 +483,20 @@ def test_too_much_is_not_inherited() -> None:
 # -- fork
 
 
+def test_a_fork_is_another_saga() -> None:
+    play = order()
+    (refused, _) = play.take(msg.Fork(SAGA_ID, "f-1", 1, SAGA_ID, by="ann", reply_to=INBOX))
+    assert isinstance(refused, ev.InputAbsorbed)
+    assert refused.reason == "a fork is another saga: give it an id of its own"
+
+
 def test_a_fork_begins_with_the_results_and_undoes_none_of_them() -> None:
     play = order()
     play.do(1, "9")
     play.do(2, "r-1")
-    events = play.take(msg.Fork(SAGA_ID, "f-1", 3, "order-8", by="ann", reply_to=INBOX))
-    sent, answered = events
+    events = play.take(msg.Fork(SAGA_ID, "f-1", 3, "order-8", reason="to see", by="ann", reply_to=INBOX))
+    told, sent, answered = events
+    assert told == ev.SagaForked("order-8", 3, "ann", "to see")
     assert isinstance(sent, ev.InputSent)
     assert isinstance(answered, ev.InputAnswered)
     start = sent.input

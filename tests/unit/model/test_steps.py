@@ -232,7 +232,7 @@ def test_a_person_retries_a_parked_step() -> None:
     play.again(1)
     play.retry(1)
     assert play.status is Status.RUNNING
-    assert play.of(ev.StepAttempted) == [ev.StepAttempted(1, 2, "ann")]
+    assert play.of(ev.StepAttempted) == [ev.StepAttempted(1, 2, "ann", reason="looked at it")]
     assert play.sent[-1].attempt == 2
     play.do(1, "A")
     assert play.ending.payload == b'"A"'
@@ -242,7 +242,7 @@ def test_a_person_sets_the_result_of_a_parked_step() -> None:
     play = started(Parking)
     play.again(1)
     play.unpark(Override.SET_RESULT, payload=b'"B"')
-    assert play.of(ev.StepSucceeded) == [ev.StepSucceeded(1, 1, b'"B"', None, "ann")]
+    assert play.of(ev.StepSucceeded) == [ev.StepSucceeded(1, 1, b'"B"', None, "ann", "looked at it")]
     assert play.ending.payload == b'"B"'
 
 

@@ -66,6 +66,7 @@ OTHER_EVENTS: list[ev.Event] = [
     ev.CancelRaised(),
     ev.SagaParked("why", ""),
     ev.SagaUnparked("ann", ""),
+    ev.SagaForked("f", 1, "ann", ""),
     ev.InputHeld(msg.Cancel("s", "m")),
     ev.ContinueDue(),
     ev.Continued(),

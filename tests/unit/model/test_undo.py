@@ -293,7 +293,7 @@ def test_a_person_retries_a_parked_undo() -> None:
     play = one_undone()
     play.undo(1, Outcome.FAILURE, "Gone")
     play.retry(1)
-    assert play.of(ev.UndoAttempted) == [ev.UndoAttempted(1, 2, "ann")]
+    assert play.of(ev.UndoAttempted) == [ev.UndoAttempted(1, 2, "ann", reason="looked at it")]
     play.undo(1)
     assert play.ending.undone is Undone.ALL
 
@@ -310,7 +310,7 @@ def test_a_person_says_that_a_parked_undo_was_done_by_hand() -> None:
     play = one_undone()
     play.undo(1, Outcome.FAILURE, "Gone")
     play.unpark(Override.SET_RESULT)
-    assert play.of(ev.UndoSucceeded) == [ev.UndoSucceeded(1, 1, "ann")]
+    assert play.of(ev.UndoSucceeded) == [ev.UndoSucceeded(1, 1, "ann", "looked at it")]
     assert play.ending.undone is Undone.ALL
 
 
