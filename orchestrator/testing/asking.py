@@ -8,11 +8,11 @@ from orchestrator.errors import QueryFailed, UpdateFailed, UpdateRejected
 from orchestrator.model import messages as msg
 from orchestrator.model import queries, updates
 from orchestrator.model.effects import ANSWERED
-from orchestrator.model.state import StepStatus
 from orchestrator.model.versions import of_run
 from orchestrator.questions import Query, Update
 from orchestrator.saga import Saga
 from orchestrator.testing.flights import Flight
+from orchestrator.testing.histories import update_ended
 from orchestrator.testing.stuck import reason_of, why_stuck
 from orchestrator.testing.world import World
 
@@ -50,19 +50,19 @@ class Asking:
         or is parked at.
         """
         world, update_id = self._world, self._message_id()
+        before = len(world.decisions)
         asked = msg.Update(world.saga_id, update_id, update_id, update.name, update.encode(*args, **kwargs))
         try:
             world.take(asked)
         except updates.UpdateRejected as rejected:
             raise UpdateRejected(world.saga_id, rejected.reason) from None
-        step = world.state.steps[world.state.updates[update_id]]
-        while step.status is StepStatus.UPDATING:
+        while (ended := update_ended(world.decisions[before:], update_id)) is None:
             flight = self._next()
             if world.state.parked:
                 raise AssertionError(f"{update!r} is not done: the saga is parked, for {reason_of(world.state)}")
             if flight is None:
                 raise AssertionError(f"{update!r} is never done: {why_stuck(world, self._saga)}")
             world.arrive(flight)
-        if step.error_type:
-            raise UpdateFailed(world.saga_id, step.error_type, step.error_message)
-        return update.decode_result(step.result)
+        if ended.error_type:
+            raise UpdateFailed(world.saga_id, ended.error_type, ended.error_message)
+        return update.decode_result(ended.payload)

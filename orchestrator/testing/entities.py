@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from orchestrator.errors import SagaNotFound, UpdateFailed
 from orchestrator.model import messages as msg
-from orchestrator.model.events import UpdateEnded
+from orchestrator.testing.histories import update_ended
 from orchestrator.testing.stuck import reason_of, why_stuck
 
 if TYPE_CHECKING:
@@ -50,12 +50,13 @@ class EntityTest(Generic[N]):
         self._calls += 1
         update_id = f"call-{self._calls}"
         world = self.running.world
+        before = len(world.decisions)
         world.take(
             msg.Update(
                 world.saga_id, update_id, update_id, call.name, call.payload, saga_type=self._kind.definition.name
             )
         )
-        while (ended := self._ended(update_id)) is None:
+        while (ended := update_ended(world.decisions[before:], update_id)) is None:
             if world.state.parked:
                 raise AssertionError(f"{call.name} is not done: the entity is parked, for {reason_of(world.state)}")
             flights = world.upcoming()
@@ -75,10 +76,3 @@ class EntityTest(Generic[N]):
         if world.execution is None:
             raise SagaNotFound(world.saga_id, "there is no such entity yet: it begins with its first operation")
         return self.running.query(query, *args, **kwargs)
-
-    def _ended(self, update_id: str) -> UpdateEnded | None:
-        state = self.running.world.state
-        for event in reversed(self.running.journal):
-            if isinstance(event, UpdateEnded) and state.updates.get(update_id) == event.sequence:
-                return event
-        return None

@@ -15,7 +15,7 @@ from typing import Any
 
 from orchestrator.errors import DefinitionError
 from orchestrator.model.definition import Definition
-from orchestrator.model.events import Decision, Event, SagaStarted
+from orchestrator.model.events import Decision, Event, SagaStarted, UpdateAccepted, UpdateEnded
 from orchestrator.model.evolve import BrokenHistory, evolve
 from orchestrator.model.replay import difference
 from orchestrator.model.state import SagaState
@@ -84,6 +84,17 @@ def runs_of(decisions: Sequence[Decision]) -> list[tuple[SagaState, list[Event]]
             evolve(state, event, decision.at_ms)
             runs[-1][1].append(event)
     return runs
+
+
+def update_ended(decisions: Sequence[Decision], update_id: str) -> UpdateEnded | None:
+    """What came of an update, in whichever run; None as long as it is under way."""
+    place: tuple[str, int] | None = None
+    for run, event in ((decision.run, event) for decision in decisions for event in decision.events):
+        if isinstance(event, UpdateAccepted) and event.update_id == update_id:
+            place = run, event.sequence
+        elif isinstance(event, UpdateEnded) and place == (run, event.sequence):
+            return event
+    return None
 
 
 def state_of(decisions: Sequence[Decision]) -> SagaState:

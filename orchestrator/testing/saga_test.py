@@ -74,7 +74,8 @@ class SagaTest(Generic[I, O]):
 
     Services are a participant's own handlers, functions, or recorded answers; answers come before handlers. Several
     answers for one command are given in their order; then its handler goes on, or without one the last answer stays. A
-    command without a reply needs no answer. Time skips by itself, and the code is replayed before every outcome.
+    command without a reply needs no answer. Time skips by itself, and the code is replayed before every outcome, in
+    long runs at growing distances.
     """
 
     saga: type[Saga[I, O]]

@@ -130,6 +130,13 @@ def test_what_an_entity_says_about_itself() -> None:
         tally.query(Tally.share)
 
 
+def test_an_entity_goes_on_in_another_run_with_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.saga.SUGGEST_AFTER_OUTCOMES", 5)
+    tally = SagaTest(Tally).entity(Tally)
+    assert [tally.call(Tally.add(1)) for _ in range(12)] == list(range(1, 13))
+    assert len({decision.run for decision in tally.running.world.decisions}) == 3
+
+
 # -- mistakes that are found where the class is
 
 

@@ -145,3 +145,27 @@ class Shelf(Entity[int]):
 def test_an_operation_with_a_bug_is_told_as_well() -> None:
     with pytest.raises(AssertionError, match=r"fill is not done: the entity is parked, for .*\n(.*\n)*KeyError: 'tea'"):
         SagaTest(Shelf).entity(Shelf).call(Shelf.fill())
+
+
+class Ledger(Saga[int, int]):
+    """A page at a time."""
+
+    def __init__(self) -> None:
+        self.full = False
+
+    async def run(self, page: int) -> int:
+        await self.wait_until(lambda: self.full)
+        if page < 2:
+            self.continue_as_new(page + 1)
+        return page
+
+    @update
+    async def turn(self) -> str:
+        self.full = True
+        return "turned"
+
+
+def test_an_update_after_which_the_run_ends_gives_its_result() -> None:
+    saga = SagaTest(Ledger).start(1)
+    assert [saga.update(Ledger.turn), saga.update(Ledger.turn)] == ["turned", "turned"]
+    saga.finish().assert_completed(2)
