@@ -21,6 +21,11 @@ _CALLS = {
     "Timeout": "self.step(..., start_to_close=...)",
     "to_thread": "self.step(...)",
     "run_in_executor": "self.step(...)",
+    "Queue": "self.receive(...)",
+    "Event": "self.wait_until(...)",
+    "Condition": "self.wait_until(...)",
+    "Lock": "self.lock(...)",
+    "Semaphore": "self.each(..., concurrency=...)",
 }
 """By the name of a function or class of asyncio."""
 _OUTSIDE = ("httpx", "httpcore", "aiohttp", "anyio", "sniffio", "psycopg", "asyncpg", "redis", "aiokafka")
@@ -50,6 +55,7 @@ def refused_by_itself(error: BaseException) -> ForeignAwait | None:
         (isinstance(error, RuntimeError) and "event loop" in text)
         or "async library" in text
         or (isinstance(error, RuntimeError) and text.startswith("Timeout should be used inside a task"))
+        or (isinstance(error, AttributeError) and "create_future" in text)  # of a queue, an event or a lock
     ):
         return None
     trace = error.__traceback__
@@ -60,7 +66,8 @@ def refused_by_itself(error: BaseException) -> ForeignAwait | None:
             return _said(package, "self.step(...) and let a service do it")
         if package == "asyncio":
             owner = trace.tb_frame.f_locals.get("self")
-            known = name if name in _CALLS or owner is None else type(owner).__name__
+            kind = type(owner).__name__
+            known = name if owner is None or (name in _CALLS and kind not in _CALLS) else kind
             return _said(f"asyncio.{known}", _CALLS.get(known, ""))
         trace = trace.tb_next
     return _said("asyncio", "")

@@ -291,9 +291,14 @@ async def in_time() -> None:
         (in_a_group, "Await self.gather(...) instead"),
         (in_a_thread, "Await self.step(...) instead"),
         (in_time, "Await self.step(..., start_to_close=...) instead"),
+        (
+            lambda: asyncio.Queue().get(),
+            "cannot await asyncio.Queue: it would not survive a crash. Await self.receive(...)",
+        ),
+        (lambda: asyncio.Event().wait(), "Await self.wait_until(...) instead"),
         (fetch, "Await self.step(...) and let a service do it instead"),
     ],
-    ids=["sleep-0", "sleep", "wait", "TaskGroup", "to_thread", "timeout", "httpx"],
+    ids=["sleep-0", "sleep", "wait", "TaskGroup", "to_thread", "timeout", "Queue", "Event", "httpx"],
 )
 def test_a_foreign_call_is_told_its_durable_name(what: Any, advice: str) -> None:
     class Wrong(Saga[None, None]):
