@@ -68,7 +68,8 @@ class Rest:
                 if partition.intake.consumed(role) < len(world.log.records(topic, number)):
                     return False
         return all(self._all_at_rest(*place) for place in owned.values()) and all(
-            _is_owner(partition, world.log.records(TOPICS.journal, number)) for number, (partition, _) in owned.items()
+            _is_current(partition, world.log.records(TOPICS.journal, number))
+            for number, (partition, _) in owned.items()
         )
 
     def _all_at_rest(self, partition: Partition, stores: MemoryStores) -> bool:
@@ -81,15 +82,15 @@ class Rest:
         return True
 
 
-def _is_owner(partition: Partition, journal: Sequence[Record]) -> bool:
-    """Whether nobody has claimed the partition since: an owner that has nothing to write learns of it late."""
-    rule, nonce = Rule(), b""
+def _is_current(partition: Partition, journal: Sequence[Record]) -> bool:
+    """Whether nobody has decided since: an owner that has nothing to write learns late that it was followed."""
+    rule = Rule()
     for record in journal:
         envelope, value = read_envelope(record.value), record.value or b""
         counts = rule.accept(envelope.kind, envelope.nonce, envelope.seq, envelope.prev_hash, record.offset, value)
-        if counts and envelope.kind == Kind.CLAIM:
-            nonce = envelope.nonce
-    return nonce == partition.progress.at.nonce
+        if counts and envelope.kind == Kind.DECISION and record.offset >= partition.writer.next_offset:
+            return False
+    return True
 
 
 def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> bool:
