@@ -275,8 +275,6 @@ def redrive_command(
     chosen = Filter(topic, error, saga_id, reason)
     if bool(places) == everything or (places and chosen != Filter()):
         raise click.UsageError("name what to redrive by PLACE, or give --all, with filters if only some are meant")
-    if everything and payload is not None:
-        raise click.UsageError("--payload is the value of one letter: name it by PLACE, each with its own")
     settings = settings_of(options)
     letters = _latest(settings, chosen) if everything else _at(settings, places)
     if everything and not again:
@@ -289,6 +287,8 @@ def redrive_command(
             refused.append((letter.place, problem))
         else:
             sendable.append(edited(letter, headers, payload))
+    if payload is not None and len(sendable) > 1:
+        raise click.UsageError(f"all {len(sendable)} letters would get this --payload: name one of them by PLACE")
     redriven = [{"place": x.place, "to": f"{x.topic}-{x.partition}"} for x in sendable]
     if not dry_run:
         redriven = _redrive(settings, sendable, refused)

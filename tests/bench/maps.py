@@ -142,7 +142,7 @@ def work(items: int) -> dict[str, Any]:
         assert lines == items, lines
     return {
         "items": items,
-        "seconds": round(office.engine_s, 1),
+        "seconds": round(office.engine_s, 3),
         "peak_mb": round(_peak_mb(), 1),
         "grown_mb": round(_peak_mb() - before, 1),
         "most_events": max(office.events.values()),

@@ -107,9 +107,3 @@ def test_redrive_wants_places_or_all(arguments: list[str]) -> None:
     result = CliRunner().invoke(dead_letters_command, ["redrive", *arguments])
     assert result.exit_code == 2
     assert "give --all" in result.output
-
-
-def test_another_payload_is_for_one_letter() -> None:
-    result = CliRunner().invoke(dead_letters_command, ["redrive", "--all", "--payload", "{}"])
-    assert result.exit_code == 2
-    assert "--payload is the value of one letter" in result.output
