@@ -241,7 +241,8 @@ def check_undone(history: History, verdict: Verdict) -> None:
     due: dict[int, int] = {}
     """What is undone also where the saga goes on: from where in the history."""
     undone: dict[int, int] = {}
-    outcomes = 0
+    outcomes, resetting = 0, False
+    set_back: set[int] = set()
     compensating_from = len(history.events)
     for place, event in enumerate(history.events):
         if isinstance(event, ev.StepScheduled):
@@ -274,14 +275,17 @@ def check_undone(history: History, verdict: Verdict) -> None:
             due[event.sequence] = place
         elif isinstance(event, ev.UndoScheduled):
             begun[event.sequence] = place
+            if resetting:
+                set_back.add(event.sequence)
         elif isinstance(event, _UNDO_OVER):
             undone[event.sequence] = place
         elif isinstance(event, ev.CompensationStarted):
             compensating_from = place
+            resetting = event.cause is ev.Cause.RESET
     past_pivot = not state.forced and any(happened.get(sequence) == "StepSucceeded" for sequence in pivot)
     now = undoable & due.keys()
     done = {s for s in undoable if happened.get(s) == "StepSucceeded" and s >= state.keep}
-    expected = now if completed or past_pivot else now | done
+    expected = (now if completed or past_pivot else now | done) | set_back  # also where a cancel came meanwhile
     if set(undone) != expected:
         verdict.blame("C4", f"{history.saga_id} {state.phase}: undone {sorted(undone)}, expected {sorted(expected)}")
     for sequence, place in begun.items():

@@ -31,6 +31,8 @@ class Names:
         self._scope = Scope(tree)
         self._busy: set[str] = set()
         """Names that are being looked up: their bindings may ask for themselves."""
+        self._leans = False
+        """Whether a binding has asked for such a name."""
         closure = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
         self._values = {**vars(builtins), **function.__globals__, **dict(_contents(closure))}
 
@@ -95,7 +97,9 @@ class Names:
         if key in self._scope.bindings:
             if key == self.own and self.is_method and self._scope.bindings[key] == [Binding()]:
                 return self._owner
-            return self._type_of_bound(key)
+            bound = self._type_of_bound(key)
+            if bound is not None or not isinstance(node, ast.Attribute):
+                return bound
         if isinstance(node, ast.Attribute):
             owner = self.type_of(node.value)
             return None if owner is None else _type_of_field(owner, node.attr)
@@ -105,11 +109,17 @@ class Names:
     def _type_of_bound(self, key: str) -> type | None:
         """The class that all bindings of a name agree about."""
         if key in self._busy:
+            self._leans = True
             return set  # as in `names = names | more`: what else it is bound to decides
+        leaned, kinds, grounded = self._leans, set(), False
         self._busy.add(key)
-        kinds = {self._type_of_binding(each) for each in self._scope.bindings[key]}
+        for each in self._scope.bindings[key]:
+            self._leans = False
+            kinds.add(self._type_of_binding(each))
+            grounded = grounded or not self._leans
         self._busy.remove(key)
-        return kinds.pop() if len(kinds) == 1 else None
+        self._leans = leaned
+        return kinds.pop() if grounded and len(kinds) == 1 else None
 
     def _type_of_binding(self, binding: Binding) -> type | None:
         declared = binding.annotation

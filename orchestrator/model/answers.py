@@ -51,8 +51,8 @@ def _do_ended(turn: Turn, step: Step, input: msg.Called) -> None:
     if not input.error_type:
         attempts.succeed(turn, step, step.attempt, input.payload)
     elif step.status is StepStatus.PARKED:
-        turn.absorb(input, f"the step is {step.status}", step.sequence)
+        turn.absorb(input, f"{calls.REFUSED_LATE}{input.error_type} {input.error_message}", step.sequence)
     elif turn.state.pivot_done:
-        turn.emit(ev.StepParked(step.sequence, f"refused after the pivot: {input.error_type} {input.error_message}"))
+        turn.emit(ev.StepParked(step.sequence, f"{calls.REFUSED_LATE}{input.error_type} {input.error_message}"))
     else:
         turn.emit(ev.StepRefused(step.sequence, step.attempt, input.error_type, input.error_message))

@@ -20,6 +20,8 @@ from orchestrator.model.state import SagaState, Step, StepStatus
 if TYPE_CHECKING:
     from orchestrator.model.turn import Turn
 
+REFUSED_LATE = "refused after the pivot: "
+"""How the reason of a parked call begins whose answer is known."""
 MAX_CALLS = 500
 """Updates of one run that other sagas wait for; of half of `MAX_BYTES` together, for the next run may get them all."""
 

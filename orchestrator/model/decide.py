@@ -217,8 +217,8 @@ def _timer(turn: Turn, input: msg.TimerDue) -> None:
 def _set_again(turn: Turn, fired: msg.TimerDue) -> None:
     """A timer that is due once more at the very time at which it fired is a new one for whoever keeps the timers."""
     state = turn.state
-    held = fired.sequence > 0 and state.steps[fired.sequence].held
-    if turn.events and not held and not state.continue_due and state.due_of(fired.sequence) == fired.due_ms:
+    goes_on = fired.sequence == 0 and state.continue_due
+    if turn.events and not goes_on and state.due_of(fired.sequence) == fired.due_ms:
         state.new_due.append(fired.sequence)
 
 

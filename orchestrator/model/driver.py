@@ -47,14 +47,17 @@ _FAILED = frozenset({StepStatus.REFUSED, StepStatus.WAIT_FAILED})
 
 
 def passed(state: SagaState) -> int:
-    """So many outcomes the run's code has gone through for certain; -1: not even its beginning."""
+    """So many outcomes the run's code has gone through for certain; -1: not even its beginning.
+
+    Where the run stands still, in the middle of what it asked for maybe, that is what came before its last request.
+    """
     if state.phase in (None, Status.NOT_STARTED) or state.begin_ms is not None:
         return -1
     stands = state.paused is not None or state.continue_due or state.phase is Status.WAITING_FOR_CODE
-    if not stands and not state.parked:
+    if not stands and not state.parked and not state.migrates_from:
         return len(state.outcomes)
     last = state.steps.get(state.sequence)
-    return -1 if last is None else last.after
+    return -1 if last is None else last.after - 1
 
 
 class Driver:
@@ -110,7 +113,10 @@ class Driver:
     def problem_of(self, sequence: int, result: bytes) -> str | None:
         """Why the code could not read this as the result of what it waits for."""
         request = self._asked.get(sequence)
-        return None if request is None or request.problem is None else request.problem(result)
+        try:
+            return None if request is None or request.problem is None else request.problem(result)
+        except BUGS as error:
+            return f"{type(error).__name__}: {error}"
 
     @property
     def outcomes(self) -> int:

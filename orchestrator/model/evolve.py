@@ -197,6 +197,12 @@ def _undo_asked(state: SagaState, event: ev.UndoAsked, at_ms: int) -> None:
     state.undo_asked = True
 
 
+def _absorbed(state: SagaState, event: ev.InputAbsorbed, at_ms: int) -> None:
+    """Of a call that is parked, since its time was up, it is known now what came of it."""
+    if event.kind == "Called" and event.sequence in state.parked:
+        state.parked[event.sequence] = event.reason
+
+
 def _nothing(state: SagaState, event: ev.Event, at_ms: int) -> None:
     """Recorded for its effect or for the audit only."""
 
@@ -227,7 +233,7 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.HeldInputTaken: _held_taken,
     ev.ContinueDue: _continue,
     ev.Continued: _continue,
-    ev.InputAbsorbed: _nothing,
+    ev.InputAbsorbed: _absorbed,
     ev.SagaEnded: _ended,
     ev.AttachRefused: _nothing,
     ev.InputForwarded: _nothing,

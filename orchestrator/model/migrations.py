@@ -55,14 +55,16 @@ def take_over(turn: Turn) -> bool:
 
 
 def ballast(old: SagaState) -> list[ev.StepInherited]:
-    """All steps of a run, without what is only of use to its code."""
-    return [_heir(old, old.steps[sequence]) for sequence in range(1, old.sequence + 1)]
+    """All steps of a run, without what is only of use to its code. What it published is kept if it is not too much."""
+    steps = [old.steps[sequence] for sequence in range(1, old.sequence + 1)]
+    published = sum(len(step.result) for step in steps if step.kind is ev.StepKind.STREAM)
+    return [_heir(old, step, published=published <= MAX_BYTES // 2) for step in steps]
 
 
-def _heir(old: SagaState, step: Step) -> ev.StepInherited:
+def _heir(old: SagaState, step: Step, *, published: bool) -> ev.StepInherited:
     status = StepStatus.WAIT_CANCELED if step.status is StepStatus.WAITING else step.status
     payload = step.payload if step.needs_undo and step.undo_payload is None else b""
-    result = step.result if step.kind is ev.StepKind.STREAM else b""  # who follows it may ask from the beginning
+    result = step.result if published and step.kind is ev.StepKind.STREAM else b""
     return heir(step, old.run_of(step), step.seed, owned=True, status=status, payload=payload, result=result)
 
 

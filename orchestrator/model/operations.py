@@ -16,8 +16,9 @@ def answer(turn: Turn, input: msg.Input) -> None:
     if not isinstance(input, msg.OPERATIONS) or input.reply_to is None:
         return
     events, reason = turn.events, ""
-    if events and isinstance(events[0], ev.InputAbsorbed):
-        reason = events[0].reason
+    refused = [each for each in events if isinstance(each, ev.InputAbsorbed) and each.kind == type(input).__name__]
+    if refused:
+        reason = refused[0].reason
     elif any(isinstance(event, ev.InputHeld) for event in events):
         reason = "no worker has the saga's code: it is kept until one does"
     turn.emit(ev.InputAnswered(input.reply_to, reason))
@@ -96,6 +97,9 @@ def unpark(turn: Turn, input: msg.Unpark) -> None:
     if input.payload is not None and input.action is Override.RETRY and (len(chosen) > 1 or 0 in chosen):
         turn.absorb(input, "another payload is for one step: name it")
         return
+    if (problem := _misfit(turn, chosen, input)) is not None:
+        turn.absorb(input, problem, input.sequence)
+        return
     for sequence in chosen:
         if sequence == 0:
             turn.emit(ev.SagaUnparked(input.by, input.reason))
@@ -106,6 +110,24 @@ def unpark(turn: Turn, input: msg.Unpark) -> None:
     turn.advance()
 
 
+def _result(input: msg.Unpark) -> bytes:
+    return input.payload if input.action is Override.SET_RESULT and input.payload is not None else b"null"
+
+
+def _misfit(turn: Turn, chosen: list[int], input: msg.Unpark) -> str | None:
+    """Why the code could not go on with the result that some of the steps would get."""
+    driver = None if input.action is Override.RETRY else turn.warm()
+    if driver is None:
+        return None
+    for sequence in turn.state.open.intersection(chosen):
+        problem = driver.problem_of(sequence, _result(input))
+        if problem is not None and input.action is Override.SKIP:
+            return f"the code cannot go on without the result of step {sequence}: set one ({problem})"
+        if problem is not None:
+            return f"the result does not fit step {sequence}: {problem}"
+    return None
+
+
 def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
     if input.action is Override.RETRY and step.kind is ev.StepKind.CHILD:
         turn.absorb(input, f"a child is not tried again: start {step.command} anew, or set its result", step.sequence)
@@ -114,15 +136,8 @@ def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
         if step.kind is ev.StepKind.CALL:
             calls.ask(turn, step)
     else:
-        payload = input.payload if input.action is Override.SET_RESULT and input.payload is not None else b"null"
-        driver = turn.warm()
-        problem = None if driver is None else driver.problem_of(step.sequence, payload)
-        if problem is None:
-            attempts.succeed(turn, step, step.attempt, payload, input.by, input.reason)
-        elif input.action is Override.SKIP:
-            turn.absorb(input, f"the code cannot go on without its result: set one ({problem})", step.sequence)
-        else:
-            turn.absorb(input, f"the result does not fit the code: {problem}", step.sequence)
+        payload = _result(input)
+        attempts.succeed(turn, step, step.attempt, payload, input.by, input.reason)
 
 
 def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:

@@ -59,6 +59,8 @@ def _published(state: SagaState, payload: bytes) -> bytes:
     size, more = 0, False
     for sequence, step in state.steps.items():
         if step.kind is StepKind.STREAM and step.command == name and sequence > least:
+            if not step.result:
+                continue  # of a run that newer code took over, and too much to be kept
             size += len(step.result) + 32
             if size > MAX_BYTES:
                 more = True

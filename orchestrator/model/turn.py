@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 
-from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
+from orchestrator.errors import BUGS, Abort, Canceled, ContinueAsNew, StepFailed
 from orchestrator.model import calls, children, handlers, locks, migrations, pauses, requests, undoing
 from orchestrator.model import events as ev
 from orchestrator.model.budget import MAX_BYTES, MAX_EFFECTS, MAX_EVENTS
@@ -244,7 +244,7 @@ class Turn:
                 self.park("the code diverges from the history", str(difference))
                 return
             error = driver.error
-            if driver.finished and isinstance(error, Exception) and not isinstance(error, StepFailed | Abort):
+            if driver.finished and isinstance(error, BUGS) and not isinstance(error, StepFailed | Abort):
                 self.park_for_bug(error)
                 return
             if not requests.take(self, driver) or not handlers.take_answers(self, driver):

@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from asyncio import sleep as pause
+from collections import Counter
 from datetime import date, datetime
 from http import HTTPStatus
 from os.path import exists
@@ -547,3 +548,22 @@ def test_an_entitys_operations_and_its_first_state_are_read() -> None:
 class Forgiving(Saga[Order, None]):
     async def run(self, order: Order) -> None:
         return None
+
+
+class Merging(Saga[None, int]):
+    data: dict[str, int]
+    names: set[str]
+
+    async def run(self, _: None) -> int:
+        self.data = self.data | {"x": 1}
+        self.counts = self.counts - Counter({"y": 1})
+        self.names = self.names | {"z"}
+        for key in self.data:
+            self.upsert(key)  # type: ignore[arg-type]
+        for name in self.names:
+            self.upsert(name)  # type: ignore[arg-type]
+        return len(list(self.counts))
+
+
+def test_what_is_made_of_itself_alone_is_what_it_was_declared_to_be() -> None:
+    assert [(finding.where, finding.rule.name) for finding in findings(Merging)] == [("Merging.run", "order")]

@@ -18,6 +18,7 @@ from orchestrator.errors import Abort, DefinitionError, StepFailed
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.effects import ANSWERED, UPDATE_FAILED
+from orchestrator.model.messages import Outcome
 from orchestrator.model.queries import answer
 from orchestrator.questions import query
 from orchestrator.saga import Saga
@@ -75,6 +76,13 @@ class Committed(Saga[int, int]):
         return await self.entity(Account, "ann").call(Account.withdraw(cents), undo=Account.deposit(cents))
 
 
+class Rushed(Saga[int, int]):
+    async def run(self, cents: int) -> int:
+        await self.step(Shop.ship(what="tea"), pivot=True)
+        account = self.entity(Account, "ann")
+        return await account.call(Account.withdraw(cents), undo=Account.deposit(cents), timeout=1)
+
+
 class Hasty(Saga[int, str]):
     """Waits for a call for a second only."""
 
@@ -101,7 +109,7 @@ class Strange(Saga[str, str]):
         return "refused before it was asked"
 
 
-SAGAS = (Account, Buyer, Committed, Hasty, Teller, Strange)
+SAGAS = (Account, Buyer, Committed, Rushed, Hasty, Teller, Strange)
 CLIENT = msg.ReplyAddress("answers", 0, "c")
 
 
@@ -186,6 +194,21 @@ def test_a_call_that_is_refused_after_the_pivot_is_let_go_of_by_a_cancel(family:
     family.cancel("b")
     assert family.state("b").ended, family.journal["b"]
     assert family.status("b") == "CANCELED"
+
+
+@pytest.mark.parametrize("late", ["done", "refused"])
+def test_a_call_that_took_too_long_after_the_pivot_is_undone_once_it_is_heard_of(family: Family, late: str) -> None:
+    ask(family, "deposit", {"cents": 20})
+    family.start(Rushed, "b", 5 if late == "done" else 900)
+    family.take(msg.Reply("b", family.state("b").run, 1, False, 1, Outcome.SUCCESS, b'"shipped"'))
+    family.now_ms += 1_000
+    family.take(msg.TimerDue("b", family.state("b").run, 2, family.now_ms))
+    assert family.status("b") == "PARKED"
+    if late == "refused":
+        family.deliver()  # while it is parked
+    family.cancel("b")
+    assert family.state("b").ended
+    assert balance(family) == 20
 
 
 def test_a_call_is_undone_by_another_operation(family: Family) -> None:

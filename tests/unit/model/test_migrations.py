@@ -253,6 +253,40 @@ class TellingOn(Telling, name="Order", version=2):
         return "on"
 
 
+class Wordy(Saga[str, str], name="Order"):
+    words = stream(str)
+
+    async def run(self, what: str) -> str:
+        for _ in range(40):
+            self.publish(Wordy.words, "x" * 15_000)
+            await self.sleep(1)
+        return what
+
+
+class WordyOn(Wordy, name="Order", version=2):
+    async def run(self, what: str) -> str:
+        self.publish(Wordy.words, what)
+        await self.sleep(60)
+        return what
+
+    @classmethod
+    def migrate(cls, past: PastRun) -> str | None:
+        return "on"
+
+
+def test_what_was_published_before_is_let_go_of_where_it_is_too_much() -> None:
+    play = Play(having(Wordy), cold=False)
+    play.start("tea")
+    for number in range(1, 40):
+        play.fire(2 * number)
+    deploy(play, WordyOn)
+    play.fire(80)
+    assert play.of(ev.RunFollows)[0].cause is Following.MIGRATED
+    asked = msg.Query(SAGA_ID, "q", INBOX, PUBLISHED, b"0 words")
+    told = orjson.loads(answer(play.definition, play.state, asked).payload)
+    assert [value for _, value in told["values"]] == ["on"]
+
+
 def test_what_was_published_before_can_still_be_followed() -> None:
     play = Play(having(Telling))
     play.start("tea")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from model.play import SAGA_ID, Play
+from model.play import INBOX, SAGA_ID, Play
 from model.shop import Shop
 from model.shopping import Careful, Plain, Two, started
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Status
 from orchestrator.model.messages import Outcome, Override
-from orchestrator.saga import Saga
+from orchestrator.saga import Retry, Saga
 
 
 class Sold(Saga[None, None]):
@@ -78,12 +78,29 @@ def test_a_result_that_the_code_could_not_read_is_not_set(wrong: bytes) -> None:
     play.again(1)
     (refused,) = play.unpark(Override.SET_RESULT, 1, wrong)
     assert isinstance(refused, ev.InputAbsorbed)
-    assert refused.reason.startswith("the result does not fit the code: ")
+    assert refused.reason.startswith("the result does not fit step 1: ")
     (refused,) = play.unpark(Override.SKIP, 1)
     assert isinstance(refused, ev.InputAbsorbed)
-    assert refused.reason.startswith("the code cannot go on without its result: set one")
+    assert refused.reason.startswith("the code cannot go on without the result of step 1: set one")
     play.unpark(Override.SET_RESULT, 1, b'{"number": 7}')
     assert play.ending.payload == b"8"
+
+
+def test_of_several_steps_none_is_skipped_where_one_cannot_be() -> None:
+    class Both(Saga[None, None]):
+        async def run(self, _: None) -> None:
+            park = Retry(maximum_attempts=1, exhausted="park")
+            charge, note = Shop.charge(what="a"), Shop.note(what="b")
+            await self.gather(self.step(charge, retry=park), self.step(note, retry=park))
+
+    play = started(Both)
+    for sequence in (1, 2):
+        play.again(sequence)
+    parked = sorted(play.state.parked)
+    play.take(msg.Unpark(SAGA_ID, play.message_id(), Override.SKIP, 0, None, None, "", "ann", INBOX))
+    (answered,) = play.of(ev.InputAnswered)
+    assert "the code cannot go on without the result of step" in answered.reason
+    assert sorted(play.state.parked) == parked
 
 
 def test_an_attempt_that_may_be_running_is_left_alone() -> None:

@@ -242,6 +242,26 @@ def test_a_branch_goes_the_changed_way_whoever_took_over_in_between() -> None:
     assert play.status is Status.COMPLETED
 
 
+class Many(Saga[None, int], name="Order"):
+    """More than fits into one decision, with a patch behind it."""
+
+    async def last(self) -> None:
+        self.new = self.patched("last")
+        await self.step(Shop.reserve(what="last"))
+
+    async def run(self, _: None) -> int:
+        self.new = False
+        await self.gather(*(self.step(Shop.reserve(what=str(n))) for n in range(250)), self.last())
+        return int(self.new)
+
+
+@pytest.mark.parametrize("cold", [True, False])
+def test_what_did_not_fit_into_one_decision_goes_the_changed_way(cold: bool) -> None:
+    play = started(Many, cold=cold)
+    assert names(play).count("last") == 1
+    assert len(play.state.open) == 251
+
+
 def test_what_came_while_the_saga_stood_still_is_no_way_that_it_went() -> None:
     play = started(Patched)
     play.pause()
