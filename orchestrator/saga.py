@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Generic, Literal, NoReturn, TypeVar, overload
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from orchestrator.attributes import NoteMethods, attributes_of
 from orchestrator.children import ChildAwaitable
@@ -31,7 +31,7 @@ from orchestrator.questions import Query, Update, ask, carry_out, refuse
 from orchestrator.repeatable import RepeatableMethods
 from orchestrator.retry import Retry as Retry
 from orchestrator.service import Call, Command, Named
-from orchestrator.signals import Declared, Signal, declared_by, first_problem, problem_with
+from orchestrator.signals import Declared, Signal, declared_by, problem_with
 from orchestrator.streams import Stream, StreamMethods
 from orchestrator.tasks import UPDATES as TASK_UPDATES
 from orchestrator.tasks import TaskMethods
@@ -337,11 +337,7 @@ class Saga(
 
     @classmethod
     def _check_input(cls, payload: bytes) -> str | None:
-        try:
-            cls._input.validate_json(payload)
-        except ValidationError as error:
-            return first_problem(error)
-        return None
+        return problem_with(cls._input.validate_json, payload)
 
     @classmethod
     def _check_signal(cls, name: str, payload: bytes) -> str | None:

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from orchestrator.checker.evidence import Verdict
-from orchestrator.checker.journal import Accepted, History
+from orchestrator.checker.journal import Accepted, History, is_answered
 from orchestrator.model import events as ev
-from orchestrator.model.messages import Called, Update
+from orchestrator.model.messages import Update
 from orchestrator.model.state import Step, StepStatus
 
 
@@ -78,8 +78,8 @@ def _check_call(history: History, step: Step, done: Counter[tuple[str, str]], ve
 
 
 def _check_waiting(history: History, step: Step, under_way: set[tuple[str, str]], verdict: Verdict) -> None:
-    if any(isinstance(given, Called) and given.sequence == step.sequence for given in history.state.mailbox):
-        return  # it has come, and there is no code to hear it
+    if is_answered(history, step):
+        return
     status, key = step.status, history.state.unit_of(step)
     if status is StepStatus.UNDOING:
         waits_for = f"{key}/undo/{step.undo_attempt}"

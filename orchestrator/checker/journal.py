@@ -11,8 +11,9 @@ from orchestrator.checker.evidence import Evidence, Verdict
 from orchestrator.model import events as ev
 from orchestrator.model.calls import awaits_answer
 from orchestrator.model.evolve import BrokenHistory, evolve, transition_of
+from orchestrator.model.messages import Called
 from orchestrator.model.rule import JournalHalted, Kind, Rule
-from orchestrator.model.state import FINAL, WAITS, SagaState, StepStatus
+from orchestrator.model.state import FINAL, WAITS, SagaState, Step, StepStatus
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.journal import Envelope, read_decision, read_envelope
 
@@ -210,6 +211,12 @@ def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) ->
             verdict.blame("C2", f"{history.saga_id} is {status} after all is quiet")
         if state.phase in FINAL and state.phase is not ev.Status.TERMINATED:
             check_undone(history, verdict)
+
+
+def is_answered(history: History, step: Step) -> bool:
+    """Whether what a call or a lock waits for has come, and there is no code to hear it."""
+    mailbox = history.state.mailbox
+    return any(isinstance(given, Called) and given.sequence == step.sequence for given in mailbox)
 
 
 def _lasts(history: History) -> bool:

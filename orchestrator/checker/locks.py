@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 
 from orchestrator.checker.evidence import Verdict
-from orchestrator.checker.journal import Accepted, History
+from orchestrator.checker.journal import Accepted, History, is_answered
 from orchestrator.model import events as ev
-from orchestrator.model import messages as msg
 from orchestrator.model.state import StepStatus
 
 LOCK = "saga.lock"
@@ -41,8 +40,7 @@ def check_locks(accepted: Accepted, verdict: Verdict, *, settled: bool) -> None:
             lock = f"lock/{step.command}"
             if lock in broken:
                 continue
-            heard = any(isinstance(given, msg.Called) and given.sequence == step.sequence for given in state.mailbox)
-            if step.status is StepStatus.WAITING and not held.get(lock) and not heard:
+            if step.status is StepStatus.WAITING and not held.get(lock) and not is_answered(history, step):
                 verdict.blame("C13", f"{history.saga_id} waits for {lock}, which nobody holds")
             elif step.sequence in state.locks and held.get(lock) != history.saga_id:
                 verdict.blame("C13", f"{history.saga_id} holds {lock}, which {held.get(lock)!r} holds")

@@ -22,15 +22,8 @@ AFTER_THE_END = frozenset(
     {
         *(ev.WaiterAdded, ev.UpdateAsked, ev.AttachRefused, ev.InputAbsorbed, ev.InputAnswered),
         *(ev.RunFollows, ev.CircuitOpened, ev.CircuitClosed, ev.StepEndedUnknown, ev.CallDone, ev.CallRefused),
-        *(
-            ev.InputSent,
-            ev.SagaForked,
-            ev.UndoAsked,
-            ev.CompensationStarted,
-            ev.ChildCanceled,
-            ev.ContinueDue,
-            ev.Continued,
-        ),
+        *(ev.InputSent, ev.UndoAsked, ev.CompensationStarted, ev.ChildCanceled, ev.ContinueDue, ev.Continued),
+        ev.SagaForked,
     }
 )
 """What may still happen to a run that has ended."""

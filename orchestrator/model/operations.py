@@ -136,8 +136,7 @@ def _override_do(turn: Turn, step: Step, input: msg.Unpark) -> None:
         if step.kind is ev.StepKind.CALL:
             calls.ask(turn, step)
     else:
-        payload = _result(input)
-        attempts.succeed(turn, step, step.attempt, payload, input.by, input.reason)
+        attempts.succeed(turn, step, step.attempt, _result(input), input.by, input.reason)
 
 
 def _override_undo(turn: Turn, step: Step, input: msg.Unpark) -> None:
