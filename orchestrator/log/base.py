@@ -171,6 +171,17 @@ class Appender(Protocol):
         """
 
 
+class RunAppender(Appender, Protocol):
+    """An appender that also takes several records at once."""
+
+    def append_run(self, topic: str, partition: int, run: Sequence[tuple[bytes | None, Any]]) -> int:
+        """Queues several records without key and headers, each a value and a token; how many it took, in their order.
+
+        As one `append` after the other, except that none leaves before all are queued, as far as the client can do
+        that. What it did not take met the bound: poll, then hand it in again.
+        """
+
+
 class Reader(Protocol):
     """A consumer that reads assigned partitions at explicit positions and, where built with a group, is a member of it.
 
@@ -222,7 +233,8 @@ class Reader(Protocol):
 class Log(Protocol):
     """Where clients come from. `wake` is set when the client's `poll` has something; one event may serve several."""
 
-    def appender(self, *, wake: Event) -> Appender: ...
+    def appender(self, *, wake: Event, linger_ms: float = 0.0) -> RunAppender:
+        """An appender; where nobody waits for its records, they may wait so long for each other."""
 
     def reader(self, group: str | None = None, topics: Iterable[str] = (), *, wake: Event) -> Reader:
         """A reader; with a group it joins, subscribed to `topics`."""

@@ -8,15 +8,19 @@ And what the producer could not send yet stays here. librdkafka's idempotent pro
 while five or more of its records are unacknowledged; it asks again and again without a pause whether it may by now,
 which took a third of a worker's processor time. Held back, the records gather instead: alone a record leaves at once,
 under load the batches grow by themselves, and there is nothing to be tuned.
+
+What has neither key nor headers (journal, ledger) is handed over as one run. One by one, the producer's thread wakes at
+the first record and sends the few that are there by then; the rest is stuck behind them, and it asks again and again.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Any
 
-from orchestrator.log.base import Appender, Delivery, LogFull, TopicPartition
+from orchestrator.log.base import Delivery, LogFull, RunAppender, TopicPartition
 
 BOUND = 20_000
 """Records that may wait here, some 10 MiB."""
@@ -40,7 +44,7 @@ class _Lane:
 class GatheredAppender:
     """Hands over to `appender` at `send` what was appended since and may leave, each partition's records in order."""
 
-    def __init__(self, appender: Appender, bound: int = BOUND) -> None:
+    def __init__(self, appender: RunAppender, bound: int = BOUND) -> None:
         self._appender = appender
         self._bound = bound
         self._lanes: dict[TopicPartition, _Lane] = {}
@@ -83,14 +87,25 @@ class GatheredAppender:
         waiting, append = lane.waiting, self._appender.append
         while waiting:
             topic, partition, value, token, key, headers = waiting[0]
-            try:
-                append(topic, partition, value, token=token, key=key, headers=headers)
-            except LogFull:
-                return False
-            waiting.popleft()
-            lane.under_way += 1
-            self.waiting -= 1
+            if key is None and not headers:
+                run = [(held[2], held[3]) for held in takewhile(_is_plain, waiting)]
+                taken = self._appender.append_run(topic, partition, run)
+                self._handed_over(lane, taken)
+                if taken < len(run):
+                    return False
+            else:
+                try:
+                    append(topic, partition, value, token=token, key=key, headers=headers)
+                except LogFull:
+                    return False
+                self._handed_over(lane, 1)
         return True
+
+    def _handed_over(self, lane: _Lane, count: int) -> None:
+        for _ in range(count):
+            lane.waiting.popleft()
+        lane.under_way += count
+        self.waiting -= count
 
     def poll(self) -> list[Delivery]:
         """As of an appender. What may leave now does so with the next `send`."""
@@ -110,3 +125,7 @@ class GatheredAppender:
     def close(self, timeout_s: float) -> int:
         """As of an appender; what waits here was never sent, and is not counted."""
         return self._appender.close(timeout_s)
+
+
+def _is_plain(held: _Held) -> bool:
+    return held[4] is None and not held[5]

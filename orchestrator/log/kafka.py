@@ -38,13 +38,15 @@ class KafkaLog:
         if read_committed:
             self._consumer["isolation.level"] = "read_committed"
 
-    def appender(self, *, wake: Event, delivery_timeout_ms: int = 30_000, bound: int = 100_000) -> KafkaAppender:
+    def appender(
+        self, *, wake: Event, linger_ms: float = 0.0, delivery_timeout_ms: int = 30_000, bound: int = 100_000
+    ) -> KafkaAppender:
         """A producer that holds at most `bound` records and gives each up, outcome unknown, after the timeout."""
         return KafkaAppender(
             self._bootstrap_servers,
             wake=wake,
             common=self._common,
-            producer=self._producer,
+            producer={"linger.ms": linger_ms, **self._producer},
             delivery_timeout_ms=delivery_timeout_ms,
             bound=bound,
         )

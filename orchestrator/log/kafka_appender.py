@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from threading import Event, Thread
-from typing import Any
+from typing import Any, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -48,6 +48,7 @@ class KafkaAppender:
         except KafkaException as error:
             raise refused(error) from error
         self._produce: Callable[..., None] = self._producer.produce
+        self._produce_batch: Callable[..., int] = self._producer.produce_batch
         self._done: deque[Delivery] = deque()
         self._taken = 0
         self._polled = 0
@@ -84,6 +85,22 @@ class KafkaAppender:
             self._refuse(token, topic, error.args[0])
         self._taken += 1
 
+    def append_run(self, topic: str, partition: int, run: Sequence[tuple[bytes | None, Any]]) -> int:
+        report_of = self._report_of
+        room = self._bound - (self._taken - self._polled)
+        messages: list[dict[str, Any]] = [{"value": value, "callback": report_of(token)} for value, token in run[:room]]
+        taken = len(messages)
+        if self._produce_batch(topic, messages, partition) < taken:
+            # A full queue refuses all that follows; any other refusal is about one record.
+            errors: list[KafkaError | None] = [message.get("_error") for message in messages]
+            full = (number for number, error in enumerate(errors) if error and error.code() == KafkaError._QUEUE_FULL)
+            taken = next(full, taken)
+            for (_, token), error in zip(run[:taken], errors[:taken], strict=True):
+                if error is not None:
+                    self._refuse(token, topic, error)
+        self._taken += taken
+        return taken
+
     def _refuse(self, token: Any, topic: str, error: KafkaError) -> None:
         why = explain(error, f"Write on topic {topic}", self._config)
         self._done.append(Delivery(token, None, 0, failure_of(error), why))
@@ -109,7 +126,7 @@ class KafkaAppender:
         self._thread.join()
         left = self.pending - len(self._done)
         # The library's own destruction gives up what is queued without a report; what is under way may yet land.
-        self._produce = _refuse_closed
+        self._produce = self._produce_batch = _refuse_closed
         self._producer = None
         return left
 
@@ -125,7 +142,7 @@ class KafkaAppender:
                 self._drained.set()
 
 
-def _refuse_closed(*arguments: Any, **named: Any) -> None:
+def _refuse_closed(*arguments: Any, **named: Any) -> NoReturn:
     raise RuntimeError("the appender is closed")
 
 

@@ -83,7 +83,14 @@ class MemoryLog:
         self._settings = _SETTINGS | {"max.message.bytes": str(max_message_bytes)}
         self._created = 0
 
-    def appender(self, *, wake: Event | None = None, bound: int = 100_000, link: Link | None = None) -> MemoryAppender:
+    def appender(
+        self,
+        *,
+        wake: Event | None = None,
+        linger_ms: float = 0.0,
+        bound: int = 100_000,
+        link: Link | None = None,
+    ) -> MemoryAppender:
         """A producer with at most `bound` appends whose outcome was not polled; `wake` is set when there is one."""
         return MemoryAppender(self, wake, bound, link)
 
@@ -192,6 +199,14 @@ class MemoryAppender:
         if self._wake is not None:
             self._wake.set()
         target.stir()
+
+    def append_run(self, topic: str, partition: int, run: Sequence[tuple[bytes | None, Any]]) -> int:
+        for taken, (value, token) in enumerate(run):
+            try:
+                self.append(topic, partition, value, token=token)
+            except LogFull:
+                return taken
+        return len(run)
 
     def poll(self) -> list[Delivery]:
         done = self._done

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from orchestrator.log import base as log
-from orchestrator.log.base import Appender, Happening, Reader, Record
+from orchestrator.log.base import Happening, Reader, Record, RunAppender
 from orchestrator.participant import rules
 from orchestrator.participant.commits import Commits
 from orchestrator.participant.counters import Counters
@@ -52,7 +52,7 @@ class Engine:
         self,
         service: str,
         reader: Reader,
-        appender: Appender,
+        appender: RunAppender,
         executor: Executor,
         now_ms: Callable[[], int],
         *,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from orchestrator.log.base import Appender, Delivery, Failure
+from orchestrator.log.base import Delivery, Failure, RunAppender
 from orchestrator.log.gathered import GatheredAppender
 from orchestrator.model.messages import Outcome
 from orchestrator.participant.counters import Counters
@@ -38,7 +38,7 @@ class Outbound:
 
     def __init__(
         self,
-        appender: Appender,
+        appender: RunAppender,
         settings: ParticipantSettings,
         dead_letters_topic: str,
         counters: Counters,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator.log.base import Appender, Reader
+from orchestrator.log.base import Reader, RunAppender
 
 
 @dataclass(slots=True)
@@ -13,5 +13,5 @@ class Clients:
 
     inputs: Reader
     journals: Reader
-    journal: Appender
-    outward: Appender
+    journal: RunAppender
+    outward: RunAppender

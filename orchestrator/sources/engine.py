@@ -22,7 +22,7 @@ from typing import Any
 
 from orchestrator.client.requests import Request, Requests
 from orchestrator.log import base as log
-from orchestrator.log.base import Appender, Delivery, Failure, Happening, Reader, Record
+from orchestrator.log.base import Delivery, Failure, Happening, Reader, Record, RunAppender
 from orchestrator.participant.commits import Commits
 from orchestrator.participant.counters import Counters
 from orchestrator.participant.outbound import RESEND_INTERVAL_MS, EngineFailed, Outbound
@@ -76,7 +76,7 @@ class SourceEngine:
         self,
         source: FromTopic[Any],
         reader: Reader,
-        appender: Appender,
+        appender: RunAppender,
         requests: Requests,
         now_ms: Callable[[], int],
         *,

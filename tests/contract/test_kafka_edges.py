@@ -112,3 +112,25 @@ def test_strange_headers_do_not_stop_the_reader(broker: str, prefix: str, log: K
         (b"value is null", (("null", b""), ("fine", b"y"))),
         (b"none", ()),
     ]
+
+
+def test_a_run_is_taken_as_far_as_the_librarys_queue_has_bytes_for_it(broker: str, prefix: str) -> None:
+    log = KafkaLog(broker, producer={"queue.buffering.max.kbytes": 1_000})
+    topic = prefix + "narrow"
+    log.admin().create([TopicSpec(topic, 1, 1, {})])
+    wake = Event()
+    appender = log.appender(wake=wake)
+    run = [(bytes(100_000), number) for number in range(30)]
+    told: list[Delivery] = []
+    turns = 0
+    while run:
+        taken = appender.append_run(topic, 0, run)
+        turns += 1
+        del run[:taken]
+        while appender.pending:
+            assert wake.wait(20.0)
+            wake.clear()
+            told += appender.poll()
+    assert turns >= 3
+    assert [(each.token, each.offset, each.failure) for each in told] == [(n, n, None) for n in range(30)]
+    appender.close(5.0)

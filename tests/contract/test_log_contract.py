@@ -45,6 +45,48 @@ def test_appender_is_bounded_and_takes_more_after_a_poll(world: World) -> None:
     assert writer.append(topic, 0).offset == 20
 
 
+def test_a_run_is_appended_in_its_order_between_single_records(world: World) -> None:
+    topic, writer = world.topic(), world.writer()
+    writer.appender.append(topic, 1, b"a", token="a")
+    assert writer.appender.append_run(topic, 1, [(b"b", "b"), (None, "c"), (b"", "d")]) == 3
+    writer.appender.append(topic, 1, b"e", token="e")
+    assert writer.appender.append_run(topic, 1, []) == 0
+    assert [(each.token, each.offset) for each in writer.deliveries(5)] == [(t, n) for n, t in enumerate("abcde")]
+    probe = world.probe()
+    probe.reader.assign(topic, 1, 0)
+    records = probe.read(5)
+    assert [(record.value, record.key, record.headers) for record in records] == [
+        (value, None, ()) for value in (b"a", b"b", None, b"", b"e")
+    ]
+
+
+def test_a_run_is_taken_as_far_as_there_is_room(world: World) -> None:
+    topic, writer = world.topic(), world.writer(bound=4)
+    run = [(b"%d" % number, number) for number in range(6)]
+    assert writer.appender.append_run(topic, 0, run) == 4
+    assert (writer.appender.append_run(topic, 0, run[4:]), writer.appender.pending) == (0, 4)
+    assert [delivery.token for delivery in writer.deliveries(4)] == [0, 1, 2, 3]
+    assert writer.appender.append_run(topic, 0, run[4:]) == 2
+    assert [(delivery.token, delivery.offset) for delivery in writer.deliveries(2)] == [(4, 4), (5, 5)]
+
+
+def test_a_record_of_a_run_that_is_refused_leaves_the_others(world: World) -> None:
+    topic, writer = world.topic(max_message_bytes="1000"), world.writer()
+    assert writer.append(topic, 0).offset == 0
+    sizes = (10, 6_000_000, 20)
+    assert writer.appender.append_run(topic, 0, [(bytes(size), size) for size in sizes]) == 3
+    found = {delivery.token: delivery for delivery in writer.deliveries(3)}
+    assert found[6_000_000].failure is Failure.TOO_LARGE
+    assert [found[size].offset for size in (10, 20)] == [1, 2]
+
+
+def test_a_run_for_an_unknown_partition_is_so_many_deliveries(world: World) -> None:
+    topic, writer = world.topic(partitions=1), world.writer()
+    assert writer.append(topic, 0).failure is None
+    assert writer.appender.append_run(topic, 7, [(b"x", 0), (b"y", 1)]) == 2
+    assert [delivery.failure for delivery in writer.deliveries(2)] == [Failure.UNKNOWN_TOPIC] * 2
+
+
 @pytest.mark.parametrize("value", [None, b"", b"\x00\xff", b"text"])
 def test_keys_and_values_come_back(world: World, value: bytes | None) -> None:
     topic = world.topic()

@@ -328,7 +328,7 @@ class SpoiledLog:
         self.reader = world.log.reader
         self.admin = world.log.admin
 
-    def appender(self, *, wake: Event) -> MemoryAppender:
+    def appender(self, *, wake: Event, linger_ms: float = 0.0) -> MemoryAppender:
         return self._log.appender(wake=wake, link=self._link)
 
 

@@ -58,6 +58,20 @@ def test_it_is_full_when_too_much_waits() -> None:
     appender.append("t", 0, b"1", token=1)
 
 
+def test_records_of_both_kinds_keep_their_order_and_find_no_room_in_it() -> None:
+    log = a_log()
+    appender = GatheredAppender(log.appender(bound=3))
+    for number in range(6):
+        key = b"k" if number in (2, 4) else None
+        appender.append("t", 0, b"%d" % number, token=number, key=key)
+    assert not appender.send()
+    assert (values(log), appender.waiting, appender.pending) == ([b"0", b"1", b"2"], 3, 6)
+    assert [delivery.token for delivery in appender.poll()] == [0, 1, 2]
+    assert appender.send()
+    assert [delivery.token for delivery in appender.poll()] == [3, 4, 5]
+    assert values(log) == [b"0", b"1", b"2", b"3", b"4", b"5"]
+
+
 class Held(Link):
     """Keeps what is appended until it is told to let some of it land."""
 

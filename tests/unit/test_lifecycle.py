@@ -280,7 +280,7 @@ class UnsteadyLog:
         self._link = link
         self.reader: Callable[..., Any] = world.log.reader
 
-    def appender(self, *, wake: Event) -> MemoryAppender:
+    def appender(self, *, wake: Event, linger_ms: float = 0.0) -> MemoryAppender:
         return self._world.log.appender(wake=wake, link=self._link)
 
 
