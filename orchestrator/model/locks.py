@@ -57,11 +57,11 @@ def give(turn: Turn, step: Step) -> None:
 def give_all(turn: Turn, follows: ev.RunFollows | None) -> None:
     """The run has come to its end. Keys that the next one inherits are its own from then on."""
     state = turn.state
-    resets = state.phase is ev.Status.COMPENSATING and state.cause is ev.Cause.RESET
-    migrates = follows is not None and follows.cause is ev.Following.MIGRATED
+    cause = None if follows is None else follows.cause
     for sequence in sorted(state.locks | state.open):
         step = state.steps[sequence]
-        inherited = sequence in state.locks and (migrates or (resets and sequence < state.keep))
+        goes_on = cause is ev.Following.MIGRATED or (cause is ev.Following.RESET and sequence < state.keep)
+        inherited = sequence in state.locks and goes_on
         if step.kind is ev.StepKind.LOCK and not inherited:
             give(turn, step)
 

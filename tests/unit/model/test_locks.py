@@ -17,6 +17,7 @@ from orchestrator.model import locks
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Status
 from orchestrator.model.queries import answer
+from orchestrator.model.policies import Reuse
 from orchestrator.model.versions import by_type
 from orchestrator.saga import Saga
 
@@ -356,6 +357,25 @@ def test_a_run_that_is_set_back_behind_a_lock_still_holds_it(family: Family) -> 
     assert holder(family, "a") == ("one", ["two"])
     family.reply("one", 3, "x")
     assert (family.status("one"), holder(family, "a")) == ("COMPLETED", ("two", []))
+
+
+def test_a_run_that_is_terminated_while_it_is_set_back_gives_its_key_back(family: Family) -> None:
+    family.start(Holder, "one", ["a"])
+    family.start(Holder, "two", ["a"])
+    family.reply("one", 2, "x")
+    reset(family, 3)
+    family.terminate("one")
+    assert (family.status("one"), holder(family, "a")) == ("TERMINATED", ("two", []))
+
+
+def test_a_start_that_ends_a_run_while_it_is_set_back_queues_for_its_key(family: Family) -> None:
+    family.start(Holder, "one", ["a"])
+    family.start(Holder, "two", ["a"])
+    family.reply("one", 2, "x")
+    reset(family, 3)
+    family.take(msg.Start("one", "once more", "Holder", b'["a"]', reuse=Reuse.TERMINATE_IF_RUNNING))
+    family.deliver()
+    assert (family.status("one"), holder(family, "a")) == ("RUNNING", ("two", ["one"]))
 
 
 def test_a_run_that_is_set_back_before_a_lock_gives_it_back_and_queues_again(family: Family) -> None:
