@@ -16,8 +16,8 @@ from orchestrator.model import events as ev
 from orchestrator.model import locks
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Status
-from orchestrator.model.queries import answer
 from orchestrator.model.policies import Reuse
+from orchestrator.model.queries import answer
 from orchestrator.model.versions import by_type
 from orchestrator.saga import Saga
 
