@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from statistics import median
 from typing import Any
 
@@ -50,7 +51,8 @@ _WHOEVER = (clients.settle_promise, clients.tell_by_key, clients.fill_in, client
 
 SEEDS_BETWEEN_COLLECTIONS = 10
 CHUNK = 20
-"""Seeds that a process takes at once."""
+"""Seeds that a process takes at once: they leave some 40 MB behind."""
+_FORKED = get_context("fork")
 
 ALL_TRANSITIONS = (
     {(str(status), event) for status, event in STEP_TRANSITIONS}
@@ -235,7 +237,23 @@ def run_seeds(seeds: Iterable[int]) -> Iterator[SeedResult]:
 
 
 def _run_chunk(seeds: range) -> list[SeedResult]:
-    return list(run_seeds(seeds))
+    """In a process that ends with all that its worlds leave behind: to free their cycles took an eighth of the time."""
+    receiver, sender = _FORKED.Pipe(duplex=False)
+    child = _FORKED.Process(target=_send_results, args=(seeds, sender))
+    child.start()
+    sender.close()
+    try:
+        results: list[SeedResult] = receiver.recv()
+    except EOFError:
+        raise RuntimeError(f"the process of seeds {seeds.start} to {seeds.stop - 1} died") from None
+    child.join()
+    return results
+
+
+def _send_results(seeds: range, sender: Connection) -> None:
+    gc.disable()
+    logging.disable(logging.CRITICAL)
+    sender.send([run_seed(seed) for seed in seeds])
 
 
 def simulate(first: int, count: int, jobs: int, progress: Callable[[int], None] | None = None) -> Report:
@@ -249,11 +267,12 @@ def simulate(first: int, count: int, jobs: int, progress: Callable[[int], None] 
             if progress is not None:
                 progress(report.seeds)
 
+    end = first + count
+    chunks = [range(at, min(at + CHUNK, end)) for at in range(first, end, CHUNK)]
     if jobs <= 1:
-        add(run_seeds(range(first, first + count)))
+        for chunk in chunks:
+            add(_run_chunk(chunk))
     else:
-        end = first + count
-        chunks = [range(at, min(at + CHUNK, end)) for at in range(first, end, CHUNK)]
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             for results in pool.map(_run_chunk, chunks):
                 add(results)

@@ -1,7 +1,10 @@
 """The whole system from seeds: none violates an invariant, and each broken rule is found."""
 
+import os
+
 import pytest
 
+from orchestrator.simulation import run
 from orchestrator.simulation.nemesis import KINDS
 from orchestrator.simulation.network import FAULTS
 from orchestrator.simulation.run import ALL_TRANSITIONS, run_seed, run_seeds, simulate
@@ -31,6 +34,12 @@ def test_a_seed_gives_the_same_result_again() -> None:
     first, second = list(run_seeds([7, 8])), [run_seed(7), run_seed(8)]
     assert first == second
     assert first[0] != first[1]
+
+
+def test_seeds_whose_process_dies_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "run_seed", lambda seed: os._exit(9))
+    with pytest.raises(RuntimeError, match="the process of seeds 30 to 42 died"):
+        simulate(30, 13, jobs=1)
 
 
 @pytest.mark.timeout(900)
