@@ -83,12 +83,20 @@ class Rest:
 
 
 def _is_current(partition: Partition, journal: Sequence[Record]) -> bool:
-    """Whether nobody has decided since: an owner that has nothing to write learns late that it was followed."""
+    """Whether nobody has decided since: an owner that has nothing to write learns late that it was followed.
+
+    A mark decides nothing. What a follower decides about, an input or a timer, comes to this owner as well.
+    """
     rule = Rule()
     for record in journal:
         envelope, value = read_envelope(record.value), record.value or b""
         counts = rule.accept(envelope.kind, envelope.nonce, envelope.seq, envelope.prev_hash, record.offset, value)
-        if counts and envelope.kind == Kind.DECISION and record.offset >= partition.writer.next_offset:
+        if (
+            counts
+            and envelope.kind == Kind.DECISION
+            and envelope.body
+            and record.offset >= partition.writer.next_offset
+        ):
             return False
     return True
 
