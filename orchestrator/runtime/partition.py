@@ -40,9 +40,10 @@ from orchestrator.runtime.poison import set_aside
 from orchestrator.runtime.questions import Questions
 from orchestrator.runtime.replica import Replica
 from orchestrator.runtime.resuming import calls_to_make, inputs_to_go_on, resend
+from orchestrator.runtime.ringing import Bell
 from orchestrator.runtime.runs import Runs
 from orchestrator.runtime.tally import UNKNOWN_TYPE, Tally
-from orchestrator.runtime.timers import Timer, Timers
+from orchestrator.runtime.timers import Timers
 from orchestrator.store import keys
 from orchestrator.store.base import StoreBroken
 from orchestrator.wire.inputs import INTERNAL
@@ -134,6 +135,7 @@ class Partition:
         self.circuits = Circuits(
             config.circuit_failures, config.circuit_probe_ms, at.circuits, at.clock_ms, self.runs.is_set
         )
+        self._bell = Bell(self.timers, self.circuits, self.runs, self._attempt)
         self._pauses = Pauses(self.store, at.paused, self.runs.live)
         self._step_at_mono = 0
         self.closed = False
@@ -193,7 +195,7 @@ class Partition:
         while self.local.replies:
             with suppress(InputRejected):
                 self._attempt(self.local.replies.popleft())
-        self._fire(now_ms)
+        self._bell.ring(now_ms, self.intake.consumed, BATCH)
         for saga_id in self._pauses.released(BATCH) if self._pauses.restless else ():
             if (execution := self.runs.find(saga_id)) is not None:
                 self._attempt(msg.Released(saga_id, execution.state.run))
@@ -463,28 +465,6 @@ class Partition:
         with suppress(InputRejected):
             self._attempt(msg.SendFailed(command.saga_id, command.run, command.sequence, undo, command.attempt, why))
         self.sender.settle(out)
-
-    # -- time
-
-    def _fire(self, now_ms: int) -> None:
-        for timer in self.timers.due(now_ms, self.intake.consumed, BATCH):
-            self._ring(timer)
-        for timer in self.circuits.due(now_ms):
-            self._ring(timer, although_open=True)
-        while self.circuits.freed:
-            self.timers.add(self.circuits.freed.pop())
-
-    def _ring(self, timer: Timer, *, although_open: bool = False) -> None:
-        """A timer is due; that of a step whose service is not to be asked now is set aside."""
-        due_ms, saga_id, sequence = timer
-        if (execution := self.runs.find(saga_id)) is None:
-            return
-        state, holds = execution.state, self.circuits.holds
-        if although_open or not holds(state, sequence):
-            self._attempt(msg.TimerDue(saga_id, state.run, sequence, due_ms))
-        # One that rings all the same and says nothing comes again: its saga is paused, or lacks its code.
-        if not although_open and holds(state, sequence) and state.due_of(sequence) == due_ms:
-            self.circuits.put(state, timer)
 
     # -- beginning
 
