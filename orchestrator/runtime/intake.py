@@ -44,16 +44,6 @@ class Taken:
     forwarded_headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def decision_of(
-    at_ms: int, saga_id: str, run: str, events: tuple[ev.Event, ...], message_id: str, taken: Taken | None
-) -> ev.Decision:
-    """What a record caused or, without one, an input of the engine's own."""
-    if taken is None:
-        return ev.Decision(saga_id, run, at_ms, events, message_id)
-    passage = (-1, -1) if taken.passage is None else (taken.passage.source, taken.passage.counter)
-    return ev.Decision(saga_id, run, at_ms, events, message_id, taken.role, taken.record.offset, *passage)
-
-
 @dataclass(slots=True, eq=False)
 class DeadLetter:
     """A dead letter under way; its role's partition waits for it. Not `whole`: the topic did not take it like that."""
@@ -68,6 +58,25 @@ class DeadLetter:
     """What the rejected start's sender is told, to be journaled."""
     whole: bool = True
     retry_at_ms: int = 0
+
+
+def decision_of(
+    at_ms: int, saga_id: str, run: str, events: tuple[ev.Event, ...], message_id: str, taken: Taken | DeadLetter | None
+) -> ev.Decision:
+    """What a record caused or, without one, an input of the engine's own."""
+    if taken is None:
+        return ev.Decision(saga_id, run, at_ms, events, message_id)
+    passage = (-1, -1) if taken.passage is None else (taken.passage.source, taken.passage.counter)
+    return ev.Decision(saga_id, run, at_ms, events, message_id, taken.role, taken.record.offset, *passage)
+
+
+def forwarding_of(at_ms: int, taken: Taken, sent: dict[str, int]) -> ev.Decision:
+    """That a record goes on to another partition, by the next number of those sent there, which it counts."""
+    assert taken.target is not None
+    counter = sent[str(taken.target)] = sent.get(str(taken.target), 0) + 1
+    value = taken.record.value or b""
+    event = ev.InputForwarded(taken.target, counter, taken.role, value, taken.forwarded_headers)
+    return decision_of(at_ms, taken.saga_id, "", (event,), "", taken)
 
 
 class Intake:

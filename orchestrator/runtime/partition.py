@@ -28,7 +28,7 @@ from orchestrator.model.updates import UpdateRejected
 from orchestrator.runtime.circuits import Circuits
 from orchestrator.runtime.effect_sender import EffectSender, Outgoing
 from orchestrator.runtime.forgery import forgery
-from orchestrator.runtime.intake import DeadLetter, Intake, Taken, decision_of
+from orchestrator.runtime.intake import DeadLetter, Intake, Taken, decision_of, forwarding_of
 from orchestrator.runtime.journal_writer import EpochLost, JournalWriter, Pending
 from orchestrator.runtime.lifecycle import Feed
 from orchestrator.runtime.local_steps import InlineRunner, LocalCalls, LocalSteps
@@ -46,7 +46,6 @@ from orchestrator.runtime.tally import UNKNOWN_TYPE, Tally
 from orchestrator.runtime.timers import Timers
 from orchestrator.store import keys
 from orchestrator.store.base import StoreBroken
-from orchestrator.wire.inputs import INTERNAL
 from orchestrator.wire.journal import write_decision
 from orchestrator.wire.promises import write_token
 
@@ -256,10 +255,8 @@ class Partition:
         if not self.intake.dead_letter_delivered(letter, delivery):
             return
         events = () if letter.refusal is None else (letter.refusal,)
-        passage = () if letter.passage is None else (letter.passage.source, letter.passage.counter)
-        if events or passage:
-            at = (letter.role, letter.record.offset, *passage)
-            self._submit(ev.Decision(letter.saga_id, "", self._now_ms, events, "", *at), None)
+        if events or letter.passage is not None:
+            self._submit(decision_of(self._now_ms, letter.saga_id, "", events, "", letter), None)
 
     def mark(self) -> None:
         """Journals positions and marks if no decision carried them."""
@@ -320,20 +317,12 @@ class Partition:
         """An input that causes nothing: its position goes along with the next record."""
         self.intake.done(taken)
         if taken.passage is not None:
-            passage = (taken.passage.source, taken.passage.counter)
-            self._submit(ev.Decision("", "", self._now_ms, (), "", INTERNAL, taken.record.offset, *passage), None)
+            self._submit(decision_of(self._now_ms, "", "", (), "", taken), None)
 
     def _forward(self, taken: Taken) -> None:
-        target = taken.target
-        assert target is not None
-        counter = self._internal_sent.get(str(target), 0) + 1
-        self._internal_sent[str(target)] = counter
-        record = taken.record
-        event = ev.InputForwarded(target, counter, taken.role, record.value or b"", taken.forwarded_headers)
         self.intake.done(taken)
         self.counters["forwarded"] += 1
-        saga_id = taken.saga_id
-        self._submit(ev.Decision(saga_id, "", self._now_ms, (event,), "", taken.role, record.offset), None)
+        self._submit(forwarding_of(self._now_ms, taken, self._internal_sent), None)
 
     # -- deciding
 
@@ -407,11 +396,7 @@ class Partition:
             execution.unconfirmed += 1
             self._changes.run(state)
             if state.new_due:
-                for sequence in state.new_due:
-                    due_ms = state.due_of(sequence)
-                    if due_ms is not None:
-                        self.timers.add((due_ms, state.saga_id, sequence))
-                state.new_due.clear()
+                self.timers.add_new(state)
         told = {str(event.target): event.counter for event in decision.events if isinstance(event, ev.InputSent)}
         self._internal_sent.update(told)
         outward = effects_of(decision, state)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 
+from orchestrator.model.state import SagaState
 from orchestrator.wire.inputs import INTERNAL, OPERATIONS, REPLIES
 
 Timer = tuple[int, str, int]
@@ -34,6 +35,14 @@ class Timers:
 
     def add(self, timer: Timer) -> None:
         heappush(self._heap, timer)
+
+    def add_new(self, state: SagaState) -> None:
+        """Takes those that a decision has set."""
+        for sequence in state.new_due:
+            due_ms = state.due_of(sequence)
+            if due_ms is not None:
+                self.add((due_ms, state.saga_id, sequence))
+        state.new_due.clear()
 
     def pop_due_at_once(self) -> Timer | None:
         """One of those that were due when they were made (a decision's next part), if there is any."""
