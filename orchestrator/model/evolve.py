@@ -192,7 +192,7 @@ def _undo_asked(state: SagaState, event: ev.UndoAsked, at_ms: int) -> None:
 
 def _absorbed(state: SagaState, event: ev.InputAbsorbed, at_ms: int) -> None:
     """Of a call that is parked, since its time was up, it is known now what came of it."""
-    if event.kind == "Called" and event.sequence in state.parked:
+    if event.kind == "Called" and event.sequence and event.sequence in state.parked:
         state.parked[event.sequence] = event.reason
 
 

@@ -295,6 +295,14 @@ def test_what_an_operation_did_is_undone_where_it_fails_and_its_state_is_as_befo
     assert commands == [("reserve", "do"), ("ship", "do"), ("release", "undo"), ("reserve", "do")]
 
 
+def test_an_answer_to_nobody_leaves_the_reason_why_a_saga_is_parked(family: Family) -> None:
+    ask(family, "broken", {})
+    state = family.state("Account/ann")
+    reason = state.parked[0]
+    family.take(msg.Called("Account/ann", state.run, 77, b"1"))
+    assert family.state("Account/ann").parked == {0: reason}
+
+
 def test_an_operation_with_a_bug_parks_the_entity_and_others_wait(family: Family) -> None:
     ask(family, "deposit", {"cents": 9})
     ask(family, "broken", {})
