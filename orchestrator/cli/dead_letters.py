@@ -15,15 +15,14 @@ from orchestrator.cli.cluster import append_all, bounds_of, partitions_of, read_
 from orchestrator.cli.look import plain, shown, when
 from orchestrator.cli.output import give, json_option, say, table
 from orchestrator.wire import headers as h
-from orchestrator.wire.dead_letters import SHORTENED
-from orchestrator.wire.inputs import BY
+from orchestrator.wire.dead_letters import REDRIVES, SHORTENED
+from orchestrator.wire.inputs import BY, COUNTER, FORWARDED_FROM, INBOX, MESSAGE, OPERATIONS, REPLIES, SAGA
 
 if TYPE_CHECKING:
     from orchestrator.config import Settings
     from orchestrator.log.base import Record
+    from orchestrator.topics import TopicNames
 
-REDRIVES = "saga-redrives"
-"""Header of a redriven record: how often that was done to it."""
 NOTED = "saga-redriven"
 NOTED_TO = "saga-redriven-to"
 """Headers of the note that a redrive leaves in the letter's partition: its place, and where the record is now."""
@@ -108,10 +107,42 @@ def read_letters(records: Iterable[Record]) -> list[Letter]:
 
 def redriven_headers(letter: Letter) -> list[tuple[str, bytes]]:
     """The headers it had, how often it was redriven and, where there was none, the message id its place gave it."""
-    kept = [(name, value) for name, value in letter.headers if name != REDRIVES]
-    if not any(name.lower() == h.MESSAGE_ID for name, _ in kept):
-        kept.append((h.MESSAGE_ID, f"{letter.topic}-{letter.partition}-{letter.offset}".encode()))
+    kept = [(name, value) for name, value in _with_message_id(letter) if name != REDRIVES]
     return [*kept, (REDRIVES, str(letter.redrives + 1).encode())]
+
+
+def _with_message_id(letter: Letter) -> list[tuple[str, bytes]]:
+    headers = list(letter.headers)
+    if not any(name.lower() == h.MESSAGE_ID for name, _ in headers):
+        headers.append((h.MESSAGE_ID, f"{letter.topic}-{letter.partition}-{letter.offset}".encode()))
+    return headers
+
+
+def handed_in(letter: Letter, names: TopicNames) -> Letter:
+    """The letter as it is to be redriven. What owners sent each other is counted, so it goes in where it is not.
+
+    What was forwarded goes to the topic of its kind, on the partition that it was forwarded to; what a saga has for
+    another to the operations. Without the headers that say how it travelled.
+    """
+    if letter.topic != names.internal:
+        return letter
+    kept = [(name, value) for name, value in _with_message_id(letter) if name.lower() not in _PASSAGE]
+    origin = _forwarded_from(letter)
+    if origin == SAGA:
+        kept.append((h.INPUT_TYPE, MESSAGE.encode()))
+    return replace(letter, topic=_ways_in(names).get(origin), headers=tuple(kept))
+
+
+_PASSAGE = (FORWARDED_FROM, h.SOURCE_PARTITION, COUNTER)
+
+
+def _forwarded_from(letter: Letter) -> str:
+    return _text(dict(letter.headers).get(FORWARDED_FROM)) or ""
+
+
+def _ways_in(names: TopicNames) -> dict[str, str]:
+    """By what `forwarded-from` says, where a record of `saga.internal` is handed in again."""
+    return {INBOX: names.inbox, REPLIES: names.replies, OPERATIONS: names.operations, SAGA: names.operations}
 
 
 def edited(letter: Letter, headers: Iterable[str], payload: str | None) -> Letter:
@@ -286,7 +317,7 @@ def redrive_command(
         if problem:
             refused.append((letter.place, problem))
         else:
-            sendable.append(edited(letter, headers, payload))
+            sendable.append(handed_in(edited(letter, headers, payload), settings.topic_names))
     if payload is not None and len(sendable) > 1:
         raise click.UsageError(f"all {len(sendable)} letters would get this --payload: name one of them by PLACE")
     redriven = [{"place": x.place, "to": f"{x.topic}-{x.partition}"} for x in sendable]
@@ -335,8 +366,9 @@ def _obstacle(letter: Letter, settings: Settings, again: bool = False) -> str:
         return "its headers do not say where it came from"
     if SHORTENED in letter.headers:
         return f"it was too large for the dead letters; until it is trimmed the record stands at {_origin(letter)}"
-    if letter.topic == settings.topic_names.internal:
-        return "what owners send each other is counted, and would be dropped as a repeat"
+    names = settings.topic_names
+    if letter.topic == names.internal and _forwarded_from(letter) not in _ways_in(names):
+        return "its headers do not say what it is, and owners count what they send each other"
     return ""
 
 

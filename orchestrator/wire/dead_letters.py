@@ -14,6 +14,8 @@ _CONNECT = "__connect.errors."
 _SPRING = "kafka_dlt-"
 _MAX_REASON_BYTES = 1024
 
+REDRIVES = "saga-redrives"
+"""Header of a redriven record: how often that was done to it."""
 SHORTENED = ("saga-shortened", b"true")
 """The only header of its own that a dead letter keeps whose key, value and headers the topic did not take."""
 

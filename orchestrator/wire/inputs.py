@@ -45,6 +45,8 @@ def input_topics(names: TopicNames) -> dict[str, str]:
 FORWARDED_FROM = "forwarded-from"
 SAGA = "saga"
 """Instead of a topic's role: the record was made by a saga's owner, see `write_message`."""
+MESSAGE = "message"
+"""The input type of a record on `saga.operations` whose value is what a saga has for another: it was redriven."""
 COUNTER = "internal-counter"
 VERSION = "version"
 TARGET = "target"
@@ -302,6 +304,10 @@ def _operation(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.I
         sequence = h.whole_number(headers, h.STEP, 0)
         action, by = Override(kind), by or "operator"
         return msg.Unpark(saga_id, message_id, action, sequence, record.value, run, reason, by, reply_to)
+    if kind == MESSAGE:
+        given = _read_message(record)
+        check_saga_id(given.saga_id)
+        return given
     raise MalformedMessage(f"header {h.INPUT_TYPE!r}: {kind[:40]!r} is no operation")
 
 

@@ -13,6 +13,7 @@ from orchestrator.cli.dead_letters import (
     _obstacle,
     dead_letters_command,
     edited,
+    handed_in,
     note_of,
     read_letter,
     read_letters,
@@ -60,13 +61,35 @@ def test_what_cannot_be_redriven_is_told() -> None:
     redriven = replace(read_letter(letter_record()), redriven_to="saga.inbox-3@99")
     assert "redriven already, to saga.inbox-3@99" in _obstacle(redriven, settings)
     assert _obstacle(redriven, settings, again=True) == ""
-    assert "counted" in _obstacle(read_letter(letter_record(topic="saga.internal")), settings)
+    assert "do not say what it is" in _obstacle(read_letter(letter_record(topic="saga.internal")), settings)
     shortened = _obstacle(read_letter(letter_record((SHORTENED,))), settings)
     assert "too large" in shortened
     assert "saga.inbox-3@17" in shortened
     foreign = read_letter(Record("saga.dead-letters", 0, 0, 0, None, None, OWN))
     assert "do not say" in _obstacle(foreign, settings)
     assert foreign.as_json()["value"] is None
+
+
+def test_what_owners_sent_each_other_goes_in_where_it_is_not_counted() -> None:
+    names = Settings(development=True).topic_names
+    passage = (("source-partition", b"1"), ("internal-counter", b"7"))
+
+    def redriven(*headers: tuple[str, bytes]) -> tuple[str | None, list[tuple[str, bytes]]]:
+        letter = read_letter(letter_record((*headers, *passage), topic=names.internal))
+        assert _obstacle(letter, Settings(development=True)) == ""
+        given = handed_in(letter, names)
+        assert (given.partition, given.key, given.value) == (3, b"o-1", b"value")
+        return given.topic, redriven_headers(given)
+
+    nameless = ("message-id", b"saga.internal-3-17")
+    for origin in ("inbox", "replies", "operations"):
+        kept = [*OWN, (REDRIVES, b"1")]
+        assert redriven(*OWN, ("forwarded-from", origin.encode())) == (f"saga.{origin}", kept)
+    assert redriven(("forwarded-from", b"replies"))[1] == [nameless, (REDRIVES, b"1")]
+    said = [nameless, ("input-type", b"message"), (REDRIVES, b"1")]
+    assert redriven(("forwarded-from", b"saga")) == ("saga.operations", said)
+    other = read_letter(letter_record())
+    assert handed_in(other, names) is other
 
 
 def test_a_note_says_what_became_of_a_letter_and_is_none_itself() -> None:

@@ -28,6 +28,7 @@ from orchestrator.wire.inputs import (
     Passage,
     read_input,
     read_passage,
+    write_message,
 )
 
 
@@ -260,6 +261,20 @@ def test_a_forwarded_input_is_read_as_one_of_the_topic_it_came_from(role: str) -
 )
 def test_an_internal_message_says_where_it_is_from(headers: dict[str, str], words: str) -> None:
     assert words in malformed(INTERNAL, headers)
+
+
+def test_what_a_saga_has_for_another_is_an_operation_too_when_it_is_redriven() -> None:
+    said = msg.Called("order-8", "1-10-0", 3, b"7")
+    record = Record(None, write_message(said))
+    assert read_input(INTERNAL, record, {"forwarded-from": "saga"}) == said
+    headers = {"saga-id": "order-8", "input-type": "message"}
+    assert read_input(OPERATIONS, record, headers) == said
+    nobody = Record(None, write_message(msg.Called("", "1-10-0", 3, b"7")))
+    for wrong in (Record(None, b"no message"), nobody):
+        with pytest.raises(MalformedMessage):
+            read_input(OPERATIONS, wrong, headers)
+    with pytest.raises(MalformedMessage):
+        read_input(INBOX, record, headers)
 
 
 def test_a_passage_is_counted() -> None:
