@@ -86,12 +86,15 @@ def drop_signals(turn: Turn, problem_of: Callable[[str, bytes], str | None]) -> 
 
 
 def after_the_end(
-    execution: Execution, definition: Definition | None, moment: Moment
+    execution: Execution, definition: Definition | None, moment: Moment, aside: tuple[str, str] | None = None
 ) -> tuple[Execution, tuple[ev.Event, ...], str]:
-    """What a run that has ended left to be continued: its children hear of it, then the next run begins."""
+    """What a run that has ended left to be continued: its children hear of it, then the next run begins.
+
+    `aside`: that is parked as it begins, for this reason and with this detail.
+    """
     state = execution.state
     if state.follows is not None and not children.to_leave(state):
-        return _begin_next(execution, state.follows, definition, moment)
+        return _begin_next(execution, state.follows, definition, moment, aside)
     turn = Turn(execution, None, moment)
     if state.follows is None:
         turn.emit(ev.Continued())
@@ -100,7 +103,11 @@ def after_the_end(
 
 
 def _begin_next(
-    execution: Execution, follows: ev.RunFollows, definition: Definition | None, moment: Moment
+    execution: Execution,
+    follows: ev.RunFollows,
+    definition: Definition | None,
+    moment: Moment,
+    aside: tuple[str, str] | None,
 ) -> tuple[Execution, tuple[ev.Event, ...], str]:
     """The next run of a saga id. One that continues takes over who waits, and the signals that were not asked for."""
     old = execution.state
@@ -138,6 +145,8 @@ def _begin_next(
         turn.emit(ev.SignalReceived(follows.signal, follows.signal_payload))
     if definition is None:
         turn.emit(ev.CodeMissing())
+    if aside is not None:
+        turn.park(*aside)
     turn.advance()
     handed_on = calls.left_open(old) if follows.cause is ev.Following.CONTINUED else []
     for update in handed_on if follows.update is None else [follows.update]:

@@ -162,6 +162,10 @@ class EffectSender:
         """The refusal of a command is decided: it holds the mark back no longer."""
         self._done(out)
 
+    def put_by(self, out: Outgoing) -> None:
+        """The refusal of a command could not be decided: it is listed beside the mark, for the next owner to send."""
+        self._list(out)
+
     def tick(self, now_ms: int) -> None:
         """Sends what had to wait for room or for a destination."""
         while self._waiting and self._produce_now(self._waiting[0], now_ms):
@@ -237,13 +241,18 @@ class EffectSender:
         else:
             self._counts[out.offset] -= 1
 
-    def _failed(self, out: Outgoing, now_ms: int) -> None:
-        out.failures += 1
-        self.counters["send_failures"] += 1
-        if out.failures >= STUCK_AFTER and not out.stuck and len(self._stuck) < MAX_STUCK:
+    def _list(self, out: Outgoing) -> None:
+        """It holds the mark back no longer, if the list has room for it."""
+        if not out.stuck and len(self._stuck) < MAX_STUCK:
             out.stuck = True
             self._counts[out.offset] -= 1
             self._stuck[out.offset, out.index] += 1
+
+    def _failed(self, out: Outgoing, now_ms: int) -> None:
+        out.failures += 1
+        self.counters["send_failures"] += 1
+        if out.failures >= STUCK_AFTER:
+            self._list(out)
         out.retry_at_ms = now_ms + RETRY_MS
         self._later.append(out)
 

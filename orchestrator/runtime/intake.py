@@ -29,6 +29,9 @@ RETRY_MS = 500
 _ORDER = (OPERATIONS, INTERNAL, REPLIES, INBOX)
 """Who goes first: operators never queue behind starts, and what is under way not behind what is new."""
 
+Given = msg.Input | msg.SetPauseRule | msg.Query
+"""What a record may be."""
+
 
 @dataclass(slots=True)
 class Taken:
@@ -36,7 +39,7 @@ class Taken:
 
     role: str
     record: Record
-    input: msg.Input | msg.SetPauseRule | msg.Query | None
+    input: Given | None
     saga_id: str
     passage: Passage | None = None
     target: int | None = None
@@ -56,6 +59,8 @@ class DeadLetter:
     saga_id: str = ""
     refusal: ev.AttachRefused | None = None
     """What the rejected start's sender is told, to be journaled."""
+    poison: Given | None = None
+    """What was taken and could not be decided: once this stands, its saga is set aside."""
     whole: bool = True
     retry_at_ms: int = 0
 
@@ -144,15 +149,25 @@ class Intake:
         """Whether `next` may have something now."""
         return self.waiting > 0 and any(queue and role not in self._blocked for role, queue in self._queues.items())
 
-    def done(self, taken: Taken) -> None:
+    def done(self, taken: Taken | DeadLetter) -> None:
         """The record is decided: its position goes along with the next journal record."""
         self.positions[taken.role] = taken.record.offset + 1
         if taken.passage is not None:
             self._taken[taken.passage.source] = taken.passage.counter
 
-    def reject(self, taken: Taken, reason: str, kind: str, refusal: ev.AttachRefused | None = None) -> None:
+    def reject(
+        self,
+        taken: Taken,
+        reason: str,
+        kind: str,
+        refusal: ev.AttachRefused | None = None,
+        *,
+        poison: Given | None = None,
+    ) -> None:
         """Sends the record to the dead letters."""
-        self._reject(DeadLetter(taken.role, taken.record, reason, kind, taken.passage, taken.saga_id, refusal))
+        letter = DeadLetter(taken.role, taken.record, reason, kind, taken.passage, taken.saga_id, refusal)
+        letter.poison = poison
+        self._reject(letter)
 
     def dead_letter_delivered(self, letter: DeadLetter, delivery: Delivery) -> bool:
         """Goes on behind an acknowledged dead letter, and says so; one that failed is sent again by a later `tick`."""
@@ -254,7 +269,7 @@ def _token(headers: Mapping[str, str]) -> str:
     return headers.get(h.REPLY_TOKEN) or headers.get(h.PROMISE_TOKEN, "")
 
 
-def _check_address(given: msg.Input | msg.SetPauseRule | msg.Query, answers: str) -> None:
+def _check_address(given: Given, answers: str) -> None:
     """Raises `MalformedMessage`: an owner may write where its clients may not, and answers into no journal for them."""
     address: msg.ReplyAddress | None = getattr(given, "reply_to", None)
     if address is not None and address.topic != answers:

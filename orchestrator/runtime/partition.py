@@ -7,7 +7,7 @@ the epoch drops this object with all it had pending; the next one begins from th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from orchestrator.model.updates import UpdateRejected
 from orchestrator.runtime.circuits import Circuits
 from orchestrator.runtime.effect_sender import EffectSender, Outgoing
 from orchestrator.runtime.forgery import forgery
-from orchestrator.runtime.intake import DeadLetter, Intake, Taken, decision_of, forwarding_of
+from orchestrator.runtime.intake import DeadLetter, Given, Intake, Taken, decision_of, forwarding_of
 from orchestrator.runtime.journal_writer import EpochLost, JournalWriter, Pending
 from orchestrator.runtime.lifecycle import Feed
 from orchestrator.runtime.local_steps import InlineRunner, LocalCalls, LocalSteps
@@ -36,7 +36,7 @@ from orchestrator.runtime.materialize import Materializer
 from orchestrator.runtime.notices import tell_parked
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.pauses import Pauses
-from orchestrator.runtime.poison import set_aside
+from orchestrator.runtime.poison import Failed, Poison, is_told, set_aside
 from orchestrator.runtime.questions import Questions
 from orchestrator.runtime.replica import Replica
 from orchestrator.runtime.resuming import calls_to_make, inputs_to_go_on, resend
@@ -58,8 +58,6 @@ MAX_PENDING = 4_000
 MAX_WAITING_BYTES = 16 << 20
 """Bytes of inputs that wait, beyond which no start is read: large ones are few, but may come one after the other."""
 FAR_MS = 3_600_000
-MAX_FAILURES = 2
-"""Failures to decide an input after which its saga is set aside; each of them ended the partition's epoch."""
 STORE_EVERY_MS = 500
 STORE_ENTRIES = 2_000
 """How long, and how much, changes are gathered before they go to the store: a next owner reads that much more."""
@@ -75,7 +73,7 @@ class _Rest:
 
 
 class Partition:
-    """One epoch of one partition. Made by the take-over once its claim is read; `poison` counts inputs that failed.
+    """One epoch of one partition. Made by the take-over once its claim is read; `poison` knows inputs that failed.
 
     `counters` and `tally` go on from epoch to epoch and may be shared by all partitions of a worker.
     """
@@ -89,7 +87,7 @@ class Partition:
         journal: Appender,
         outward: Appender,
         mono_ms: int,
-        poison: Counter[msg.Input],
+        poison: Poison,
         counters: Counter[str] | None = None,
         tally: Tally | None = None,
         local: LocalSteps | None = None,
@@ -254,6 +252,10 @@ class Partition:
         """What of it has to be journaled: the answer to who waits, the counter of an internal message."""
         if not self.intake.dead_letter_delivered(letter, delivery):
             return
+        if letter.poison is not None:
+            self._poison.bury(letter.poison, letter.record)
+            self._set_aside(letter.poison, letter)
+            return
         events = () if letter.refusal is None else (letter.refusal,)
         if events or letter.passage is not None:
             self._submit(decision_of(self._now_ms, letter.saga_id, "", events, "", letter), None)
@@ -287,18 +289,18 @@ class Partition:
             return
         given = taken.input
         assert given is not None
+        if self._poison and (failed := self._poison.find(given, taken.record)) is not None:
+            self._bury(given, taken, failed)
+            return
         if isinstance(given, msg.Query):
-            self.questions.ask(given)
-            self._pass(taken)
+            self._try(self._ask, given, taken)
             return
         if self._changes.knows(given.saga_id, msg.memory_of(given)) and self.questions.is_settled(given):
             self.counters["duplicates"] += 1
             self._pass(taken)
             return
         if isinstance(given, msg.SetPauseRule):
-            self.intake.done(taken)
-            events = self._pauses.set(given, self._now_ms)
-            self._submit(decision_of(self._now_ms, "", "", events, given.message_id, taken), None)
+            self._try(self._set_rule, given, taken)
             return
         if (forged := forgery(given, taken.token, self.config.keys, self.runs)) is not None:
             self.intake.reject(taken, *forged)
@@ -313,7 +315,16 @@ class Partition:
             else:
                 self.intake.reject(taken, rejected.reason, "UpdateRejected")
 
-    def _pass(self, taken: Taken) -> None:
+    def _ask(self, given: msg.Query, taken: Taken) -> None:
+        self.questions.ask(given)
+        self._pass(taken)
+
+    def _set_rule(self, given: msg.SetPauseRule, taken: Taken) -> None:
+        self.intake.done(taken)
+        events = self._pauses.set(given, self._now_ms)
+        self._submit(decision_of(self._now_ms, "", "", events, given.message_id, taken), None)
+
+    def _pass(self, taken: Taken | DeadLetter) -> None:
         """An input that causes nothing: its position goes along with the next record."""
         self.intake.done(taken)
         if taken.passage is not None:
@@ -332,32 +343,36 @@ class Partition:
         incarnation, offset = self.progress.at.incarnation, self.writer.next_offset
         return Moment(self._now_ms, incarnation, offset, count, ttl_ms, circuits, standing, sent, sign)
 
-    def _attempt(self, given: msg.Input, taken: Taken | None = None) -> None:
-        """Decides an input of a topic, or one of the engine's own, and what it leaves to be continued."""
-        if self._is_poison(given):
-            self._park_poison(given, taken)
-            return
+    def _attempt(self, given: msg.Input, taken: Taken | None = None) -> bool:
+        """Decides an input of a topic, or one of the engine's own, and what it leaves to be continued.
+
+        False: it is one of the engine's own that failed before, and its saga is set aside.
+        """
+        if taken is None and self._poison and self._poison.find(given, None) is not None:
+            self._set_aside(given, None)
+            return False
+        self._try(self._decide, given, taken)
+        if not isinstance(given, msg.Continue):
+            while (execution := self.runs.live.get(given.saga_id)) is not None and execution.state.continue_due:
+                if not self._attempt(msg.Continue(given.saga_id, execution.state.run)):
+                    break
+        return True
+
+    def _try(self, act: Callable[[Any, Any], None], given: Given, taken: Taken | None) -> None:
+        self._counted(act, given, taken)
+        if self._poison:
+            self._poison.forget(given, None if taken is None else taken.record)
+
+    def _counted(self, act: Callable[[Any, Any], None], given: Given, taken: Taken | DeadLetter | None) -> None:
+        """Does something with an input; a failure that it is not to blame for ends the epoch and is remembered."""
         try:
-            self._decide(given, taken)
+            act(given, taken)
         except (InputRejected, UpdateRejected, EpochLost, StoreBroken):
             raise
         except BUGS as error:
-            self._poison[given] += 1
+            self._poison.note(given, None if taken is None else taken.record, error)
             error.add_note(f"It came while {type(given).__name__} of saga {given.saga_id!r} was decided.")
             raise
-        if self._poison:
-            self._poison.pop(given, None)
-        if isinstance(given, msg.Continue):
-            return
-        while (execution := self.runs.live.get(given.saga_id)) is not None and execution.state.continue_due:
-            rest = msg.Continue(given.saga_id, execution.state.run)
-            if self._is_poison(rest):
-                return
-            self._attempt(rest)
-
-    def _is_poison(self, given: msg.Input) -> bool:
-        """Whether deciding it failed before. It may come again in another record: as the reply to a command re-sent."""
-        return bool(self._poison) and self._poison[given] >= MAX_FAILURES
 
     def _decide(self, given: msg.Input, taken: Taken | None) -> None:
         execution = self.runs.find(given.saga_id)
@@ -372,21 +387,35 @@ class Partition:
         if events or message_id or (taken is not None and taken.passage is not None):
             self._submit(decision_of(self._now_ms, given.saga_id, run, events, message_id, taken), execution)
 
-    def _definition(self, given: msg.Input, execution: Execution | None) -> Definition | None:
+    def _definition(self, given: Given, execution: Execution | None) -> Definition | None:
         if execution is not None and execution.state.phase is not Status.NOT_STARTED:
             return self.config.definitions.get(execution.state.saga_type)
         return self.config.definitions.get(given.saga_type) if isinstance(given, msg.Start | msg.Update) else None
 
-    def _park_poison(self, given: msg.Input, taken: Taken | None) -> None:
-        """An input at which the engine failed again and again: its saga is set aside."""
-        execution = self.runs.find(given.saga_id)
-        events = set_aside(given, execution, self._moment(), MAX_FAILURES, external=taken is not None)
-        if not events:
-            return
-        if taken is not None:
+    def _bury(self, given: Given, taken: Taken, failed: Failed) -> None:
+        """An input of a topic at which the engine failed again and again: once it can be found, its saga is parked."""
+        if isinstance(given, msg.Query):
+            self.questions.fail(given, failed.reason)
+            self._pass(taken)
+        elif failed.buried or (is_told(given) and not failed.hopeless):
             self.intake.done(taken)
-        run = "" if execution is None else execution.state.run
-        self._submit(decision_of(self._now_ms, given.saga_id, run, events, "", taken), execution)
+            self._set_aside(given, taken)
+        else:
+            self.intake.reject(taken, failed.reason, failed.kind, poison=given)
+
+    def _set_aside(self, given: Given, taken: Taken | DeadLetter | None) -> None:
+        self._counted(self._park, given, taken)
+
+    def _park(self, given: Given, taken: Taken | DeadLetter | None) -> None:
+        failed = self._poison.find(given, None if taken is None else taken.record)
+        assert failed is not None
+        execution, external = self.runs.find(given.saga_id), taken is not None
+        definition = self._definition(given, execution)
+        execution, events, run = set_aside(given, execution, definition, self._moment(), failed, external=external)
+        if events or (taken is not None and taken.passage is not None):
+            self._submit(decision_of(self._now_ms, given.saga_id, run, events, "", taken), execution)
+        if isinstance(given, msg.Update):
+            self.questions.refuse(UpdateRejected(given, ev.Refusal.REJECTED, failed.reason))
 
     def _submit(self, decision: ev.Decision, execution: Execution | None) -> None:
         state = None
@@ -447,9 +476,11 @@ class Partition:
         """A command that Kafka does not take is an input to its step."""
         command: Command = out.effect  # type: ignore[assignment]
         undo = command.direction == "undo"
+        given = msg.SendFailed(command.saga_id, command.run, command.sequence, undo, command.attempt, why)
+        decided = True
         with suppress(InputRejected):
-            self._attempt(msg.SendFailed(command.saga_id, command.run, command.sequence, undo, command.attempt, why))
-        self.sender.settle(out)
+            decided = self._attempt(given)
+        (self.sender.settle if decided else self.sender.put_by)(out)
 
     # -- beginning
 

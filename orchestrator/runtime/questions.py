@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestrator.model.definition import Definition
-from orchestrator.model.effects import UPDATE_FAILED, Answer, Effect, accepted_address
+from orchestrator.model.effects import REFUSED, UPDATE_FAILED, Answer, Effect, accepted_address
+from orchestrator.model.events import Refusal
 from orchestrator.model.messages import Input, Query, SetPauseRule, Update
 from orchestrator.model.queries import answer
 from orchestrator.model.updates import UpdateRejected
@@ -27,6 +28,10 @@ class Questions:
         state = None if execution is None else execution.state
         definition = None if state is None else of_run(self._definitions.get(state.saga_type), state)
         self.answers.append(answer(definition, state, query))
+
+    def fail(self, query: Query, reason: str) -> None:
+        """A query that could not even be asked."""
+        self.answers.append(Answer(query.saga_id, "", query.reply_to, REFUSED, b"", Refusal.QUERY_FAILED, reason))
 
     def refuse(self, rejected: UpdateRejected) -> bool:
         """Tells who asked for an update that it is not taken. False: nobody is to be told."""

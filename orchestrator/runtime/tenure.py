@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from enum import Enum
 
-from orchestrator.model.messages import Input
 from orchestrator.runtime.partition import Partition
+from orchestrator.runtime.poison import Poison
 from orchestrator.runtime.takeover import Takeover
 from orchestrator.store.base import Store
 
@@ -54,7 +54,7 @@ class Tenure:
         self.store: Store | None = None
         self.takeover: Takeover | None = None
         self.partition: Partition | None = None
-        self.poison: Counter[Input] = Counter()
+        self.poison = Poison()
         self.paused = False
         self.wipes = 0
         self.unreadable: Counter[str] = Counter()

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from orchestrator.entities import Entity, entity_id, operation
 from orchestrator.errors import StepFailed
 from orchestrator.log.memory_link import Link, Sent
 from orchestrator.model import messages as msg
@@ -151,6 +152,51 @@ def test_a_child_s_start_that_cannot_be_decided_is_refused(monkeypatch: pytest.M
     send_starts(world, GOOD)
     work_on(world)
     assert world.status(GOOD) is Status.COMPLETED
+
+
+class Account(Entity[int]):
+    @operation
+    async def deposit(self, cents: int) -> int:
+        self.state += cents
+        return self.state
+
+
+class Depositing(Saga[int, str]):
+    """Asks an entity for something, and can do without it."""
+
+    async def run(self, cents: int) -> str:
+        try:
+            return str(await self.entity(Account, BAD).call(Account.deposit(cents)))
+        except StepFailed as failed:
+            return failed.error_type
+
+
+def result_of(world: World, saga_id: str) -> bytes:
+    partitions = [tenure.partition for tenure in world.engine.tenures.values()]
+    found = [each.runs.find(saga_id) for each in partitions if each is not None]
+    (result,) = [execution.state.result for execution in found if execution is not None]
+    return result
+
+
+def test_a_call_that_cannot_be_decided_is_refused_and_its_entity_parked(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(sagas=(*SAGAS, Account, Depositing))
+    saga_id = entity_id(Account, BAD)
+
+    def broken(execution: Any, definition: Any, given: Any, moment: Any) -> Any:
+        if isinstance(given, msg.Update) and given.payload == b'{"cents":13}':
+            raise RuntimeError("a bug")
+        return decide(execution, definition, given, moment)
+
+    monkeypatch.setattr(partition, "decide", broken)
+    given = [b"13", b"5", b"13", b"5"]
+    for number, cents in enumerate(given):
+        send_starts(world, f"s-{number}", saga_type="Depositing", value=cents)
+        work_on(world, 5)
+    results = [result_of(world, f"s-{number}") for number in range(len(given))]
+    assert results == [b'"Rejected"', b'"5"', b'"Rejected"', b""]
+    assert world.status(saga_id) is Status.PARKED
+    assert world.status("s-3") is Status.RUNNING, "its call is held until a person has retried the entity"
+    assert world.records(world.topics.dead_letters) == []
 
 
 class Cut(Link):
