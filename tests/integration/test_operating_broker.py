@@ -1,17 +1,27 @@
 """What people do about running sagas, on a real broker."""
 
 import asyncio
+import json
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from orchestrator import cli
 from orchestrator.attributes import Double, Keyword
 from orchestrator.client import Client
-from orchestrator.errors import NotApplied, ResultTimeout, SagaFailed, SagaNotFound
+from orchestrator.errors import NotApplied, ResultTimeout, SagaFailed, SagaNotFound, StepFailed
 from orchestrator.log.base import Log
+from orchestrator.model import messages as msg
+from orchestrator.model.decide import decide
 from orchestrator.model.messages import Outcome
+from orchestrator.runtime import partition
+from orchestrator.saga import Saga
 from orchestrator.topics import TopicNames
 from orchestrator.visibility import Visibility, Wait
+from tests.expense import Expense
 from tests.shop_cluster import shop
 from tests.shop_world import PARTITIONS, Greeting, Order, OrderFulfilment, refuse
 
@@ -78,6 +88,63 @@ async def parked(visibility: Visibility, saga_id: str) -> Wait:
             found = visibility.why(saga_id)
             if found is not None and found.status == "PARKED":
                 return found.waits[0]
+
+
+class Asking(Saga[str, str]):
+    async def run(self, name: str) -> str:
+        try:
+            return await self.child(Greeting, name, id="c-1")
+        except StepFailed as failed:
+            return failed.error_type
+
+
+def test_what_cannot_be_decided_is_found_again_and_redriven(
+    broker: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGA_STATE_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("SAGA_BOOTSTRAP_SERVERS", broker)
+    monkeypatch.setenv("SAGA_PREFIX", prefix)
+    monkeypatch.setenv("SAGA_DEVELOPMENT", "true")
+    mended = Event()
+
+    def broken(execution: Any, definition: Any, given: Any, moment: Any) -> Any:
+        if isinstance(given, msg.Signal | msg.ChildEnded) and given.saga_id == "e-1" and not mended.is_set():
+            raise RuntimeError("a bug")
+        return decide(execution, definition, given, moment)
+
+    async def letters(count: int) -> list[dict[str, Any]]:
+        async with asyncio.timeout(60):
+            while len(found := (await told("dead-letters", "list"))["dead_letters"]) < count:
+                await asyncio.sleep(0.2)
+        return found
+
+    async def told(*words: str) -> Any:
+        run = CliRunner().invoke(cli.saga, [*words, "--json"])
+        assert run.exit_code == 0, run.output
+        return json.loads(run.stdout)
+
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            parent = await client.start(Asking, "Ada", id="e-1")
+            await parent.signal(Expense.noted, "what parks it")
+            (signal,) = await letters(1)
+            child = await client.attach(Greeting, "c-1")
+            await client.cancel("c-1")
+            with pytest.raises(SagaFailed, match="CANCELED"):
+                await child.result(timeout=60)
+            _, ended = await letters(2)
+            assert [x["reason"] for x in (signal, ended)] == ["deciding it failed 2 times: RuntimeError: a bug"] * 2
+            assert [x["topic"] for x in (signal, ended)] == [f"{prefix}saga.inbox", f"{prefix}saga.internal"]
+            assert (signal["error"], signal["value"]) == ("RuntimeError", "what parks it")
+            mended.set()
+            (redriven,) = (await told("dead-letters", "redrive", ended["place"]))["redriven"]
+            assert redriven["to"].startswith(f"{prefix}saga.operations-")
+            await client.unpark("e-1", "retry", reason="mended", timeout=60)
+            assert await parent.result(timeout=60) == "Canceled"
+
+    monkeypatch.setattr(partition, "decide", broken)
+    with shop(broker, prefix, sagas=(Asking, Greeting)):
+        asyncio.run(main())
 
 
 class Tagged(Greeting, name="Greeting"):
