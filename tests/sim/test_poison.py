@@ -19,7 +19,7 @@ from orchestrator.simulation.world import World
 from orchestrator.wire import headers as h
 from orchestrator.wire.inputs import input_topics
 
-SEEDS = range(12)
+SEEDS = range(20)
 OF_10_000 = 150
 """So many inputs cannot be decided."""
 MENDED_MS = 16_000
@@ -80,7 +80,9 @@ class Bug:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("often", [1, 2, None], ids=["once", "until it is set aside", "until it is mended"])
+# What fails behind a run's first decision leaves the code that it began as it stands.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("often", [1, None], ids=["once", "until it is mended"])
 def test_what_cannot_be_decided_is_lost_nowhere(often: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     bug = Bug(often)
     monkeypatch.setattr(partition, "decide", bug.decide)
