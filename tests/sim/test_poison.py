@@ -40,7 +40,10 @@ class Bug:
     def decide(self, execution: Any, definition: Any, given: msg.Input, moment: Any) -> Any:
         key = repr(given)
         drawn = int.from_bytes(blake2b(key.encode(errors="replace"), digest_size=4).digest(), "big") % 10_000
-        if drawn < OF_10_000 and not self.mended and (self.often is None or self.failures[key] < self.often):
+        wrong = drawn < OF_10_000 and not isinstance(
+            given, msg.Pause
+        )  # redriven behind its end, it would stay for ever
+        if wrong and not self.mended and (self.often is None or self.failures[key] < self.often):
             self.failures[key] += 1
             if drawn % 2:
                 decide(execution, definition, given, moment)
