@@ -40,7 +40,7 @@ from orchestrator.runtime.poison import Failed, Poison, is_told, set_aside
 from orchestrator.runtime.questions import Questions
 from orchestrator.runtime.replica import Replica
 from orchestrator.runtime.resuming import calls_to_make, inputs_to_go_on, resend
-from orchestrator.runtime.ringing import Bell
+from orchestrator.runtime.ringing import Ringer
 from orchestrator.runtime.runs import Runs
 from orchestrator.runtime.tally import UNKNOWN_TYPE, Tally
 from orchestrator.runtime.timers import Timers
@@ -132,7 +132,7 @@ class Partition:
         self.circuits = Circuits(
             config.circuit_failures, config.circuit_probe_ms, at.circuits, at.clock_ms, self.runs.is_set
         )
-        self._bell = Bell(self.timers, self.circuits, self.runs, self._attempt)
+        self._ringer = Ringer(self.timers, self.circuits, self.runs, self._attempt)
         self._pauses = Pauses(self.store, at.paused, self.runs.live)
         self._step_at_mono = 0
         self.closed = False
@@ -192,7 +192,7 @@ class Partition:
         while self.local.replies:
             with suppress(InputRejected):
                 self._attempt(self.local.replies.popleft())
-        self._bell.ring(now_ms, self.intake.consumed, BATCH)
+        self._ringer.ring(now_ms, self.intake.consumed, BATCH)
         for saga_id in self._pauses.released(BATCH) if self._pauses.restless else ():
             if (execution := self.runs.find(saga_id)) is not None:
                 self._attempt(msg.Released(saga_id, execution.state.run))

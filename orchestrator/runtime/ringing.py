@@ -10,7 +10,7 @@ from orchestrator.runtime.runs import Runs
 from orchestrator.runtime.timers import Timer, Timers
 
 
-class Bell:
+class Ringer:
     """Rings one partition's timers; `attempt` decides what a saga hears of one."""
 
     def __init__(
