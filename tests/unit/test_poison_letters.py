@@ -337,7 +337,10 @@ def test_a_crash_behind_the_letter_loses_nothing(monkeypatch: pytest.MonkeyPatch
     send_starts(world, BAD, saga_type="Expense", value=b"100")
     work_on(world, 2)
     breaks(monkeypatch, msg.Signal)
-    using(world, lambda client: client.signal(BAD, Expense.decided, Decision(by="ann")))
+    headers = h.write_headers({h.SAGA_ID: BAD, "input-type": "signal", "signal": "decided"})
+    value = Decision(by="ann").model_dump_json().encode()
+    at = partition_of(BAD, PARTITIONS)
+    world.log.appender().append(world.topics.inbox, at, value, key=BAD.encode(), headers=headers, token=None)
     with monkeypatch.context() as patch:
         patch.setattr(partition.Partition, "_set_aside", dies)
         with pytest.raises(Died):
