@@ -32,6 +32,8 @@ _OUTSIDE = {"compression.type": "uncompressed", "max.message.bytes": str(MAX_FOR
 """Where anybody may write, a record is never larger unpacked than the limit: clients unpack without one."""
 _WHOLE = {"max.message.bytes": str(MAX_DEAD_LETTER_BYTES)}
 _OWNERS = {"compression.type": "producer"}
+_FLUSHED = {"flush.messages": "1"}
+"""Every record is on the leader's disk before it is acknowledged."""
 _ROLLED_DAILY = {"segment.ms": str(_DAY_MS)}
 """Only whole segments are freed when a topic is trimmed."""
 
@@ -56,8 +58,11 @@ def plan(
     replication: int,
     services: Iterable[str] = (),
     ledger_retention_ms: int = LEDGER_RETENTION_MS,
+    fsync: bool = False,
 ) -> list[TopicSpec]:
     """All topics of an installation; `services` are those that have commands and a ledger here.
+
+    `fsync`: journal and inbox write every record through to the disk. What is lost of the others is sent again.
 
     Ledgers are planned before commands: a command partition without its ledger partition would stand still.
     """
@@ -79,9 +84,10 @@ def plan(
     def for_days(days: int) -> dict[str, str]:
         return {"retention.ms": str(days * _DAY_MS), "retention.bytes": "-1"}
 
+    flushed = _FLUSHED if fsync else {}
     specs = [
-        spec(names.journal, _KEPT, _OWNERS),
-        spec(names.inbox, _KEPT, _OUTSIDE, _ROLLED_DAILY),
+        spec(names.journal, _KEPT, _OWNERS, flushed),
+        spec(names.inbox, _KEPT, _OUTSIDE, _ROLLED_DAILY, flushed),
         spec(names.replies, _KEPT, _OUTSIDE, _ROLLED_DAILY),
         spec(names.internal, _KEPT, _OWNERS, _ROLLED_DAILY),
         spec(names.operations, _KEPT, _OUTSIDE, _ROLLED_DAILY),
@@ -181,6 +187,11 @@ _RULES: Mapping[str, tuple[Callable[[str, str], bool], bool, str]] = {
         lambda found, wanted: wanted in ("producer", found),
         False,
         "what anybody may send packed is unpacked by clients without a limit",
+    ),
+    "flush.messages": (
+        lambda found, wanted: bool(found) and int(found) <= int(wanted),
+        False,
+        "an acknowledged record may be in the brokers' memory alone",
     ),
     "max.message.bytes": (
         _large_enough,

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from statistics import median_low
 from typing import Any
 
@@ -46,6 +47,35 @@ class Meter:
 
     def _read(self) -> dict[str, float]:
         return {role: cpu_ms(pid) for role, pid in self._pids.items()}
+
+
+class Fsync(StrEnum):
+    """What the broker writes through to the disk before it acknowledges."""
+
+    NOTHING = "nothing"
+    JOURNAL = "journal"
+    ALL = "all"
+
+    @property
+    def durability(self) -> str:
+        """What is said of every figure that was measured like this."""
+        return _DURABILITY[self]
+
+
+_DURABILITY = {
+    Fsync.NOTHING: "page cache",
+    Fsync.JOURNAL: "fsync of journal and inbox (flush.messages=1), page cache for the rest",
+    Fsync.ALL: "fsync of every batch of every topic (log.flush.interval.messages=1)",
+}
+
+
+def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
+    """Least, middle (of an even number the lower) and most."""
+    return {
+        "min": round(min(values), digits),
+        "median": round(median_low(values), digits),
+        "max": round(max(values), digits),
+    }
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:

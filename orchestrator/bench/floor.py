@@ -19,7 +19,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from orchestrator.bench.processes import Process
-from orchestrator.bench.sizes import SERVICES, Size
+from orchestrator.bench.scenarios import SHOP
+from orchestrator.bench.sizes import Size
 from orchestrator.errors import SagaError
 from orchestrator.log.kafka_bare import bare_consumer, bare_producer
 from orchestrator.participant.loop import SWITCH_INTERVAL_S
@@ -123,7 +124,7 @@ def run_owner(setup: Setup) -> None:
     """An input, a journal record, and when that is acknowledged a command or the answer, and what is told to others."""
     names, templates = setup.names, setup.templates
     journal, outward, public = (Out(setup.servers).produce for _ in range(3))
-    commands = [names.commands(service) for service in SERVICES]
+    commands = [names.commands(service) for service in SHOP]
     command, answer, decision = templates["command"], templates["answer"], templates["journal"].value
     event = templates["lifecycle"]
     stages: dict[bytes, int] = {}
@@ -150,7 +151,7 @@ def run_participant(setup: Setup) -> None:
     """A command, a ledger record, and when that is acknowledged the reply."""
     names, templates = setup.names, setup.templates
     produce = Out(setup.servers).produce
-    ledgers = {names.commands(service): names.ledger(service) for service in SERVICES}
+    ledgers = {names.commands(service): names.ledger(service) for service in SHOP}
     reply, entry = templates["reply"], templates["ledger"]
 
     def recorded(key: bytes, number: int, error: Any, message: Any) -> None:

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.bench.figures import Figures, Meter, is_quiet, middle, percentiles
+from orchestrator.bench.figures import Figures, Fsync, Meter, is_quiet, middle, percentiles
 from orchestrator.bench.floor import FloorClient, Setup
 from orchestrator.bench.processes import Process
+from orchestrator.bench.running import with_broker
+from orchestrator.bench.scenarios import ORDERS, SHOP
 from orchestrator.bench.sizes import Size, measure_sizes
 from orchestrator.bench.system import Load, create_topics, start_processes
-from orchestrator.broker import Broker, provide
+from orchestrator.broker import Broker
 from orchestrator.client import Client
 from orchestrator.config import Settings, load_settings
 from orchestrator.log.kafka import KafkaLog
-from orchestrator.participant.loop import SWITCH_INTERVAL_S
 from orchestrator.topics import TopicNames
 
 FLOOR_PREFIX = "floor-"
-FSYNC = {"log.flush.interval.messages": "1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Plan:
     warm_up: int = 2_000
     singly: int = 200
     rounds: int = 3
-    fsync: bool = False
+    fsync: Fsync = Fsync.NOTHING
     jvm: Sequence[str] = ()
 
 
@@ -62,30 +59,24 @@ class Bench:
 
     def run(self) -> dict[str, Any]:
         """Everything. Raises `SagaError` where something could not even be started."""
-        folder = Path(tempfile.mkdtemp(prefix="saga-bench-"))
-        properties = FSYNC if self._plan.fsync else {}
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH_INTERVAL_S)
-        try:
-            self._say("starting a Kafka broker")
-            with provide(ephemeral=True, properties=properties, jvm=self._plan.jvm) as broker:
-                settings = load_settings(
-                    {"bootstrap_servers": broker.bootstrap_servers, "development": True, "state_directory": folder}
-                )
-                system, floor, sizes = self._run_both(broker, settings, folder)
-        finally:
-            sys.setswitchinterval(interval)
-            shutil.rmtree(folder, ignore_errors=True)
+        return with_broker(self._run_all, fsync=self._plan.fsync, jvm=self._plan.jvm)
+
+    def _run_all(self, broker: Broker, folder: Path) -> dict[str, Any]:
+        settings = load_settings(
+            {"bootstrap_servers": broker.bootstrap_servers, "development": True, "state_directory": folder}
+        )
+        system, floor, sizes = self._run_both(broker, settings, folder)
         return self._tell(system, floor, sizes, settings)
 
     def _run_both(
         self, broker: Broker, settings: Settings, folder: Path
     ) -> tuple[list[Figures], list[Figures], dict[str, Size]]:
         log = KafkaLog(broker.bootstrap_servers)
-        create_topics(log, settings.topic_names, settings)
-        create_topics(log, TopicNames(FLOOR_PREFIX), settings)
+        fsync = self._plan.fsync is Fsync.JOURNAL
+        create_topics(log, settings.topic_names, settings, SHOP, fsync=fsync)
+        create_topics(log, TopicNames(FLOOR_PREFIX), settings, SHOP, fsync=fsync)
         with ExitStack() as stack:
-            processes = start_processes(settings, folder)
+            processes = start_processes(settings, folder, ORDERS)
             for process in processes:
                 stack.callback(process.stop)
             return asyncio.run(self._measure(broker, log, settings, processes, stack, folder))
@@ -103,11 +94,13 @@ class Bench:
         system: list[Figures] = []
         floor: list[Figures] = []
         async with Client.connect(broker.bootstrap_servers) as client:
-            load = Load(client)
+            load = Load(client, ORDERS)
             await load.wait_until_ready(processes)
             self._say("warming up: the system")
             await load.run(plan.warm_up)
-            sizes = await asyncio.to_thread(measure_sizes, log, settings.topic_names, settings.partitions, load.started)
+            sizes = await asyncio.to_thread(
+                measure_sizes, log, settings.topic_names, settings.partitions, load.started, SHOP
+            )
             base = self._start_floor(broker, settings, folder, sizes, stack)
             self._say("warming up: the floor, and with it the broker")
             await asyncio.to_thread(base.client.run, 10 * plan.warm_up)
@@ -148,7 +141,6 @@ class Bench:
     def _tell(
         self, system: list[Figures], floor: list[Figures], sizes: dict[str, Size], settings: Settings
     ) -> dict[str, Any]:
-        durability = "fsync of every batch (log.flush.interval.messages=1)" if self._plan.fsync else "page cache"
         return {
             "sagas": self._plan.sagas,
             **middle(system).as_json(),
@@ -158,7 +150,7 @@ class Bench:
                 {"system": figures.as_json(), "floor": lowest.as_json()}
                 for figures, lowest in zip(system, floor, strict=True)
             ],
-            "durability": durability,
+            "durability": self._plan.fsync.durability,
             "replication": settings.replication,
             "partitions": settings.partitions,
             "participants": "three services in one process, memory in their ledgers, handlers only answer",

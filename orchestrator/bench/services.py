@@ -1,6 +1,6 @@
-"""The three services of the orders as one process: they only answer, and remember in their ledgers.
+"""The services of a scenario as one process: they only answer, and remember in their ledgers.
 
-`python -m orchestrator.bench.services SERVERS SERVICE...`
+`python -m orchestrator.bench.services SERVERS PREFIX [SERVICE...]`
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ import sys
 import threading
 
 from orchestrator.bench.processes import when_abandoned
+from orchestrator.bench.sagas import Tools, Turn
+from orchestrator.errors import Failure
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.participant import Participant
 from orchestrator.participant.runner import Runner, settle_collector
 from orchestrator.sagas.order_fulfilment import (
+    CARD_LIMIT_CENTS,
     Charge,
     Inventory,
     Payments,
@@ -23,10 +26,12 @@ from orchestrator.sagas.order_fulfilment import (
     Ship,
     Shipping,
 )
+from orchestrator.topics import TopicNames
 
 inventory = Participant(Inventory)
 payments = Participant(Payments)
 shipping = Participant(Shipping)
+tools = Participant(Tools)
 
 
 @inventory.handles(Inventory.reserve)
@@ -41,6 +46,8 @@ def release(request: Reserve) -> None:
 
 @payments.handles(Payments.charge)
 def charge(request: Charge) -> Receipt:
+    if request.cents > CARD_LIMIT_CENTS:
+        raise Failure("CardDeclined", "over the limit")
     return Receipt(payment_id=f"payment-{request.order_id}")
 
 
@@ -54,10 +61,15 @@ def ship(request: Ship) -> str:
     return f"shipped {request.order_id}"
 
 
-def main(servers: str, services: list[str]) -> None:
+@tools.handles(Tools.turn)
+def turn(request: Turn) -> int:
+    return request.number
+
+
+def main(servers: str, prefix: str, services: list[str]) -> None:
     """Runs the services, a thread each, until stdin ends."""
-    participants = {each.service.name: each for each in (inventory, payments, shipping)}
-    runners = [Runner(participants[service], KafkaLog(servers)) for service in services]
+    participants = {each.service.name: each for each in (inventory, payments, shipping, tools)}
+    runners = [Runner(participants[service], KafkaLog(servers), topics=TopicNames(prefix)) for service in services]
     threads = [threading.Thread(target=runner.run, name=name) for runner, name in zip(runners, services, strict=True)]
     end = threading.Event()
     when_abandoned(end)
@@ -72,4 +84,4 @@ def main(servers: str, services: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -9,8 +9,6 @@ from orchestrator.demo.dump import dump_topics
 from orchestrator.log.base import Log, Record
 from orchestrator.topics import TopicNames
 
-SERVICES = ("inventory", "payments", "shipping")
-
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -25,13 +23,13 @@ class Size:
         return sum(len(name) + len(value) for name, value in self.headers)
 
 
-def measure_sizes(log: Log, names: TopicNames, partitions: int, sagas: int) -> dict[str, Size]:
+def measure_sizes(log: Log, names: TopicNames, partitions: int, sagas: int, services: Sequence[str]) -> dict[str, Size]:
     """By kind of record: what the topics hold after so many sagas."""
     kinds = {
         "inbox": [names.inbox],
         "journal": [names.journal],
-        "command": [names.commands(service) for service in SERVICES],
-        "ledger": [names.ledger(service) for service in SERVICES],
+        "command": [names.commands(service) for service in services],
+        "ledger": [names.ledger(service) for service in services],
         "reply": [names.replies],
         "answer": [names.answers],
         "lifecycle": [names.lifecycle],

@@ -29,6 +29,7 @@ def _plan_options(command: F) -> F:
         click.argument("modules", nargs=-1, metavar="[MODULE...]"),
         click.option("--partitions", type=int, help="Of every topic; pinned in the journal once it is written."),
         click.option("--replication", type=int),
+        click.option("--fsync", is_flag=True, help="Journal and inbox write every record through to the disk."),
     ):
         command = option(command)
     return connection_options(command)
@@ -42,6 +43,7 @@ def _planned(modules: tuple[str, ...], settings: Settings, options: dict[str, An
         partitions=options["partitions"] or settings.partitions,
         replication=options["replication"] or settings.replication,
         services=services_in(modules),
+        fsync=options["fsync"],
     )
 
 

@@ -105,9 +105,11 @@ class Demo:
         return self._outcome(evidence, seconds)
 
     def _create_topics(self, log: KafkaLog, settings: Settings) -> None:
-        names, counts = settings.topic_names, {"partitions": settings.partitions, "replication": settings.replication}
+        specs = plan(
+            settings.topic_names, partitions=settings.partitions, replication=settings.replication, services=SERVICES
+        )
         with closing(log.admin()) as admin:
-            apply(admin, plan(names, services=SERVICES, **counts))
+            apply(admin, specs)
 
     def _processes(self, settings: Settings) -> dict[str, Process]:
         environment = {
