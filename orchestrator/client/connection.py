@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from threading import Event, Semaphore, Thread
+from threading import Event
 from weakref import WeakValueDictionary
 
 from orchestrator.client.requests import Request
@@ -83,6 +83,22 @@ class Events:
             return None
 
 
+class _Wake(Event):
+    """Set by the clients' threads, it has something called on the loop: once, until that clears it."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        super().__init__()
+        self._call = call
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def set(self) -> None:
+        if self.is_set() or self.loop is None:
+            return
+        super().set()
+        with suppress(RuntimeError):  # the loop is closed and the client was not
+            self.loop.call_soon_threadsafe(self._call)
+
+
 class Connection:
     """One appender, and one reader of one partition of the answers once `listen` was called.
 
@@ -93,10 +109,8 @@ class Connection:
     def __init__(self, log: Log, answers: str, partition: int) -> None:
         self._log = log
         self._answers = (answers, partition)
-        self._wake = Event()
-        self._turn = Semaphore(0)
+        self._wake = _Wake(self._fetch)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: Thread | None = None
         self._appender: Appender | None = None
         self._under_way: set[asyncio.Future[Delivery]] = set()
         self._room = asyncio.Semaphore(MAX_UNDER_WAY)
@@ -113,22 +127,17 @@ class Connection:
 
     def open(self) -> None:
         """Connects. To be called on the loop."""
-        self._loop = asyncio.get_running_loop()
+        self._loop = self._wake.loop = asyncio.get_running_loop()
         self._appender = self._log.appender(wake=self._wake)
-        self._thread = Thread(target=self._wait, name="saga-client", daemon=True)
-        self._thread.start()
 
     async def close(self) -> None:
-        """Gives what is under way a few seconds and ends the thread."""
-        if self._closing or self._thread is None or self._appender is None:
+        """Gives what is under way a few seconds and closes."""
+        if self._closing or self._appender is None:
             return
         appender = self._appender
         if self._under_way:
             await asyncio.wait(set(self._under_way), timeout=CLOSE_S)
         self._closing = True
-        self._wake.set()
-        self._turn.release()
-        await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(appender.close, 0.0)
         if self._reader is not None:
             await asyncio.to_thread(self._reader.close)
@@ -254,30 +263,16 @@ class Connection:
         else:
             await asyncio.sleep(RETRY_S)
 
-    # The thread, and what it calls on the loop
-
-    def _wait(self) -> None:
-        assert self._loop is not None
-        while True:
-            self._wake.wait()
-            if self._closing:
-                return
-            try:
-                self._loop.call_soon_threadsafe(self._fetch)
-            except RuntimeError:  # the loop is closed and the client was not
-                return
-            self._turn.acquire()
+    # What comes, on the loop
 
     def _fetch(self) -> None:
-        if not self._closing:  # then it stays set, so that the thread sees it and ends
-            self._wake.clear()
-        try:
-            if self._appender is not None:
-                self._take_deliveries(self._appender.poll())
-            while self._reader is not None and self._take_happenings(self._reader):
-                pass
-        finally:
-            self._turn.release()
+        self._wake.clear()
+        if self._closing:
+            return
+        if self._appender is not None:
+            self._take_deliveries(self._appender.poll())
+        while self._reader is not None and self._take_happenings(self._reader):
+            pass
 
     def _take_deliveries(self, deliveries: list[Delivery]) -> None:
         fatal = False

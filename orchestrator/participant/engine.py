@@ -113,7 +113,7 @@ class Engine:
     # -- what the owner of the engine calls
 
     def step(self, limit: int = 500) -> bool:
-        """Does what can be done now; whether anything happened. Raises `EngineFailed`."""
+        """Does what can be done now; whether there is more, though nothing new may come. Raises `EngineFailed`."""
         now_ms = self._now_ms = self._clock()
         happened = self._out.poll()
         finished = self._executor.poll()
@@ -146,10 +146,7 @@ class Engine:
         self._commits.send_due(self._partitions.values(), self._now_ms)
         self._out.flush()
         self._throttle()
-        if happened or finished or news:
-            return True
-        self._due_ms = self._find_due_ms()
-        return False
+        return len(news) >= limit
 
     def stop(self) -> None:
         """Takes no more commands. Step on until `stopped`, then close reader and appender."""

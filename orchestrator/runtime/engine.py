@@ -46,6 +46,9 @@ from orchestrator.wire.inputs import INBOX, input_topics
 log = logging.getLogger(__name__)
 
 COMMIT_EVERY_MS = 1_000
+READ_AT_ONCE = 500
+MANY, SOON_MS = 1_000, 5
+"""Nothing tells that effects were acknowledged. Where there are many, or others wait for it, one looks this often."""
 LEAVE_WITHIN_MS = 2_000
 """How long a graceful hand-over waits for what is unconfirmed."""
 MAX_WIPES = 3
@@ -103,35 +106,41 @@ class Engine:
         self._mono_ms = 0
 
     def step(self, mono_ms: int) -> bool:
-        """Everything there is to do now. Returns whether anything happened, so that a caller knows when to wait."""
+        """Everything there is to do now. Returns whether there is more, though nothing new may come."""
         self._mono_ms = mono_ms
-        busy = self._read_inputs(mono_ms)
-        busy |= self._read_journals(mono_ms)
+        read = max(self._read_inputs(mono_ms), self._read_journals(mono_ms))
+        happened, more = read > 0, read >= READ_AT_ONCE
         for appender in (self._journal, self._outward):
             for delivery in appender.poll():
-                busy = True
+                happened = True
                 target, what = delivery.token
                 self._guarded(target.number, target.delivered, what, delivery, mono_ms)
             appender.send()
-        busy |= self.local.step(self._guarded)
+        happened |= self.local.step(self._guarded)
         for tenure in list(self.tenures.values()):
-            partition = tenure.partition
-            if partition is None or tenure.phase is not Phase.OWNING or not partition.rests(mono_ms):
+            partition, before = tenure.partition, tenure.phase
+            if partition is None or before is not Phase.OWNING or not partition.rests(mono_ms):
                 self._advance(tenure, mono_ms)
                 self._journal.send()
                 self._outward.send()
-                busy |= tenure.partition is not None and tenure.partition.ready
+                more |= tenure.partition is not None and tenure.partition.ready
+                # Who takes over or leaves goes from one thing to the next.
+                more |= tenure.phase is not before or (happened and before is not Phase.OWNING)
             if self._feeds is not None:
-                busy |= self._resolve(tenure)
+                more |= self._resolve(tenure)
+        more |= self.local.ready
         if self.topic_ids is not self._compared:
             self._compare_topics()
         if mono_ms >= self._commit_at_ms:
             self._commit_at_ms = mono_ms + COMMIT_EVERY_MS
             self._commit_positions()
-        return busy
+        return more
 
     def next_due_in_ms(self, mono_ms: int, limit_ms: int) -> int:
         """How long the caller may wait for something to happen, at most `limit_ms`."""
+        leaving = any(each.phase is Phase.LEAVING for each in self.tenures.values())
+        if self._outward.waiting or self._outward.pending >= (1 if leaving else MANY):
+            limit_ms = min(limit_ms, SOON_MS)
         owned = [each.partition for each in self.tenures.values() if each.phase is Phase.OWNING and each.partition]
         return min([limit_ms, *(partition.due_in_ms(mono_ms) for partition in owned)])
 
@@ -147,8 +156,8 @@ class Engine:
 
     # -- what the log says
 
-    def _read_inputs(self, mono_ms: int) -> bool:
-        happenings = self._clients.inputs.poll()
+    def _read_inputs(self, mono_ms: int) -> int:
+        happenings = self._clients.inputs.poll(READ_AT_ONCE)
         for happening in happenings:
             if isinstance(happening, Record):
                 tenure = self.tenures.get(happening.partition)
@@ -169,10 +178,10 @@ class Engine:
                 self._committed(happening, mono_ms)
             else:
                 self._input_failed(happening, mono_ms)
-        return bool(happenings)
+        return len(happenings)
 
-    def _read_journals(self, mono_ms: int) -> bool:
-        happenings = self._clients.journals.poll()
+    def _read_journals(self, mono_ms: int) -> int:
+        happenings = self._clients.journals.poll(READ_AT_ONCE)
         for happening in happenings:
             if isinstance(happening, Record):
                 tenure = self.tenures.get(happening.partition)
@@ -196,7 +205,7 @@ class Engine:
                 tenure = self.tenures.get(happening.partition)
                 if tenure is not None and tenure.phase is Phase.TAKING_OVER:
                     self._journal_failed(tenure, happening, mono_ms)
-        return bool(happenings)
+        return len(happenings)
 
     def _journal_failed(self, tenure: Tenure, failed: ReadFailed, mono_ms: int) -> None:
         if failed.failure is Failure.OUT_OF_RANGE:

@@ -81,6 +81,11 @@ class LocalSteps:
             if caller is owner:
                 self._runner.cancel(call)
 
+    @property
+    def ready(self) -> bool:
+        """Whether something may start now."""
+        return bool(self._waiting) and len(self._under_way) < self._most
+
     def step(self, guarded: Callable[[int, Callable[[], None]], None]) -> bool:
         """Hands over what has ended and starts what may start; whether there was anything.
 
@@ -95,7 +100,7 @@ class LocalSteps:
             if behind is not None:
                 self._waiting.append(behind)
         busy = bool(ended)
-        while self._waiting and len(self._under_way) < self._most:
+        while self.ready:
             busy = True
             self._start(*self._waiting.popleft(), guarded)
         return busy

@@ -77,7 +77,8 @@ class Worker:
             log_.reader(config.topics.prefix + group, [config.topics.inbox], wake=self.wake),
             log_.reader(wake=self.wake),
             log_.appender(wake=self.wake),
-            log_.appender(wake=self.wake),
+            # That an effect is acknowledged is no reason to wake up: it only moves the mark.
+            log_.appender(wake=Event()),
         )
         self._clients = clients
         self._log = log_
@@ -129,17 +130,17 @@ class Worker:
         leaving = False
         tick_at = 0
         while not engine.left:
+            wake.clear()
             mono_ms = _mono_ms()
             if self.stopping.is_set() and not leaving:
                 leaving = True
                 engine.leave(mono_ms)
-            busy = engine.step(mono_ms)
+            more = engine.step(mono_ms)
             if every_tick is not None and mono_ms >= tick_at:
                 tick_at = mono_ms + MAX_WAIT_MS
                 every_tick(engine)
-            if not busy and not engine.left:
+            if not more and not engine.left:
                 wake.wait(engine.next_due_in_ms(mono_ms, MAX_WAIT_MS) / 1000)
-                wake.clear()
 
     def _publish(self) -> None:
         while not self._over.is_set():

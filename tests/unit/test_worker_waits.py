@@ -1,5 +1,7 @@
 """A worker that has nothing to do waits: for its next timer, or for what must come before one that is due."""
 
+from orchestrator.runtime.engine import SOON_MS
+from orchestrator.runtime.partition import BATCH
 from orchestrator.runtime.tenure import Phase
 from orchestrator.wire import headers as h
 from tests.shop_world import World, send_starts
@@ -68,3 +70,27 @@ def test_an_acknowledged_command_makes_no_step() -> None:
     assert owned.rests(world.now_ms)
     world.advance(2_000)
     assert owned.progress.at.effects_sent == owned.progress.at.offset - 1
+
+
+def test_it_looks_for_acknowledged_effects_where_somebody_waits_for_them() -> None:
+    world = World()
+    world.behave = lambda message: None
+    link = Slow()
+    link.slow = True
+    world.engine._outward._appender = world.log.appender(link=link)
+    send(world, IDS[0], b'{"id":"o"}', saga_type="OrderFulfilment", input_type="start")
+    while world.engine.step(world.now_ms) or not link.held:
+        pass
+    assert waits(world) > SOON_MS, "a command that is not acknowledged is no reason to look"
+    world.engine._revoke(world.engine.tenures[0], world.now_ms)
+    assert waits(world) == SOON_MS, "who hands over waits for it"
+
+
+def test_there_is_more_only_where_nothing_new_has_to_come() -> None:
+    world = World()
+    steps(world, 10)
+    send_starts(world, *IDS[:2])
+    assert not world.engine.step(world.now_ms), "both are decided, and what comes of it is told"
+    for number in range(BATCH + 1):
+        send(world, f"more-{number}", b'"you"', saga_type="Greeting")
+    assert world.engine.step(world.now_ms), "a step decides so many at once"
