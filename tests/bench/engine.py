@@ -13,9 +13,9 @@ import argparse
 import gc
 import json
 import os
-import random
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -24,22 +24,11 @@ from statistics import median
 from typing import Any
 
 from orchestrator.log.base import Record
-from orchestrator.log.memory import MemoryLog
-from orchestrator.model.ids import partition_of
+from orchestrator.model.definition import Definition
 from orchestrator.model.messages import Outcome
-from orchestrator.provisioning import apply, plan
-from orchestrator.runtime.clients import Clients
-from orchestrator.runtime.engine import Engine
-from orchestrator.runtime.lifecycle import Feed
-from orchestrator.runtime.partition_config import PartitionConfig
-from orchestrator.runtime.takeover import Owner
 from orchestrator.sagas.order_fulfilment import Order, OrderFulfilment
-from orchestrator.store.rocks import RocksStores
-from orchestrator.topics import TopicNames
-from orchestrator.wire import headers as h
 from orchestrator.wire.commands import ReplyMessage, read_command, reply_headers
-from orchestrator.wire.journal import Claim, Genesis
-from orchestrator.wire.tokens import TokenKeys
+from tests.bench.town import Log, Town
 
 PARTITIONS = 4
 SERVICES = ("inventory", "payments", "shipping")
@@ -50,31 +39,25 @@ UNDER_WAY = 400
 ROUNDS = 3
 
 
-class Town:
-    """One engine, the services and a client; `engine_s` is the processor time of the engine's steps."""
+class Shop(Town):
+    """An owner of orders, and the services that answer every command at once."""
 
-    def __init__(self, folder: Path, number: int) -> None:
-        self.engine_s = 0.0
+    def __init__(self, folder: Path, number: int, others: Sequence[Definition] = (), left: Log | None = None) -> None:
+        super().__init__(
+            folder,
+            [OrderFulfilment.definition, *others],
+            partitions=PARTITIONS,
+            services=SERVICES,
+            left=left,
+            feeds={},
+        )
         self.shipped = 0
         self._number, self._started = number, 0
-        log, topics = MemoryLog(_now_ms), TopicNames("")
-        apply(log.admin(), plan(topics, partitions=PARTITIONS, replication=1, services=SERVICES))
-        self._inbox = topics.inbox
-        self._commands, self._replies, self._client = log.reader(), log.appender(), log.appender()
+        self._commands, self._replies = self.log.reader(), self.log.appender()
         for service in SERVICES:
             for partition in range(PARTITIONS):
-                self._commands.assign(topics.commands(service), partition, 0)
-        definition = OrderFulfilment.definition
-        config = PartitionConfig(topics, PARTITIONS, TokenKeys({"k": bytes(16)}), {definition.name: definition})
-        clients = Clients(log.reader("owners", [topics.inbox]), log.reader(), log.appender(), log.appender())
-        drawn = random.Random(number)
-        owner = Owner(
-            Claim("w", "", (definition.name,), "1"),
-            lambda: drawn.randbytes(16),
-            lambda: Genesis(1, PARTITIONS, {}, _now_ms()),
-        )
-        feeds: dict[int, Feed] = {}
-        self._engine = Engine(config, clients, RocksStores(folder), owner, drawn.random, feeds=feeds)
+                place = (self.topics.commands(service), partition)
+                self._commands.assign(*place, self.log.partitions[place].end)
 
     def run(self, sagas: int) -> None:
         """So many orders to their end, and what the engine then still has to do."""
@@ -82,25 +65,14 @@ class Town:
         while self.shipped < end:
             starting = min(left, UNDER_WAY - (end - self.shipped - left))
             for _ in range(starting):
-                self._start()
+                self._order()
             left -= starting
-            self._step()
+            self.step()
         for _ in range(20):
-            self._step()
+            self.step()
 
-    def _start(self) -> None:
-        self._started += 1
-        saga_id = f"order-{self._number}-{self._started:07d}"
-        order = Order(id=saga_id, sku="tea", cents=995).model_dump_json().encode()
-        headers = h.write_headers({h.SAGA_TYPE: "OrderFulfilment"})
-        at = partition_of(saga_id, PARTITIONS)
-        self._client.append(self._inbox, at, order, key=saga_id.encode(), headers=headers, token=None)
-
-    def _step(self) -> None:
-        began = time.thread_time()
-        self._engine.step(time.monotonic_ns() // 1_000_000)
-        self.engine_s += time.thread_time() - began
-        self._client.poll()
+    def step(self) -> None:
+        super().step()
         for happening in self._commands.poll():
             assert isinstance(happening, Record), happening
             message = read_command(happening.headers, happening.value)
@@ -116,21 +88,23 @@ class Town:
             self.shipped += message.command_type == "ship"
         self._replies.poll()
 
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    def _order(self) -> None:
+        self._started += 1
+        saga_id = f"order-{self._number}-{self._started:07d}"
+        order = Order(id=saga_id, sku="tea", cents=995).model_dump_json().encode()
+        self.start(OrderFulfilment.definition, saga_id, order)
 
 
 def work(sagas: int, number: int) -> tuple[float, float]:
     """One process: its processor milliseconds by saga, and the clock seconds, of so many orders after a warm-up."""
     with tempfile.TemporaryDirectory() as folder:
-        town = Town(Path(folder), number)
-        town.run(min(500, sagas))
+        shop = Shop(Path(folder), number)
+        shop.run(min(500, sagas))
         gc.collect()
         gc.freeze()
-        town.engine_s, began = 0.0, time.perf_counter()
-        town.run(sagas)
-        return 1_000 * town.engine_s / sagas, time.perf_counter() - began
+        shop.engine_s, began = 0.0, time.perf_counter()
+        shop.run(sagas)
+        return 1_000 * shop.engine_s / sagas, time.perf_counter() - began
 
 
 def measure(sagas: int, processes: list[int], rounds: int = ROUNDS) -> dict[str, Any]:

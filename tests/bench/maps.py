@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import resource
 import sys
 import tempfile
@@ -27,19 +26,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from orchestrator import Map, MapJob
-from orchestrator.log.memory import MemoryLog
 from orchestrator.model.events import SagaEnded, Status
-from orchestrator.model.ids import partition_of
-from orchestrator.provisioning import apply, plan
-from orchestrator.runtime.clients import Clients
-from orchestrator.runtime.engine import Engine
-from orchestrator.runtime.partition_config import PartitionConfig
-from orchestrator.runtime.takeover import Owner
-from orchestrator.store.rocks import RocksStores
-from orchestrator.topics import TopicNames
-from orchestrator.wire import headers as h
-from orchestrator.wire.journal import Claim, Genesis, Kind, read_decision, read_envelope
-from orchestrator.wire.tokens import TokenKeys
+from orchestrator.wire.journal import Kind, read_decision, read_envelope
+from tests.bench.town import Town
 
 WARM_UP = 1_000
 ROUND = 100
@@ -60,27 +49,14 @@ class Bills(Map[Customer, str]):
         return await self.local(bill, customer)
 
 
-class Office:
-    """One engine with one partition. `events` are those of each run so far, `engine_s` the seconds of its steps."""
+class Office(Town):
+    """An owner of maps with one partition. `events` are those of each run so far, `busy_s` the seconds of its steps."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "store", [Bills.definition], partitions=1)
         self.events: Counter[str] = Counter()
-        self.engine_s = 0.0
+        self.busy_s = 0.0
         self._folder = folder
-        self._log = log = MemoryLog(_now_ms)
-        self._topics = topics = TopicNames("")
-        self._admin, self._client = log.admin(), log.appender()
-        apply(self._admin, plan(topics, partitions=1, replication=1, services=()))
-        definition = Bills.definition
-        config = PartitionConfig(topics, 1, TokenKeys({"k": bytes(16)}), {definition.name: definition})
-        clients = Clients(log.reader("owners", [topics.inbox]), log.reader(), log.appender(), log.appender())
-        drawn = random.Random(1)
-        owner = Owner(
-            Claim("w", "", (definition.name,), "1"), lambda: drawn.randbytes(16), lambda: Genesis(1, 1, {}, _now_ms())
-        )
-        self._engine = Engine(config, clients, RocksStores(folder / "store"), owner, drawn.random)
-        self._ends: dict[tuple[str, int], int] = {}
-        self._counted = 0
         self._ended: set[Status] = set()
 
     def map(self, items: int) -> int:
@@ -89,41 +65,29 @@ class Office:
         with source.open("w") as file:
             for number in range(items):
                 file.write(f'{{"id":"c-{number:07d}","cents":{number}}}\n')
-        saga_id = f"map-{items}"
         self.events.clear()
         self._ended.clear()
-        self.engine_s = 0.0
+        self.busy_s = 0.0
         job = MapJob(source=str(source), results=str(results)).model_dump_json().encode()
-        headers = h.write_headers({h.SAGA_TYPE: Bills.definition.name})
-        at = partition_of(saga_id, 1)
-        self._client.append(self._topics.inbox, at, job, key=saga_id.encode(), headers=headers, token=None)
+        self.start(Bills.definition, f"map-{items}", job)
         while not self._ended - {Status.CONTINUED_AS_NEW}:
             began = time.perf_counter()
             for _ in range(ROUND):
-                self._engine.step(time.monotonic_ns() // 1_000_000)
-            self.engine_s += time.perf_counter() - began
-            self._client.poll()
-            self._forget()
+                self.step()
+            self.busy_s += time.perf_counter() - began
+            self._count()
         assert Status.COMPLETED in self._ended, self._ended
         with results.open() as file:
             return sum(1 for _ in file)
 
-    def _forget(self) -> None:
-        """Counts what has come to the journal, and takes out of the log what was there a round ago."""
-        journal = (self._topics.journal, 0)
-        for record in self._log.records(*journal)[self._counted - self._log.partitions[journal].start :]:
+    def _count(self) -> None:
+        """What has come to the journal."""
+        for record in self.forget():
             envelope = read_envelope(record.value)
             decision = read_decision(envelope) if envelope.kind == Kind.DECISION else None
             if decision is not None:
                 self.events[decision.run] += len(decision.events)
                 self._ended |= {event.status for event in decision.events if isinstance(event, SagaEnded)}
-        self._admin.trim(self._ends)
-        self._ends = {key: partition.end for key, partition in self._log.partitions.items()}
-        self._counted = self._ends[journal]
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _peak_mb() -> float:
@@ -142,7 +106,7 @@ def work(items: int) -> dict[str, Any]:
         assert lines == items, lines
     return {
         "items": items,
-        "seconds": round(office.engine_s, 3),
+        "seconds": round(office.busy_s, 3),
         "peak_mb": round(_peak_mb(), 1),
         "grown_mb": round(_peak_mb() - before, 1),
         "most_events": max(office.events.values()),
