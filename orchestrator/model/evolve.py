@@ -143,7 +143,7 @@ def _saga_paused(state: SagaState, event: ev.SagaPaused, at_ms: int) -> None:
 def _saga_resumed(state: SagaState, event: ev.SagaResumed, at_ms: int) -> None:
     state.paused = None
     # What came due meanwhile was passed over: whoever keeps the timers takes them all again.
-    state.new_due.extend(s for s in (0, *state.open, *state.undo_open) if state.due_of(s) is not None)
+    state.new_due.extend(state.timed)
 
 
 def _code(state: SagaState, event: ev.CodeMissing | ev.CodeFound, at_ms: int) -> None:

@@ -359,6 +359,11 @@ class SagaState:
         step = self.steps.get(sequence)
         return step.due_ms if step is not None else None
 
+    @property
+    def timed(self) -> list[int]:
+        """Sequences that have a timer, 0 for the run's."""
+        return [s for s in (0, *self.open, *self.undo_open) if self.due_of(s) is not None]
+
     def to_undo(self) -> list[int]:
         """Steps that still need their undo, the latest last. Kept up by `evolve` once it was asked for."""
         if self.undo_stack is None:

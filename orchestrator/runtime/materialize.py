@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from orchestrator.model.events import Status
 from orchestrator.model.messages import Input, Update, memory_of
 from orchestrator.model.state import SagaState
 from orchestrator.runtime.progress import Progress
+from orchestrator.runtime.timers import Timer
 from orchestrator.store import keys
 from orchestrator.store.base import Change, Store
 from orchestrator.wire.stored import read_run, read_step, write_run, write_step
@@ -105,6 +108,14 @@ class Materializer:
 
     def holds(self, saga_id: str) -> bool:
         return saga_id in self._runs or saga_id in self._cut_runs
+
+    def timers(self) -> Iterator[Timer]:
+        """Those of all runs that are ahead of the store; it may have some of them."""
+        for state in {**self._cut_runs, **self._runs}.values():
+            for sequence in state.timed:
+                due_ms = state.due_of(sequence)
+                if due_ms is not None:
+                    yield due_ms, state.saga_id, sequence
 
     def knows(self, saga_id: str, message_id: str) -> bool:
         """Whether an external input was taken, confirmed or not; nothing is not. Raises `StoreBroken`."""

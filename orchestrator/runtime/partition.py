@@ -44,7 +44,6 @@ from orchestrator.runtime.ringing import Ringer
 from orchestrator.runtime.runs import Runs
 from orchestrator.runtime.tally import UNKNOWN_TYPE, Tally
 from orchestrator.runtime.timers import Timers
-from orchestrator.store import keys
 from orchestrator.store.base import StoreBroken
 from orchestrator.wire.journal import write_decision
 from orchestrator.wire.promises import write_token
@@ -127,8 +126,7 @@ class Partition:
         self._now_ms = at.clock_ms
         self._last_input_mono = mono_ms
         self._journaled: tuple[dict[str, int], int] = (dict(at.input_positions), at.effects_sent)
-        stored = (keys.read_timer(key) for key, _ in self.store.scan(keys.TIMERS))
-        self.timers = Timers(stored, self.runs.is_set)
+        self.timers = Timers(self.store, self._changes.timers, self.runs.is_set)
         self.circuits = Circuits(
             config.circuit_failures, config.circuit_probe_ms, at.circuits, at.clock_ms, self.runs.is_set
         )

@@ -27,12 +27,15 @@ class Store(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """The value, or None. Raises `StoreBroken`, also when the store is closed."""
 
-    def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Entries whose key begins with `prefix`, ascending by key, from `start` (inclusive) on. Raises `StoreBroken`.
+    def scan(
+        self, prefix: bytes, start: bytes | None = None, end: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Entries whose key begins with `prefix`, ascending by key, from `start` (inclusive) to `end` (exclusive).
 
-        Sees the store as it was when the scan began. Damage met on the way raises from the iterator, it never ends a
-        scan early; so does closing the store under it. A scan may walk over keys deleted lately: whoever takes
-        entries from the front of a prefix passes the key after the last one taken as `start`.
+        Raises `StoreBroken`. Sees the store as it was when the scan began. Damage met on the way raises from the
+        iterator, it never ends a scan early; so does closing the store under it. A scan may walk over keys deleted
+        lately: whoever takes entries from the front of a prefix passes the key after the last one taken as `start`,
+        and who does not want all that follow says where to `end`.
         """
 
     def write(self, changes: Iterable[Change]) -> None:
@@ -62,3 +65,9 @@ def after_prefix(prefix: bytes) -> bytes | None:
     """The smallest key above all keys that begin with `prefix`; None if there is none."""
     stem = prefix.rstrip(b"\xff")
     return stem[:-1] + bytes((stem[-1] + 1,)) if stem else None
+
+
+def bound_of(prefix: bytes, end: bytes | None) -> bytes | None:
+    """Where a scan ends (exclusive); None: with the last key there is."""
+    after = after_prefix(prefix)
+    return end if after is None else after if end is None else min(after, end)

@@ -25,7 +25,7 @@ from rocksdict import (
     WriteBufferManager,
 )
 
-from orchestrator.store.base import Change, StoreBroken, StoreBusy, after_prefix
+from orchestrator.store.base import Change, StoreBroken, StoreBusy, bound_of
 
 _MIB = 1 << 20
 _MEMTABLE = 4 * _MIB
@@ -97,9 +97,11 @@ class RocksStore:
             raise _broken(self._path, error) from error
         return value
 
-    def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+    def scan(
+        self, prefix: bytes, start: bytes | None = None, end: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
         try:
-            bound = after_prefix(prefix)
+            bound = bound_of(prefix, end)
             scan = _Scan(self._path, self._cursor(prefix if start is None or start < prefix else start, bound), bound)
         except Exception as error:
             raise _broken(self._path, error) from error
@@ -134,7 +136,7 @@ class RocksStore:
         if bound is None:
             cursor = self._database.iter()
         else:
-            # Without the bound the last step would walk over every deleted key behind the prefix.
+            # Without the bound the last step would walk over every deleted key behind it.
             options = ReadOptions()
             options.set_iterate_upper_bound(bound)
             cursor = self._database.iter(options)

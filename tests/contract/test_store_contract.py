@@ -101,6 +101,16 @@ def test_scan_starts_inclusive(store: Store) -> None:
     assert keys_of(store.scan(b"b", b"c")) == []
 
 
+def test_scan_ends_exclusive(store: Store) -> None:
+    fill(store, b"a9", b"b1", b"b2", b"b3", b"c1")
+    assert keys_of(store.scan(b"b", None, b"b2")) == [b"b1"]
+    assert keys_of(store.scan(b"b", b"b2", b"b2x")) == [b"b2"]
+    assert keys_of(store.scan(b"b", b"b2", b"c2")) == [b"b2", b"b3"]
+    assert keys_of(store.scan(b"", b"b3", b"c1")) == [b"b3"]
+    assert keys_of(store.scan(b"b", b"b3", b"b2")) == []
+    assert keys_of(store.scan(b"b", None, b"a")) == []
+
+
 def test_scan_sees_the_store_as_of_its_start(store: Store) -> None:
     fill(store, b"a", b"b", b"c", b"d")
     scan = store.scan(b"")
@@ -210,9 +220,10 @@ def test_agrees_with_a_dictionary(store: Store) -> None:
                 expected.pop(key, None)
             else:
                 expected[key] = value
-        prefix, start = chance.randbytes(chance.choice((0, 1))), chance.randbytes(1)
+        prefix, start, end = chance.randbytes(chance.choice((0, 1))), chance.randbytes(1), chance.randbytes(1)
         wanted = sorted((k, v) for k, v in expected.items() if k.startswith(prefix) and k >= start)
         assert list(store.scan(prefix, start)) == wanted
+        assert list(store.scan(prefix, start, end)) == [(k, v) for k, v in wanted if k < end]
     assert all(store.get(bytes([n])) == expected.get(bytes([n])) for n in range(256))
 
 

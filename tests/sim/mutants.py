@@ -290,6 +290,7 @@ MUTANTS = (
     _mutant("unknown outcome not undone", (SagaState, "must_undo", _must_undo_done_only)),
     _mutant("key without the run", (commands, "idempotency_key", _key_without_run)),
     _mutant("input dedupe off", (materialize.Materializer, "knows", _BROKEN)),
+    _mutant("a timer that is not stored yet is passed over", (materialize.Materializer, "timers", lambda self: ())),
     _mutant("ledger after the reply", (participant.Engine, "_finish", _reply_before_ledger)),
     _mutant(
         "ledger without a claim",

@@ -206,6 +206,20 @@ def test_a_cut_holds_what_was_decided_up_to_it_and_no_more() -> None:
     assert not owner.changes.holds("order-7")
 
 
+def test_the_timers_of_runs_that_are_ahead_of_the_store_are_told() -> None:
+    owner = Owner()
+    owner.changes.cut(0)
+    owner.decide(1, sleep(1, 5_000), sleep(2, 6_000), ev.ContinueDue())
+    assert sorted(owner.changes.timers()) == [(0, "order-7", 0), (5_000, "order-7", 1), (6_000, "order-7", 2)]
+    owner.confirm(0)
+    owner.decide(2, ev.Continued(), ev.WaitExpired(2))
+    owner.changes.cut(2)
+    assert list(owner.changes.timers()) == [(5_000, "order-7", 1)]
+    owner.confirm(2)
+    assert list(owner.changes.timers()) == []
+    assert [keys.read_timer(key) for key, _ in owner.store.scan(keys.TIMERS)] == [(5_000, "order-7", 1)]
+
+
 def test_a_second_cut_waits_for_the_first() -> None:
     owner = Owner()
     owner.changes.cut(0)

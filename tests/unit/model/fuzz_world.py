@@ -173,6 +173,7 @@ class World:
             for sequence in (0, *state.steps)
             if (due_ms := state.due_of(sequence)) is not None
         }
+        assert timers == {(state.due_of(s), state.saga_id, s) for state in self.states() for s in state.timed}
 
     def _decide(self, given: msg.Input) -> None:
         partition = partition_of(given.saga_id, PARTITIONS)

@@ -308,6 +308,7 @@ class Play:
         assert frozen(stored) == frozen(self.state)
         due = {(due, s) for s in (0, *self.state.steps) if (due := self.state.due_of(s)) is not None}
         assert {keys.read_timer(key)[::2] for key, _ in self.store.scan(keys.TIMERS)} == due
+        assert set(self.state.timed) == {sequence for _, sequence in due}
         assert local_calls(stored) == local_calls(self.state)
         assert {key for key, _ in self.store.scan(keys.LOCAL)} == ({keys.local(SAGA_ID)} if self.state.local else set())
         assert self.state.open == {s for s, step in self.state.steps.items() if step.status in OPEN}
