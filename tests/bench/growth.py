@@ -134,7 +134,6 @@ def fill(folder: Path, left: Log | None, kind: str, sagas: int) -> tuple[Filled,
         town.run(sagas)
     else:
         town.idle(kind, sagas)
-    town.rest(1.0)
     town.count()
     return Filled(sagas, time.perf_counter() - began, town.journal_bytes), town.leave()
 

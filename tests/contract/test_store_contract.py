@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -335,6 +336,21 @@ def test_store_of_another_process_is_busy_until_it_dies_and_keeps_its_writes(tmp
     store = stores.open(0)
     assert store.get(b"a") == b"1"
     store.close()
+
+
+@pytest.mark.parametrize(("budget", "flushed"), [(1 << 20, True), (64 << 20, False)])
+def test_stores_share_one_budget_of_memtables(tmp_path: Path, budget: int, flushed: bool) -> None:
+    stores = RocksStores(tmp_path, memtable_bytes=budget)
+    opened = [stores.open(partition) for partition in range(8)]
+    for number in range(300):
+        for store in opened:  # each a tenth of what fills a memtable of its own
+            store.write([(b"%06d" % number, bytes(1_000))])
+    deadline = time.monotonic() + 10
+    while flushed and not any(tmp_path.rglob("*.sst")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert any(tmp_path.rglob("*.sst")) == flushed
+    for store in opened:
+        store.close()
 
 
 def test_reopened_stores_share_one_cache(tmp_path: Path) -> None:
