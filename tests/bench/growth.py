@@ -93,8 +93,7 @@ class Growing(Shop):
         super().__init__(folder, number, (Waiting.definition, Sleeping.definition), left)
         self.journal_bytes = 0
         self._steps = 0
-        while not self.owns_all:
-            self.step()
+        self.take_over()
         self.takeover_s = self.engine_s
 
     def step(self) -> None:

@@ -22,6 +22,7 @@ from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.lifecycle import Feed
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.takeover import Owner
+from orchestrator.runtime.tenure import Phase
 from orchestrator.store.rocks import RocksStores
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
@@ -71,9 +72,12 @@ class Town:
     def decisions(self) -> int:
         return self.engine.counters["decisions"]
 
-    @property
-    def owns_all(self) -> bool:
-        return self.engine.counters["takeovers"] >= self.partitions
+    def take_over(self) -> None:
+        """Steps until the engine owns all partitions."""
+        while self.engine.counters["takeovers"] < self.partitions:
+            self.step()
+            halted = [each.halted_because for each in self.engine.tenures.values() if each.phase is Phase.HALTED]
+            assert not halted, halted
 
     def start(self, definition: Definition, saga_id: str, payload: bytes) -> None:
         """A client's start of a saga."""
