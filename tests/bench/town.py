@@ -76,8 +76,7 @@ class Town:
         """Steps until the engine owns all partitions."""
         while self.engine.counters["takeovers"] < self.partitions:
             self.step()
-            halted = [each.halted_because for each in self.engine.tenures.values() if each.phase is Phase.HALTED]
-            assert not halted, halted
+            self._look()
 
     def start(self, definition: Definition, saga_id: str, payload: bytes) -> None:
         """A client's start of a saga."""
@@ -94,6 +93,7 @@ class Town:
 
     def forget(self) -> list[Record]:
         """Takes out of the log what was there at the last call; gives what has come to the journal since then."""
+        self._look()
         written: list[Record] = []
         for number in range(self.partitions):
             place = (self.topics.journal, number)
@@ -110,6 +110,12 @@ class Town:
             self.step()
         self._trim({place: partition.end for place, partition in self.log.partitions.items()})
         return {place: (each.start, each.records) for place, each in self.log.partitions.items()}
+
+    def _look(self) -> None:
+        """Who waits for a partition that has ended would wait for ever."""
+        halted = [each.halted_because for each in self.engine.tenures.values() if each.phase is Phase.HALTED]
+        assert not halted, halted
+        assert not self.engine.epochs_lost, "an epoch was lost, as the log says"
 
     def _trim(self, ends: Mapping[TopicPartition, int]) -> None:
         """Takes out what is before these offsets and need not be kept."""
