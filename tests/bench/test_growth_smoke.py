@@ -1,8 +1,12 @@
 """`python -m tests.bench.growth` runs and says what it promises to say."""
 
+import pytest
+
 from tests.bench.growth import Size, measure
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_a_tiny_run_has_every_stage_and_both_paces() -> None:
     result = measure(Size(40, 60, orders=20, rounds=2, rest_s=0.1))
     assert [(row["kind"], row["sagas"]) for row in result["stages"]] == [
