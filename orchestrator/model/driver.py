@@ -223,13 +223,22 @@ class Driver:
         self.replaying = False
 
     def detach(self) -> None:
-        """Ends the coroutines without any consequence: what their `finally` blocks ask for is asked of nobody."""
+        """Ends the coroutines without any consequence: what their `finally` blocks ask for is asked of nobody.
+
+        What leads back here is let go of, so that all of it is freed now, not when somebody looks for circles.
+        """
         branches = [self._root, *self._handlers]
         while branches:
             branch = branches.pop()
             if isinstance(branch.waiting, Join):
                 branches.extend(branch.waiting.open.values())
             _close(branch.body)
+            branch.waiting = branch.join = branch.condition = None
+        self.subject = None
+        self._asked.clear()
+        self._waiting.clear()
+        self._conditions.clear()
+        self._ready.clear()
 
     def check(self, step: Step, request: Request) -> None:
         """Raises `Divergence` where the code asks for another thing than was recorded. A test may compare more."""

@@ -34,6 +34,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+from orchestrator.participant.runner import settle_collector
 from orchestrator.saga import Saga
 from orchestrator.signals import signal
 from tests.bench.engine import UNDER_WAY, Shop
@@ -93,6 +94,7 @@ class Growing(Shop):
         super().__init__(folder, number, (Waiting.definition, Sleeping.definition), left)
         self.journal_bytes = 0
         self._steps = 0
+        settle_collector()  # as the process of a worker does
         self.take_over()
         self.takeover_s = self.engine_s
 
@@ -165,8 +167,7 @@ def pace(folder: Path, left: Log | None, size: Size, number: int) -> tuple[dict[
         for town in towns.values():
             town.rest(size.rest_s / 2)
             town.run(min(500, size.orders))
-        gc.collect()
-        gc.freeze()
+        settle_collector()
         for turn in range(size.rounds):
             for name in sorted(towns, reverse=bool(turn % 2)):
                 town = towns[name]
