@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from threading import Event
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -121,11 +122,12 @@ class World:
         """Another worker with an empty store."""
         definitions = {saga.definition.name: saga.definition for saga in self.sagas}
         config = PartitionConfig(self.topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
+        self._wake = wake = Event()
         clients = Clients(
-            self.log.reader("owners", [self.topics.inbox]),
-            self.log.reader(),
-            self.log.appender(),
-            self.log.appender(),
+            self.log.reader("owners", [self.topics.inbox], wake=wake),
+            self.log.reader(wake=wake),
+            self.log.appender(wake=wake),
+            self.log.appender(wake=wake),
         )
         owner = Owner(
             Claim("w", "", tuple(definitions), "1"),
@@ -142,8 +144,9 @@ class World:
         self.engine = self.new_engine()
 
     def step(self) -> bool:
-        """One step of everybody; whether anything happened."""
-        busy = self.engine.step(self.now_ms)
+        """One step of everybody; whether there is more, or anything new."""
+        self._wake.clear()
+        busy = self.engine.step(self.now_ms) or self._wake.is_set()
         for happening in self._commands.poll():
             if isinstance(happening, Record):
                 busy = True

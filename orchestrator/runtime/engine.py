@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 COMMIT_EVERY_MS = 1_000
 READ_AT_ONCE = 500
-MANY, SOON_MS = 1_000, 5
+MANY, SOON_MS = 1_000, 2
 """Nothing tells that effects were acknowledged. Where there are many, or others wait for it, one looks this often."""
 LEAVE_WITHIN_MS = 2_000
 """How long a graceful hand-over waits for what is unconfirmed."""
@@ -138,10 +138,11 @@ class Engine:
 
     def next_due_in_ms(self, mono_ms: int, limit_ms: int) -> int:
         """How long the caller may wait for something to happen, at most `limit_ms`."""
-        leaving = any(each.phase is Phase.LEAVING for each in self.tenures.values())
-        if self._outward.waiting or self._outward.pending >= (1 if leaving else MANY):
+        tenures = self.tenures.values()
+        owned = [each.partition for each in tenures if each.phase is Phase.OWNING and each.partition]
+        awaited = any(each.phase is Phase.LEAVING for each in tenures) or any(each.intake.blocked for each in owned)
+        if self._outward.waiting or self._outward.pending >= (1 if awaited else MANY):
             limit_ms = min(limit_ms, SOON_MS)
-        owned = [each.partition for each in self.tenures.values() if each.phase is Phase.OWNING and each.partition]
         return min([limit_ms, *(partition.due_in_ms(mono_ms) for partition in owned)])
 
     def leave(self, mono_ms: int) -> None:

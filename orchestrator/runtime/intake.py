@@ -149,6 +149,11 @@ class Intake:
         """Whether `next` may have something now."""
         return self.waiting > 0 and any(queue and role not in self._blocked for role, queue in self._queues.items())
 
+    @property
+    def blocked(self) -> bool:
+        """Whether something waits until a dead letter is acknowledged."""
+        return bool(self._blocked)
+
     def done(self, taken: Taken | DeadLetter) -> None:
         """The record is decided: its position goes along with the next journal record."""
         self.positions[taken.role] = taken.record.offset + 1

@@ -94,3 +94,17 @@ def test_there_is_more_only_where_nothing_new_has_to_come() -> None:
     for number in range(BATCH + 1):
         send(world, f"more-{number}", b'"you"', saga_type="Greeting")
     assert world.engine.step(world.now_ms), "a step decides so many at once"
+
+
+def test_it_looks_for_an_acknowledged_dead_letter_that_holds_up_what_comes_behind_it() -> None:
+    world = World()
+    link = Slow()
+    link.slow = True
+    world.engine._outward._appender = world.log.appender(link=link)
+    send(world, IDS[0], b"no json", saga_type="OrderFulfilment")
+    while world.engine.step(world.now_ms) or not link.held:
+        pass
+    assert waits(world) == SOON_MS
+    link.go()
+    world.engine.step(world.now_ms)
+    assert waits(world) > SOON_MS
