@@ -1,36 +1,38 @@
 """What the engine costs by itself: the owner's part of three-step orders, with broker and services in this process.
 
-    python -m tests.bench.engine [--sagas 3000] [--processes 1 2] [--json]
+    python -m tests.bench.engine [--sagas 3000] [--json]
 
-Each process owns four partitions of a log in memory, with stores in RocksDB; 400 orders are under way at once, and
-every command is answered at once. Told are the decisions a second of all processes together (clock time, with what the
-log and the services take) and the processor milliseconds of the engine's own steps by saga, the median of the rounds.
+Each process owns partitions of a log in memory, with stores in RocksDB; 400 orders are under way at once, and every
+command is answered at once. One process and two, one partition to 64, one saga type and a thousand. Told are the
+decisions a second of all processes together (clock time, with what the log and the services take) and the processor
+milliseconds of the engine's own steps by saga, over the rounds.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from orchestrator.bench.figures import spread
 from orchestrator.log.base import Record
 from orchestrator.model.definition import Definition
 from orchestrator.model.messages import Outcome
+from orchestrator.participant.runner import settle_collector
 from orchestrator.sagas.order_fulfilment import Order, OrderFulfilment
 from orchestrator.wire.commands import ReplyMessage, read_command, reply_headers
 from tests.bench.town import Log, Town
 
-PARTITIONS = 4
 SERVICES = ("inventory", "payments", "shipping")
 ANSWERS = {"reserve": b'{"warehouse":"A"}', "charge": b'{"payment_id":"p-1"}', "ship": b'"shipped"'}
 DECISIONS = 4
@@ -39,14 +41,33 @@ UNDER_WAY = 400
 ROUNDS = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is measured. `types` is how many saga types the worker has."""
+
+    processes: int = 1
+    partitions: int = 4
+    types: int = 1
+
+
+CASES = (Case(), Case(processes=2), Case(partitions=1), Case(partitions=16), Case(partitions=64), Case(types=1_000))
+
+
 class Shop(Town):
     """An owner of orders, and the services that answer every command at once."""
 
-    def __init__(self, folder: Path, number: int, others: Sequence[Definition] = (), left: Log | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        number: int,
+        others: Sequence[Definition] = (),
+        left: Log | None = None,
+        partitions: int = 4,
+    ) -> None:
         super().__init__(
             folder,
             [OrderFulfilment.definition, *others],
-            partitions=PARTITIONS,
+            partitions=partitions,
             services=SERVICES,
             left=left,
             feeds={},
@@ -55,7 +76,7 @@ class Shop(Town):
         self._number, self._started = number, 0
         self._commands, self._replies = self.log.reader(), self.log.appender()
         for service in SERVICES:
-            for partition in range(PARTITIONS):
+            for partition in range(partitions):
                 place = (self.topics.commands(service), partition)
                 self._commands.assign(*place, self.log.partitions[place].end)
 
@@ -95,62 +116,59 @@ class Shop(Town):
         self.start(OrderFulfilment.definition, saga_id, order)
 
 
-def work(sagas: int, number: int) -> tuple[float, float]:
+def work(sagas: int, case: Case, number: int) -> tuple[float, float]:
     """One process: its processor milliseconds by saga, and the clock seconds, of so many orders after a warm-up."""
+    orders = OrderFulfilment.definition
+    others = [replace(orders, name=f"Type{other}") for other in range(1, case.types)]
     with tempfile.TemporaryDirectory() as folder:
-        shop = Shop(Path(folder), number)
+        shop = Shop(Path(folder), number, others, partitions=case.partitions)
         shop.run(min(500, sagas))
-        gc.collect()
-        gc.freeze()
+        settle_collector()
         shop.engine_s, began = 0.0, time.perf_counter()
         shop.run(sagas)
         return 1_000 * shop.engine_s / sagas, time.perf_counter() - began
 
 
-def measure(sagas: int, processes: list[int], rounds: int = ROUNDS) -> dict[str, Any]:
-    """The figures by number of processes, each number in turn in every round."""
-    found: dict[int, list[tuple[float, float]]] = {count: [] for count in processes}
+def measure(sagas: int, cases: Sequence[Case] = CASES, rounds: int = ROUNDS) -> dict[str, Any]:
+    """The figures of each case, all of them in turn in every round."""
+    found: dict[Case, list[tuple[float, float]]] = {case: [] for case in cases}
     for _ in range(rounds):
-        for count in processes:
-            with ProcessPoolExecutor(count, get_context("spawn")) as pool:
-                parts = list(pool.map(partial(work, sagas), range(count)))
+        for case in cases:
+            with ProcessPoolExecutor(case.processes, get_context("spawn")) as pool:
+                parts = list(pool.map(partial(work, sagas, case), range(case.processes)))
             slowest = max(seconds for _, seconds in parts)
-            found[count].append((median(ms for ms, _ in parts), count * sagas * DECISIONS / slowest))
+            found[case].append((median(ms for ms, _ in parts), case.processes * sagas * DECISIONS / slowest))
     return {
         "sagas_each": sagas,
         "rounds": rounds,
         "processors": os.cpu_count(),
-        "by_processes": [
+        "cases": [
             {
-                "processes": count,
-                "engine_ms_per_saga": round(median(ms for ms, _ in each), 3),
-                "decisions_per_second": _spread([rate for _, rate in each]),
+                **asdict(case),
+                "engine_ms_per_saga": spread([ms for ms, _ in each], 3),
+                "decisions_per_second": spread([rate for _, rate in each], 0),
             }
-            for count, each in found.items()
+            for case, each in found.items()
         ],
     }
-
-
-def _spread(values: list[float]) -> dict[str, int]:
-    return {"min": round(min(values)), "median": round(median(values)), "max": round(max(values))}
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description="What the engine costs by itself")
     parser.add_argument("--sagas", type=int, default=3_000)
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    result = measure(given.sagas, given.processes)
+    result = measure(given.sagas)
     if given.json:
         print(json.dumps(result))
         return
-    for row in result["by_processes"]:
-        rate = row["decisions_per_second"]
+    for row in result["cases"]:
+        ms, rate = row["engine_ms_per_saga"], row["decisions_per_second"]
         print(
-            f"{row['processes']} processes: {row['engine_ms_per_saga']} ms a saga, "
-            f"{rate['median']:,} decisions a second ({rate['min']:,} to {rate['max']:,})"
+            f"{row['processes']} processes, {row['partitions']:2} partitions, {row['types']:4} types: "
+            f"{ms['min']} / {ms['median']} / {ms['max']} ms a saga, "
+            f"{rate['min']:,.0f} / {rate['median']:,.0f} / {rate['max']:,.0f} decisions a second"
         )
 
 
