@@ -8,6 +8,7 @@ stages another process opens the stores, takes over and rests for some seconds. 
 
 - its resident memory then, and by how much a saga of the stage has added to it: after a garbage collection and a
   `malloc_trim`, and what RocksDB's caches hold by then included;
+- the resident memory of the process that has made them, at its end: with the runs that it keeps warm;
 - the bytes of the stores' files, and of the values of the journal's records, by saga;
 - the processor time of the take-over.
 
@@ -71,11 +72,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Filled:
-    """One stage: its sagas, clock seconds, and the bytes of its journal."""
+    """One stage: its sagas, clock seconds, the bytes of its journal, and the process's memory at its end."""
 
     sagas: int
     seconds: float
     journal_bytes: int
+    resident: int | None
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def fill(folder: Path, left: Log | None, kind: str, sagas: int) -> tuple[Filled,
     else:
         town.idle(kind, sagas)
     town.count()
-    return Filled(sagas, time.perf_counter() - began, town.journal_bytes), town.leave()
+    return Filled(sagas, time.perf_counter() - began, town.journal_bytes, _resident()), town.leave()
 
 
 def rest(folder: Path, left: Log | None, seconds: float) -> tuple[Rested, Log]:
@@ -240,11 +242,16 @@ def _stage(kind: str, filled: Filled, before: Rested, after: Rested) -> dict[str
         "sagas": filled.sagas,
         "seconds": round(filled.seconds, 1),
         "memory_bytes_each": memory,
-        "resident_mb": None if after.resident is None else round(after.resident / 1e6, 1),
+        "resident_mb": _mb(after.resident),
+        "maker_mb": _mb(filled.resident),
         "store_bytes_each": round((after.stored - before.stored) / filled.sagas, 1),
         "journal_bytes_each": round(filled.journal_bytes / filled.sagas, 1),
         "takeover_ms": after.takeover_ms,
     }
+
+
+def _mb(size: int | None) -> float | None:
+    return None if size is None else round(size / 1e6, 1)
 
 
 def measure(size: Size, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
@@ -268,7 +275,8 @@ def main() -> None:
         memory = "" if row["memory_bytes_each"] is None else f"{row['memory_bytes_each']:.0f} bytes of memory, "
         print(
             f"{row['sagas']:,} {row['kind']}: {memory}{row['store_bytes_each']:.0f} of the stores and "
-            f"{row['journal_bytes_each']:.0f} of the journal each; taken over within {row['takeover_ms']:.0f} ms"
+            f"{row['journal_bytes_each']:.0f} of the journal each; taken over within {row['takeover_ms']:.0f} ms; "
+            f"{row['maker_mb']} MB where they were made"
         )
     for kind, row in result["pace"].items():
         empty, full = row["empty"], row["full"]
