@@ -53,7 +53,7 @@ class Fsync(StrEnum):
     """What the broker writes through to the disk before it acknowledges."""
 
     NOTHING = "nothing"
-    JOURNAL = "journal"
+    TOPICS = "topics"
     ALL = "all"
 
     @property
@@ -64,7 +64,7 @@ class Fsync(StrEnum):
 
 _DURABILITY = {
     Fsync.NOTHING: "page cache",
-    Fsync.JOURNAL: "fsync of journal and inbox (flush.messages=1), page cache for the rest",
+    Fsync.TOPICS: "fsync of every record (flush.messages=1) but for lifecycle and answers",
     Fsync.ALL: "fsync of every batch of every topic (log.flush.interval.messages=1)",
 }
 

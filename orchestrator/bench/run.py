@@ -72,7 +72,7 @@ class Bench:
         self, broker: Broker, settings: Settings, folder: Path
     ) -> tuple[list[Figures], list[Figures], dict[str, Size]]:
         log = KafkaLog(broker.bootstrap_servers)
-        fsync = self._plan.fsync is Fsync.JOURNAL
+        fsync = self._plan.fsync is Fsync.TOPICS
         create_topics(log, settings.topic_names, settings, SHOP, fsync=fsync)
         create_topics(log, TopicNames(FLOOR_PREFIX), settings, SHOP, fsync=fsync)
         with ExitStack() as stack:

@@ -72,7 +72,7 @@ async def running(
         }
     )
     log = KafkaLog(broker.bootstrap_servers)
-    create_topics(log, settings.topic_names, settings, scenario.services, fsync=fsync is Fsync.JOURNAL)
+    create_topics(log, settings.topic_names, settings, scenario.services, fsync=fsync is Fsync.TOPICS)
     with ExitStack() as stack:
         worker, services = processes = start_processes(settings, folder, scenario)
         for process in processes:

@@ -20,7 +20,7 @@ _fsync = click.option(
     default=Fsync.NOTHING.value,
     callback=lambda context, parameter, value: Fsync(value),
     show_default=True,
-    help="What is written through to the disk before it is acknowledged; journal: and inbox.",
+    help="What is written through to the disk before it is acknowledged; topics: as by `saga topics apply --fsync`.",
 )
 _picture = click.option(
     "--picture", type=click.Path(dir_okay=False, path_type=Path), help="Also draw it, into this SVG file."

@@ -29,7 +29,7 @@ def _plan_options(command: F) -> F:
         click.argument("modules", nargs=-1, metavar="[MODULE...]"),
         click.option("--partitions", type=int, help="Of every topic; pinned in the journal once it is written."),
         click.option("--replication", type=int),
-        click.option("--fsync", is_flag=True, help="Journal and inbox write every record through to the disk."),
+        click.option("--fsync", is_flag=True, help="Records are on the disk before they are acknowledged."),
     ):
         command = option(command)
     return connection_options(command)

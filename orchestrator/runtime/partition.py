@@ -287,21 +287,24 @@ class Partition:
             return
         given = taken.input
         assert given is not None
+        if not isinstance(given, msg.Query):
+            if self._changes.knows(given.saga_id, msg.memory_of(given)) and self.questions.is_settled(given):
+                self.counters["duplicates"] += 1
+                self._pass(taken)
+                return
+            if not isinstance(given, msg.SetPauseRule):
+                forged = forgery(given, taken.token, self.config.keys, self.runs)
+                if forged is not None:
+                    self.intake.reject(taken, *forged)
+                    return
         if self._poison and (failed := self._poison.find(given, taken.record)) is not None:
             self._bury(given, taken, failed)
             return
         if isinstance(given, msg.Query):
             self._try(self._ask, given, taken)
             return
-        if self._changes.knows(given.saga_id, msg.memory_of(given)) and self.questions.is_settled(given):
-            self.counters["duplicates"] += 1
-            self._pass(taken)
-            return
         if isinstance(given, msg.SetPauseRule):
             self._try(self._set_rule, given, taken)
-            return
-        if (forged := forgery(given, taken.token, self.config.keys, self.runs)) is not None:
-            self.intake.reject(taken, *forged)
             return
         try:
             self._attempt(given, taken)

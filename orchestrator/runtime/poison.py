@@ -87,8 +87,9 @@ class Poison:
             failed.buried = True
 
     def forget(self, given: Given, record: Record | None) -> None:
-        """It was decided after all."""
+        """It was decided after all, here or where somebody had redriven it."""
         self._failed.pop((given, _place(record)), None)
+        self._failed.pop((given, None), None)
 
 
 def _place(record: Record | None) -> tuple[str, int] | None:

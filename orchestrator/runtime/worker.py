@@ -33,6 +33,8 @@ SWITCH_INTERVAL_S = 0.0005
 """With a busy engine thread a delivery report waits up to this long for the interpreter, not Python's 5 ms."""
 MAX_WAIT_MS = 200
 """The longest pause of the loop: a stop, a tick or a mark is never later than this."""
+LISTEN_EVERY_MS = 20
+"""While effects are under way: that one was refused wakes nobody, no more than that one was acknowledged."""
 PUBLISH_EVERY_S = 0.05
 """Public events wait so long for others: a wake for each would take the interpreter from the engine each time."""
 UPKEEP_EVERY_S = 1.0
@@ -77,7 +79,7 @@ class Worker:
             log_.reader(config.topics.prefix + group, [config.topics.inbox], wake=self.wake),
             log_.reader(wake=self.wake),
             log_.appender(wake=self.wake),
-            # That an effect is acknowledged is no reason to wake up: it only moves the mark.
+            # That an effect is acknowledged is no reason to wake up: it only moves the mark. Its refusal can wait.
             log_.appender(wake=Event()),
         )
         self._clients = clients
@@ -140,7 +142,8 @@ class Worker:
                 tick_at = mono_ms + MAX_WAIT_MS
                 every_tick(engine)
             if not more and not engine.left:
-                wake.wait(engine.next_due_in_ms(mono_ms, MAX_WAIT_MS) / 1000)
+                most_ms = LISTEN_EVERY_MS if self._clients.outward.pending else MAX_WAIT_MS
+                wake.wait(engine.next_due_in_ms(_mono_ms(), most_ms) / 1000)
 
     def _publish(self) -> None:
         while not self._over.is_set():

@@ -52,7 +52,6 @@ _WHOEVER = (clients.settle_promise, clients.tell_by_key, clients.fill_in, client
 SEEDS_BETWEEN_COLLECTIONS = 10
 CHUNK = 20
 """Seeds that a process takes at once: they leave some 40 MB behind."""
-_FORKED = get_context("fork")
 
 ALL_TRANSITIONS = (
     {(str(status), event) for status, event in STEP_TRANSITIONS}
@@ -238,8 +237,9 @@ def run_seeds(seeds: Iterable[int]) -> Iterator[SeedResult]:
 
 def _run_chunk(seeds: range) -> list[SeedResult]:
     """In a process that ends with all that its worlds leave behind: to free their cycles took an eighth of the time."""
-    receiver, sender = _FORKED.Pipe(duplex=False)
-    child = _FORKED.Process(target=_send_results, args=(seeds, sender))
+    forked = get_context("fork")
+    receiver, sender = forked.Pipe(duplex=False)
+    child = forked.Process(target=_send_results, args=(seeds, sender))
     child.start()
     sender.close()
     try:

@@ -169,6 +169,44 @@ def test_a_redriven_record_is_tried_anew_also_by_the_worker_that_gave_it_up(monk
     assert world.status(BAD) is Status.COMPLETED
 
 
+def test_what_was_redriven_and_taken_is_a_repeat_and_parks_nobody_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    send_starts(world, BAD, saga_type="Expense", value=b"100")
+    world.settle()
+    breaks(monkeypatch, msg.Signal)
+    headers = h.write_headers({h.INPUT_TYPE: "signal", h.SIGNAL: "noted", h.MESSAGE_ID: "note-1"})
+    noted = (world.topics.inbox, HOME, BAD.encode(), b'"a word"', headers)
+    append(world, *noted)
+    work_on(world)
+    (letter,) = letters(world)
+    monkeypatch.setattr(partition, "decide", decide)
+    redrive(world, letter)
+    retry(world)
+    assert world.status(BAD) is Status.RUNNING
+    append(world, *noted)
+    work_on(world)
+    assert world.status(BAD) is Status.RUNNING
+    assert len(letters(world)) == 1
+
+
+def test_a_forged_copy_of_what_could_not_be_decided_is_no_more_than_forged(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    breaks(monkeypatch, msg.Reply)
+    send_starts(world, BAD)
+    work_on(world)
+    assert len(letters(world)) == 1
+    parked = len([event for each in decisions(world) for event in each.events if isinstance(event, ev.SagaParked)])
+    reply = next(each for each in world.records(world.topics.replies) if each.key == BAD.encode())
+    headers = [(name, b"forged" if name == h.REPLY_TOKEN else value) for name, value in reply.headers]
+    append(world, reply.topic, reply.partition, reply.key, reply.value, headers)
+    work_on(world)
+    assert "token" in letters(world)[-1].reason
+    assert len(letters(world)) == 2
+    assert parked == len(
+        [event for each in decisions(world) for event in each.events if isinstance(event, ev.SagaParked)]
+    )
+
+
 def test_who_waits_for_a_start_is_told_and_a_redrive_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     breaks(monkeypatch, msg.Start)

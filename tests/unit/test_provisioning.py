@@ -123,16 +123,16 @@ def test_a_journal_that_could_lose_records_is_refused(log: MemoryLog, setting: s
         audit(log.admin(), NAMES, partitions=4, replication=3)
 
 
-def test_journal_and_inbox_alone_are_written_through_to_the_disk_where_that_is_wanted(log: MemoryLog) -> None:
+def test_all_that_the_promise_rests_on_is_written_through_to_the_disk_where_that_is_wanted(log: MemoryLog) -> None:
     specs = plan(NAMES, partitions=4, replication=3, services=["payments"], fsync=True)
-    flushed = {spec.name for spec in specs if spec.settings.get("flush.messages") == "1"}
-    assert flushed == {"p-saga.journal", "p-saga.inbox"}
+    kept = {spec.name for spec in specs if spec.settings.get("flush.messages") != "1"}
+    assert kept == {"p-saga.lifecycle", "p-saga.answers"}
     apply(log.admin(), specs)
     assert check(log.admin(), NAMES, specs) == []
     assert check(log.admin(), NAMES, list(planned().values())) == [], "who does not want it does not mind it"
     changed(log, "p-saga.inbox", **{"flush.messages": "9223372036854775807"})
     (finding,) = check(log.admin(), NAMES, specs)
-    assert (finding.topic, finding.severe) == ("p-saga.inbox", False)
+    assert (finding.topic, finding.severe) == ("p-saga.inbox", True)
     assert "in the brokers' memory alone" in finding.problem
 
 
