@@ -48,11 +48,16 @@ def draw_load(result: dict[str, Any], path: Path) -> None:
     _bars(title, [f"{point['share']:.0%}" for point in points], named, path, logarithmic=True)
 
 
-def _bars(title: str, labels: Sequence[str], named: Named, path: Path, *, logarithmic: bool = False) -> None:
+def library() -> Any:
+    """pygal. Raises `ConfigurationError` where it is missing."""
     try:
-        pygal = import_module("pygal")
+        return import_module("pygal")
     except ImportError:
         raise ConfigurationError("a picture needs pygal: pip install 'saga-orchestrator[bench]'") from None
+
+
+def _bars(title: str, labels: Sequence[str], named: Named, path: Path, *, logarithmic: bool = False) -> None:
+    pygal = library()
     chart = pygal.Bar(
         title=title,
         logarithmic=logarithmic,

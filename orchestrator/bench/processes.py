@@ -24,13 +24,13 @@ def cpu_ms(pid: int) -> float:
     return sum(int(field) for field in fields[11:15]) * 1000 / _TICKS
 
 
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process in MB (10^6 bytes); nan where the system does not tell it so."""
+def resident_mb(pid: int) -> int | None:
+    """Resident memory of a process in MB (10^6 bytes); None where the system does not tell it so."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except OSError:
-        return float("nan")
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return None
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
 
 
 class Process:

@@ -18,6 +18,7 @@ from orchestrator.bench.processes import resident_mb
 from orchestrator.bench.running import Running, running
 from orchestrator.bench.scenarios import ORDERS
 from orchestrator.broker import Broker
+from orchestrator.errors import SagaError
 
 SHARES = (0.1, 0.5, 0.8)
 """Of the capacity, at which latency is measured."""
@@ -25,6 +26,7 @@ TOO_MUCH = 1.2
 DOWN_FROM = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.5, 0.4, 0.3)
 """Shares of the rate of a burst that are tried as capacity, the highest first."""
 LOOK_EVERY_S = 0.25
+OFFERED = 0.97
 GROWS = 1.25
 SLACK = 25
 """A rate is held if so many times, and so many, more sagas are under way in its last quarter than in the one before."""
@@ -36,6 +38,7 @@ class Held:
 
     rate: float
     seconds: float
+    started: int = 0
     latencies_s: list[float] = field(default_factory=list)
     under_way: list[int] = field(default_factory=list)
     """Looked at again and again while sagas were started."""
@@ -43,6 +46,11 @@ class Held:
     """Of the sagas, when the last one was started."""
     drained_s: float = 0.0
     """From then until all had ended."""
+
+    @property
+    def offered(self) -> bool:
+        """Whether so many were started as the rate says: a client that is too slow for it shows nothing."""
+        return self.started / self.seconds >= OFFERED * self.rate
 
     @property
     def steady(self) -> bool:
@@ -53,10 +61,10 @@ class Held:
 
 
 async def hold(system: Running, rate: float, seconds: float) -> Held:
-    """Starts sagas at this rate for so long, and waits until all have ended."""
-    held = Held(rate, seconds)
-    tasks: set[asyncio.Task[None]] = set()
+    """Starts sagas at this rate for so long, and waits until all have ended. Raises what one of them raises."""
     inputs = system.load.inputs(max(1, round(rate * seconds)))
+    held = Held(rate, seconds, len(inputs))
+    tasks: list[asyncio.Task[None]] = []
     began = time.perf_counter()
     look_at = began
 
@@ -72,14 +80,11 @@ async def hold(system: Running, rate: float, seconds: float) -> Held:
             look_at = now + LOOK_EVERY_S
         # Others must have their turn also when this is late.
         await asyncio.sleep(max(0.0, due - now))
-        task = asyncio.create_task(one(saga_id, payload, due))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        tasks.append(asyncio.create_task(one(saga_id, payload, due)))
     stopped = time.perf_counter()
     held.seconds = stopped - began
     held.ended = len(held.latencies_s)
-    if tasks:
-        await asyncio.gather(*tasks)
+    await asyncio.gather(*tasks)
     held.drained_s = time.perf_counter() - stopped
     return held
 
@@ -92,7 +97,7 @@ def measure_rates(
     say: Callable[[str], None],
     fsync: Fsync = Fsync.NOTHING,
 ) -> dict[str, Any]:
-    """Capacity, and latency below and above it. Raises `SagaError` where something could not be started."""
+    """Capacity, and latency below and above it. Raises `SagaError` where nothing was held or could not be started."""
     return asyncio.run(_measure(broker, folder, hold_s, burst, say, fsync))
 
 
@@ -132,11 +137,19 @@ async def _find_capacity(
     for share in DOWN_FROM:
         rate = share * at_once
         held = await hold(system, rate, hold_s)
-        say(f"{rate:.0f} a second for {hold_s:g} s: {'held' if held.steady else 'not held'}")
-        tried.append({"rate": round(rate, 1), "held": held.steady, "under_way_at_the_end": held.under_way[-1]})
-        if held.steady:
+        kept = held.steady and held.offered
+        say(f"{rate:.0f} a second for {hold_s:g} s: {'held' if kept else 'not held'}")
+        tried.append(
+            {
+                "rate": round(rate, 1),
+                "started_per_second": round(held.started / held.seconds, 1),
+                "held": kept,
+                "under_way_at_the_end": held.under_way[-1],
+            }
+        )
+        if kept:
             return rate, tried
-    return rate, tried
+    raise SagaError(f"not even {rate:.0f} a second were held: {tried}")
 
 
 async def _point(
@@ -158,5 +171,5 @@ async def _point(
         "client_cores": None if client is None else round(client * held.rate / 1000, 3),
         "under_way": {"mean": round(mean(held.under_way), 1), "max": max(held.under_way)},
         "drained_seconds": round(held.drained_s, 2),
-        "resident_mb": round(resident_mb(system.worker.pid)),
+        "resident_mb": resident_mb(system.worker.pid),
     }

@@ -56,8 +56,8 @@ async def _measure(
             },
             "cpu_ms_per_saga": _spread_of_roles([each["cpu_ms_per_saga"] for each in found]),
             "resident_mb": {
-                "owner": round(resident_mb(system.worker.pid)),
-                "participant": round(resident_mb(system.services.pid)),
+                "owner": resident_mb(system.worker.pid),
+                "participant": resident_mb(system.services.pid),
             },
             "bytes_per_saga": stored,
         }

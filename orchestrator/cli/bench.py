@@ -22,8 +22,24 @@ _fsync = click.option(
     show_default=True,
     help="What is written through to the disk before it is acknowledged; topics: as by `saga topics apply --fsync`.",
 )
+
+
+def _drawable(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Asked before anything is measured."""
+    if path is not None:
+        from orchestrator.bench.picture import library
+
+        library()
+        if not path.parent.is_dir():
+            raise click.BadParameter(f"there is no folder {path.parent}")
+    return path
+
+
 _picture = click.option(
-    "--picture", type=click.Path(dir_okay=False, path_type=Path), help="Also draw it, into this SVG file."
+    "--picture",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_drawable,
+    help="Also draw it, into this SVG file.",
 )
 _SHARE = "Of the usual numbers of sagas."
 
@@ -87,7 +103,7 @@ def scenarios_command(
     unknown = [name for name in names if name not in SCENARIOS]
     if unknown:
         raise click.BadParameter(f"{', '.join(unknown)}; there are {', '.join(SCENARIOS)}", param_hint="NAMES")
-    chosen = [SCENARIOS[name].scaled(share) for name in names or SCENARIOS]
+    chosen = [SCENARIOS[name].scaled(share) for name in dict.fromkeys(names or SCENARIOS)]
     tell = _teller()
     found = with_broker(
         lambda broker, folder: measure_scenarios(chosen, broker, folder, rounds, tell, fsync), fsync=fsync

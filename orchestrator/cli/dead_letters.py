@@ -133,6 +133,11 @@ def handed_in(letter: Letter, names: TopicNames) -> Letter:
     return replace(letter, topic=_ways_in(names).get(origin), headers=tuple(kept))
 
 
+def is_between_sagas(letter: Letter, names: TopicNames) -> bool:
+    """Whether it is what one saga has for another, which by a redrive is believed as such."""
+    return letter.topic == names.internal and _forwarded_from(letter) == SAGA
+
+
 _PASSAGE = (FORWARDED_FROM, h.SOURCE_PARTITION, COUNTER)
 
 
@@ -310,6 +315,12 @@ def redrive_command(
     letters = _latest(settings, chosen) if everything else _at(settings, places)
     if everything and not again:
         letters = [letter for letter in letters if letter.redriven_to is None]
+    if everything:
+        between = [letter for letter in letters if is_between_sagas(letter, settings.topic_names)]
+        letters = [letter for letter in letters if letter not in between]
+        if between:
+            places_left = ", ".join(each.place for each in between)
+            say(f"left alone, for they speak for a saga: {places_left}; name them by PLACE")
     sendable: list[Letter] = []
     refused: list[tuple[str, str]] = []
     for letter in letters:

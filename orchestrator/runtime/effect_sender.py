@@ -165,6 +165,7 @@ class EffectSender:
     def put_by(self, out: Outgoing) -> None:
         """The refusal of a command could not be decided: it is listed beside the mark, for the next owner to send."""
         self._list(out)
+        self._open -= 1
 
     def tick(self, now_ms: int) -> None:
         """Sends what had to wait for room or for a destination."""

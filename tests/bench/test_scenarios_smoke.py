@@ -78,6 +78,11 @@ def test_a_rate_is_held_if_what_is_under_way_does_not_grow(under_way: list[int],
     assert Held(1.0, 1.0, under_way=under_way).steady is steady
 
 
+def test_a_rate_is_only_held_if_it_was_offered() -> None:
+    assert Held(100.0, 10.0, started=1_000).offered
+    assert not Held(100.0, 12.0, started=1_000).offered
+
+
 def test_the_sagas_of_the_scenarios_do_what_they_say() -> None:
     SagaTest(LocalOnly).run(7).assert_completed(10)
     SagaTest(InTurn).answer(Tools.turn, 5).run(4).assert_completed(5)
@@ -117,4 +122,7 @@ def test_the_commands_explain_themselves_and_refuse_what_they_do_not_know() -> N
     assert CliRunner().invoke(saga, ["bench", "load", "--help"]).exit_code == 0
     refused = CliRunner().invoke(saga, ["bench", "scenarios", "nothing"])
     assert refused.exit_code == 2
+    misplaced = CliRunner().invoke(saga, ["bench", "load", "--picture", "/nowhere/load.svg"])
+    assert misplaced.exit_code == 2
+    assert "there is no folder /nowhere" in misplaced.output
     assert "there are undone, local, sequence, fan-out, signals" in refused.output

@@ -14,6 +14,7 @@ from orchestrator.cli.dead_letters import (
     dead_letters_command,
     edited,
     handed_in,
+    is_between_sagas,
     note_of,
     read_letter,
     read_letters,
@@ -90,6 +91,17 @@ def test_what_owners_sent_each_other_goes_in_where_it_is_not_counted() -> None:
     assert redriven(("forwarded-from", b"saga")) == ("saga.operations", said)
     other = read_letter(letter_record())
     assert handed_in(other, names) is other
+
+
+def test_what_one_saga_has_for_another_is_told_apart() -> None:
+    names = Settings(development=True).topic_names
+
+    def between(origin: bytes, topic: str = names.internal) -> bool:
+        return is_between_sagas(read_letter(letter_record((("forwarded-from", origin),), topic=topic)), names)
+
+    assert between(b"saga")
+    assert not between(b"inbox")
+    assert not between(b"saga", names.inbox)
 
 
 def test_a_note_says_what_became_of_a_letter_and_is_none_itself() -> None:

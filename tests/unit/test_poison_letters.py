@@ -469,6 +469,9 @@ def test_a_refused_command_is_sent_again_by_the_next_owner(monkeypatch: pytest.M
     work_on(world)
     assert world.status(BAD) is Status.PARKED
     assert letters(world) == []
+    owner = world.engine.tenures[HOME].partition
+    assert owner is not None
+    assert owner.quiet, "a hand-over waits for nothing"
     world.log.create(TopicSpec(topic, PARTITIONS, 1, {}))
     world._commands.assign(topic, HOME, 0)
     mend(world, monkeypatch)
