@@ -78,6 +78,8 @@ def plan(
 
     def spec(name: str, *settings: Mapping[str, str]) -> TopicSpec:
         merged = dict(always)
+        if fsync and name not in (names.lifecycle, names.answers):
+            merged |= _FLUSHED
         for more in settings:
             merged |= more
         return TopicSpec(name, partitions, replication, dict(sorted(merged.items())))
@@ -85,25 +87,24 @@ def plan(
     def for_days(days: int) -> dict[str, str]:
         return {"retention.ms": str(days * _DAY_MS), "retention.bytes": "-1"}
 
-    flushed = _FLUSHED if fsync else {}
     specs = [
-        spec(names.journal, _KEPT, _OWNERS, flushed),
-        spec(names.inbox, _KEPT, _OUTSIDE, _ROLLED_DAILY, flushed),
-        spec(names.replies, _KEPT, _OUTSIDE, _ROLLED_DAILY, flushed),
-        spec(names.internal, _KEPT, _OWNERS, _ROLLED_DAILY, flushed),
-        spec(names.operations, _KEPT, _OUTSIDE, _ROLLED_DAILY, flushed),
+        spec(names.journal, _KEPT, _OWNERS),
+        spec(names.inbox, _KEPT, _OUTSIDE, _ROLLED_DAILY),
+        spec(names.replies, _KEPT, _OUTSIDE, _ROLLED_DAILY),
+        spec(names.internal, _KEPT, _OWNERS, _ROLLED_DAILY),
+        spec(names.operations, _KEPT, _OUTSIDE, _ROLLED_DAILY),
         spec(names.lifecycle, for_days(7), _OWNERS),
         spec(
             names.answers,
             {"retention.ms": str(_HOUR_MS), "retention.bytes": "-1", "segment.ms": str(_HOUR_MS // 6)},
             _OWNERS,
         ),
-        spec(names.dead_letters, for_days(30), _OUTSIDE, _WHOLE, flushed),
+        spec(names.dead_letters, for_days(30), _OUTSIDE, _WHOLE),
     ]
     for service in sorted(set(services)):
         kept = {"retention.ms": str(ledger_retention_ms), "retention.bytes": "-1"}
-        specs.append(spec(names.ledger(service), kept, _OWNERS, flushed))
-        specs.append(spec(names.commands(service), _KEPT, _OWNERS, _ROLLED_DAILY, flushed))
+        specs.append(spec(names.ledger(service), kept, _OWNERS))
+        specs.append(spec(names.commands(service), _KEPT, _OWNERS, _ROLLED_DAILY))
     return specs
 
 

@@ -56,25 +56,30 @@ class Running:
         return Meter(self.worker.pid, self.services.pid, None if node is None else node.pid)
 
 
+def prepare(name: str, scenario: Scenario, broker: Broker, folder: Path, fsync: Fsync) -> tuple[Settings, KafkaLog]:
+    """Topics of this name's own, and a new folder of that name in `folder` for what the processes leave."""
+    (folder / name).mkdir()
+    settings = load_settings(
+        {
+            "bootstrap_servers": broker.bootstrap_servers,
+            "development": True,
+            "state_directory": folder / name / "state",
+            "prefix": f"{name}-",
+        }
+    )
+    log = KafkaLog(broker.bootstrap_servers)
+    create_topics(log, settings.topic_names, settings, scenario.services, fsync=fsync is Fsync.TOPICS)
+    return settings, log
+
+
 @asynccontextmanager
 async def running(
     scenario: Scenario, broker: Broker, folder: Path, fsync: Fsync = Fsync.NOTHING
 ) -> AsyncIterator[Running]:
     """Starts all of it and stops it again. Raises `SagaError` where something could not be started."""
-    folder = folder / scenario.name
-    folder.mkdir()
-    settings = load_settings(
-        {
-            "bootstrap_servers": broker.bootstrap_servers,
-            "development": True,
-            "state_directory": folder / "state",
-            "prefix": f"{scenario.name}-",
-        }
-    )
-    log = KafkaLog(broker.bootstrap_servers)
-    create_topics(log, settings.topic_names, settings, scenario.services, fsync=fsync is Fsync.TOPICS)
+    settings, log = prepare(scenario.name, scenario, broker, folder, fsync)
     with ExitStack() as stack:
-        worker, services = processes = start_processes(settings, folder, scenario)
+        worker, services = processes = start_processes(settings, folder / scenario.name, scenario)
         for process in processes:
             stack.callback(process.stop)
         async with Client.connect(broker.bootstrap_servers, prefix=settings.prefix) as client:

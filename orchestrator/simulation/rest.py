@@ -85,7 +85,7 @@ class Rest:
 def _is_current(partition: Partition, journal: Sequence[Record]) -> bool:
     """Whether nobody has decided since: an owner that has nothing to write learns late that it was followed.
 
-    A mark decides nothing. What a follower decides about, an input or a timer, comes to this owner as well.
+    A mark decides nothing.
     """
     rule = Rule()
     for record in journal:

@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.bench.figures import spread
+from orchestrator.bench.figures import Fsync, spread
 from orchestrator.bench.processes import Process, cpu_ms
-from orchestrator.bench.running import running, with_broker
+from orchestrator.bench.running import prepare, running, with_broker
 from orchestrator.bench.scenarios import ORDERS
-from orchestrator.bench.system import create_topics, start_processes
+from orchestrator.bench.system import start_processes
 from orchestrator.broker import Broker
 from orchestrator.client import Client
-from orchestrator.config import Settings, load_settings
+from orchestrator.config import Settings
 from orchestrator.demo.dump import dump_topics
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.rule import Kind
@@ -43,21 +43,11 @@ def help_ms() -> float:
 
 def first_decision_ms(broker: Broker, folder: Path, number: int) -> float:
     """From a worker's start as a process to its first decision."""
-    folder = folder / f"start-{number}"
-    folder.mkdir()
-    settings = load_settings(
-        {
-            "bootstrap_servers": broker.bootstrap_servers,
-            "development": True,
-            "state_directory": folder / "state",
-            "prefix": f"start-{number}-",
-        }
-    )
-    log = KafkaLog(broker.bootstrap_servers)
-    create_topics(log, settings.topic_names, settings, ORDERS.services)
+    name = f"start-{number}"
+    settings, log = prepare(name, ORDERS, broker, folder, Fsync.NOTHING)
     asyncio.run(_put_into_inbox(settings))
     began_ms = time.time() * 1000
-    processes = start_processes(settings, folder, ORDERS)
+    processes = start_processes(settings, folder / name, ORDERS)
     try:
         return _first_decision_at_ms(log, settings, processes) - began_ms
     finally:

@@ -29,24 +29,16 @@ from orchestrator.wire.dead_letters import REDRIVES
 from orchestrator.wire.journal import read_decision, read_envelope
 from tests.expense import Decision, Expense
 from tests.shop_world import PARTITIONS, SAGAS, Greeting, Order, OrderFulfilment, World, drive, send_starts, succeed
+from tests.unit.test_poison import BAD, GOOD, HOME, calm, failing, work_on
 
 T = TypeVar("T")
 
-BAD = "bad"
-HOME = partition_of(BAD, PARTITIONS)
-GOOD = next(f"good-{n}" for n in range(100) if partition_of(f"good-{n}", PARTITIONS) == HOME)
 AWAY = next(f"away-{n}" for n in range(100) if partition_of(f"away-{n}", PARTITIONS) != HOME)
 
 
 def breaks(patch: pytest.MonkeyPatch, *kinds: type) -> None:
     """The engine with a bug: some kinds of input of one saga cannot be decided."""
-
-    def broken(execution: Any, definition: Any, given: Any, moment: Any) -> Any:
-        if isinstance(given, kinds) and given.saga_id == BAD:
-            raise RuntimeError("a bug")
-        return decide(execution, definition, given, moment)
-
-    patch.setattr(partition, "decide", broken)
+    patch.setattr(partition, "decide", failing(*kinds))
 
 
 def mend(world: World, patch: pytest.MonkeyPatch) -> None:
@@ -54,21 +46,6 @@ def mend(world: World, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(partition, "decide", decide)
     world.crash()
     work_on(world)
-
-
-def work_on(world: World, times: int = 20) -> None:
-    for _ in range(times):
-        world.advance(2_000)
-
-
-def calm(world: World) -> None:
-    """Others on the partition go on, and no epoch is lost any more."""
-    send_starts(world, GOOD)
-    work_on(world)
-    assert world.status(GOOD) is Status.COMPLETED
-    epochs = world.engine.epochs_lost
-    work_on(world)
-    assert world.engine.epochs_lost == epochs
 
 
 def letters(world: World) -> list[Letter]:
