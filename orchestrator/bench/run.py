@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.bench.figures import Figures, Fsync, Meter, is_quiet, middle, percentiles
+from orchestrator.bench.figures import Figures, Fsync, is_quiet, middle, percentiles
 from orchestrator.bench.floor import FloorClient, Setup
 from orchestrator.bench.processes import Process
-from orchestrator.bench.running import with_broker
+from orchestrator.bench.running import Running, meter_of, running, with_broker
 from orchestrator.bench.scenarios import ORDERS, SHOP
 from orchestrator.bench.sizes import Size, measure_sizes
-from orchestrator.bench.system import Load, create_topics, start_processes
+from orchestrator.bench.system import create_topics
 from orchestrator.broker import Broker
-from orchestrator.client import Client
-from orchestrator.config import Settings, load_settings
-from orchestrator.log.kafka import KafkaLog
+from orchestrator.config import Settings
 from orchestrator.topics import TopicNames
 
 FLOOR_PREFIX = "floor-"
@@ -62,64 +60,45 @@ class Bench:
         return with_broker(self._run_all, fsync=self._plan.fsync, jvm=self._plan.jvm)
 
     def _run_all(self, broker: Broker, folder: Path) -> dict[str, Any]:
-        settings = load_settings(
-            {"bootstrap_servers": broker.bootstrap_servers, "development": True, "state_directory": folder}
-        )
-        system, floor, sizes = self._run_both(broker, settings, folder)
-        return self._tell(system, floor, sizes, settings)
+        return asyncio.run(self._measure(broker, folder))
 
-    def _run_both(
-        self, broker: Broker, settings: Settings, folder: Path
-    ) -> tuple[list[Figures], list[Figures], dict[str, Size]]:
-        log = KafkaLog(broker.bootstrap_servers)
-        fsync = self._plan.fsync is Fsync.TOPICS
-        create_topics(log, settings.topic_names, settings, SHOP, fsync=fsync)
-        create_topics(log, TopicNames(FLOOR_PREFIX), settings, SHOP, fsync=fsync)
-        with ExitStack() as stack:
-            processes = start_processes(settings, folder, ORDERS)
-            for process in processes:
-                stack.callback(process.stop)
-            return asyncio.run(self._measure(broker, log, settings, processes, stack, folder))
-
-    async def _measure(
-        self,
-        broker: Broker,
-        log: KafkaLog,
-        settings: Settings,
-        processes: tuple[Process, Process],
-        stack: ExitStack,
-        folder: Path,
-    ) -> tuple[list[Figures], list[Figures], dict[str, Size]]:
+    async def _measure(self, broker: Broker, folder: Path) -> dict[str, Any]:
         plan = self._plan
-        system: list[Figures] = []
-        floor: list[Figures] = []
-        async with Client.connect(broker.bootstrap_servers) as client:
-            load = Load(client, ORDERS)
-            await load.wait_until_ready(processes)
-            self._say("warming up: the system")
-            await load.run(plan.warm_up)
-            sizes = await asyncio.to_thread(
-                measure_sizes, log, settings.topic_names, settings.partitions, load.started, SHOP
-            )
-            base = self._start_floor(broker, settings, folder, sizes, stack)
-            self._say("warming up: the floor, and with it the broker")
-            await asyncio.to_thread(base.client.run, 10 * plan.warm_up)
-            await asyncio.to_thread(base.client.run_singly, 5 * plan.singly)
-            for number in range(1, plan.rounds + 1):
-                self._say(
-                    f"round {number} of {plan.rounds}: {plan.singly} sagas one after the other, {plan.sagas} at once"
+        figures: list[Figures] = []
+        lowest: list[Figures] = []
+        with ExitStack() as stack:
+            async with running(ORDERS, broker, folder, plan.fsync) as system:
+                load, settings = system.load, system.settings
+                topics = TopicNames(FLOOR_PREFIX)
+                create_topics(system.log, topics, settings, SHOP, fsync=plan.fsync is Fsync.TOPICS)
+                self._say("warming up: the system")
+                await load.run(plan.warm_up)
+                sizes = await asyncio.to_thread(
+                    measure_sizes, system.log, settings.topic_names, settings.partitions, load.started, SHOP
                 )
-                figures = Figures(latency_ms=percentiles(await load.run_singly(plan.singly)))
-                lowest = Figures(latency_ms=percentiles(await asyncio.to_thread(base.client.run_singly, plan.singly)))
-                meter = self._meter(processes, broker)
-                figures.sagas_per_second = round(plan.sagas / await load.run(plan.sagas), 1)
-                figures.cpu_ms_per_saga = meter.per_saga(plan.sagas)
-                meter = self._meter(base.processes, broker)
-                lowest.sagas_per_second = round(plan.sagas / await asyncio.to_thread(base.client.run, plan.sagas), 1)
-                lowest.cpu_ms_per_saga = meter.per_saga(plan.sagas)
-                system.append(figures)
-                floor.append(lowest)
-        return system, floor, sizes
+                floor = self._start_floor(broker, settings, folder, sizes, stack)
+                self._say("warming up: the floor, and with it the broker")
+                await asyncio.to_thread(floor.client.run, 10 * plan.warm_up)
+                await asyncio.to_thread(floor.client.run_singly, 5 * plan.singly)
+                for number in range(1, plan.rounds + 1):
+                    amounts = f"{plan.singly} sagas one after the other, {plan.sagas} at once"
+                    self._say(f"round {number} of {plan.rounds}: {amounts}")
+                    await self._round(system, floor, figures, lowest)
+        return self._tell(figures, lowest, sizes, settings)
+
+    async def _round(self, system: Running, floor: _Floor, figures: list[Figures], lowest: list[Figures]) -> None:
+        """The system and its floor in turn, first one saga after the other, then many at once."""
+        plan = self._plan
+        mine = Figures(latency_ms=percentiles(await system.load.run_singly(plan.singly)))
+        base = Figures(latency_ms=percentiles(await asyncio.to_thread(floor.client.run_singly, plan.singly)))
+        meter = system.meter()
+        mine.sagas_per_second = round(plan.sagas / await system.load.run(plan.sagas), 1)
+        mine.cpu_ms_per_saga = meter.per_saga(plan.sagas)
+        meter = meter_of(floor.processes, system.broker)
+        base.sagas_per_second = round(plan.sagas / await asyncio.to_thread(floor.client.run, plan.sagas), 1)
+        base.cpu_ms_per_saga = meter.per_saga(plan.sagas)
+        figures.append(mine)
+        lowest.append(base)
 
     def _start_floor(
         self, broker: Broker, settings: Settings, folder: Path, sizes: dict[str, Size], stack: ExitStack
@@ -133,10 +112,6 @@ class Bench:
         client = FloorClient(setup, processes)
         stack.callback(client.close)
         return _Floor((processes[0], processes[1]), client)
-
-    def _meter(self, processes: tuple[Process, Process], broker: Broker) -> Meter:
-        owner, participant = processes
-        return Meter(owner.pid, participant.pid, broker.node.pid if broker.node is not None else None)
 
     def _tell(
         self, system: list[Figures], floor: list[Figures], sizes: dict[str, Size], settings: Settings

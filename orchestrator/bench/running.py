@@ -39,6 +39,12 @@ def with_broker(measure: Callable[[Broker, Path], T], *, fsync: Fsync = Fsync.NO
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def meter_of(processes: tuple[Process, Process], broker: Broker) -> Meter:
+    """Processor time of an owner and a participant, and of their broker, from now on."""
+    owner, participant = processes
+    return Meter(owner.pid, participant.pid, None if broker.node is None else broker.node.pid)
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """What is measured, once its first saga has ended."""
@@ -52,8 +58,7 @@ class Running:
 
     def meter(self) -> Meter:
         """Processor time from now on."""
-        node = self.broker.node
-        return Meter(self.worker.pid, self.services.pid, None if node is None else node.pid)
+        return meter_of((self.worker, self.services), self.broker)
 
 
 def prepare(name: str, scenario: Scenario, broker: Broker, folder: Path, fsync: Fsync) -> tuple[Settings, KafkaLog]:
