@@ -20,10 +20,12 @@ from orchestrator.log.base import (
     ReadFailed,
     Record,
     Revoked,
+    TopicPartition,
 )
 from orchestrator.log.gathered import GatheredAppender
 from orchestrator.model.rule import JournalHalted
 from orchestrator.model.state import SagaState
+from orchestrator.runtime.claim_watch import ClaimWatch
 from orchestrator.runtime.clients import Clients
 from orchestrator.runtime.identity import recreated
 from orchestrator.runtime.journal_writer import EpochLost
@@ -38,10 +40,9 @@ from orchestrator.runtime.tally import Tally
 from orchestrator.runtime.tenure import Phase, Tenure
 from orchestrator.runtime.timers import CONSUMED_BEFORE
 from orchestrator.runtime.trimmer import Holdings
-from orchestrator.runtime.witness import witness_of
 from orchestrator.store.base import StoreBroken, StoreBusy, Stores
 from orchestrator.wire.avro import UnreadableRecord
-from orchestrator.wire.inputs import INBOX, input_topics
+from orchestrator.wire.inputs import input_topics
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class Engine:
             self._compare_topics()
         if mono_ms >= self._commit_at_ms:
             self._commit_at_ms = mono_ms + COMMIT_EVERY_MS
-            self._commit_positions()
+            self._commit_positions(mono_ms)
         return more
 
     def next_due_in_ms(self, mono_ms: int, limit_ms: int) -> int:
@@ -197,9 +198,9 @@ class Engine:
                         mono_ms,
                     )
             elif isinstance(happening, Ends):
-                takeover, what = happening.token
+                asker, what = happening.token  # a take-over or a watch
                 offsets = None if happening.failure is not None else happening.offsets
-                self._guarded(takeover.number, takeover.ends, what, offsets, mono_ms)
+                self._guarded(asker.number, asker.ends, what, offsets, mono_ms)
             elif isinstance(happening, ReadFailed):
                 if happening.failure is Failure.FATAL:
                     raise RuntimeError(f"the journal reader is unusable: {happening.detail}")
@@ -328,6 +329,7 @@ class Engine:
             self.local,
         )
         tenure.partition = partition
+        tenure.watch = ClaimWatch(partition, self._clients.journals, mono_ms)
         tenure.phase = Phase.OWNING
         tenure.topic_ids = takeover.topic_ids
         if self._feeds is not None:
@@ -446,7 +448,7 @@ class Engine:
             if tenure.phase is Phase.OWNING:
                 self._stop_inputs(tenure)
             tenure.partition.close()
-            tenure.partition = None
+            tenure.partition = tenure.watch = None
             if self._feeds is not None:
                 self._feeds.pop(tenure.number, None)
         if tenure.store is not None:
@@ -458,20 +460,14 @@ class Engine:
         tenure.takeover = None
         tenure.committed = takeover.committed or tenure.committed
 
-    def _commit_positions(self) -> None:
-        """For lag tools and as a witness of the journal's content; never read for positions."""
-        offsets = {}
+    def _commit_positions(self, mono_ms: int) -> None:
+        offsets: dict[TopicPartition, tuple[int, str]] = {}
         confirmed = {}
         for tenure in self.tenures.values():
-            partition = tenure.partition
-            if partition is None or tenure.phase is not Phase.OWNING:
-                continue
-            at = partition.progress.at
-            positions = confirmed[tenure.number] = dict(at.input_positions)
-            for role, topic in self._role_topics.items():
-                offsets[topic, tenure.number] = (max(0, positions.get(role, 0)), "")
-            tenure.committed = (max(0, positions.get(INBOX, 0)), str(witness_of(at.offset, at.chain)))
-            offsets[self.config.topics.inbox, tenure.number] = tenure.committed
+            if tenure.phase is Phase.OWNING and tenure.partition is not None and tenure.watch is not None:
+                offsets |= tenure.positions_to_commit(tenure.partition, self._role_topics)
+                confirmed[tenure.number] = dict(tenure.partition.progress.at.input_positions)
+                tenure.watch.tick(mono_ms)
         if offsets:
             self._clients.inputs.commit(offsets)
         self.holdings = Holdings(confirmed, frozenset(service for service, _, _ in self.tally.steps if service))

@@ -6,10 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from enum import Enum
 
+from orchestrator.log.base import TopicPartition
+from orchestrator.runtime.claim_watch import ClaimWatch
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.poison import Poison
 from orchestrator.runtime.takeover import Takeover
+from orchestrator.runtime.witness import witness_of
 from orchestrator.store.base import Store
+from orchestrator.wire.inputs import INBOX
 
 
 class Phase(Enum):
@@ -42,6 +46,7 @@ class Tenure:
         "takeover",
         "topic_ids",
         "unreadable",
+        "watch",
         "wipes",
     )
 
@@ -54,6 +59,7 @@ class Tenure:
         self.store: Store | None = None
         self.takeover: Takeover | None = None
         self.partition: Partition | None = None
+        self.watch: ClaimWatch | None = None
         self.poison = Poison()
         self.paused = False
         self.wipes = 0
@@ -65,6 +71,16 @@ class Tenure:
         """Of the topics that the journal was made for."""
         self.committed = (0, "")
         """What the group has for the inbox: its position and the witness."""
+
+    def positions_to_commit(
+        self, partition: Partition, topics: Mapping[str, str]
+    ) -> dict[TopicPartition, tuple[int, str]]:
+        """What the group is to be told of each input topic, named by role; the inbox's carries the witness."""
+        at = partition.progress.at
+        told = {topic: (max(0, at.input_positions.get(role, 0)), "") for role, topic in topics.items()}
+        self.committed = (told[topics[INBOX]][0], str(witness_of(at.offset, at.chain)))
+        told[topics[INBOX]] = self.committed
+        return {(topic, self.number): position for topic, position in told.items()}
 
     def __str__(self) -> str:
         if self.takeover is not None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from orchestrator.log.base import Record
 from orchestrator.model.calls import awaits_answer
 from orchestrator.model.events import Status, StepKind
-from orchestrator.model.rule import Kind, Rule
 from orchestrator.runtime.materialize import load_state
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.tenure import Phase
@@ -17,7 +16,6 @@ from orchestrator.simulation.sagas import OWN
 from orchestrator.simulation.tally import TALLY
 from orchestrator.store import keys
 from orchestrator.store.memory import MemoryStores
-from orchestrator.wire.journal import read_envelope
 
 if TYPE_CHECKING:
     from orchestrator.simulation.world import World
@@ -83,22 +81,8 @@ class Rest:
 
 
 def _is_current(partition: Partition, journal: Sequence[Record]) -> bool:
-    """Whether nobody has decided since: an owner that has nothing to write learns late that it was followed.
-
-    A mark decides nothing.
-    """
-    rule = Rule()
-    for record in journal:
-        envelope, value = read_envelope(record.value), record.value or b""
-        counts = rule.accept(envelope.kind, envelope.nonce, envelope.seq, envelope.prev_hash, record.offset, value)
-        if (
-            counts
-            and envelope.kind == Kind.DECISION
-            and envelope.body
-            and record.offset >= partition.writer.next_offset
-        ):
-            return False
-    return True
+    """Whether nobody has written since: an owner that has nothing to write learns late that it was followed."""
+    return len(journal) == partition.writer.next_offset
 
 
 def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> bool:

@@ -19,7 +19,16 @@ from orchestrator.model.rule import Rule
 from orchestrator.model.state import SagaState, StepStatus
 from orchestrator.participant import engine as participant
 from orchestrator.participant import ledger, rules, tenure
-from orchestrator.runtime import intake, journal_writer, local_steps, materialize, partition, resuming, takeover
+from orchestrator.runtime import (
+    claim_watch,
+    intake,
+    journal_writer,
+    local_steps,
+    materialize,
+    partition,
+    resuming,
+    takeover,
+)
 from orchestrator.simulation import processes
 from orchestrator.wire import commands, journal
 from orchestrator.wire.ledger import Execution, read_record
@@ -279,6 +288,7 @@ MUTANTS = (
         (partition.Partition, "delivered", _deliver_skipping),
         (partition.Partition, "_settle", _settle_unchecked),
     ),
+    _mutant("an idle owner never looks at its journal", (claim_watch.ClaimWatch, "tick", lambda self, mono_ms: None)),
     _mutant("store before ack", (partition.Partition, "_submit", _store_at_once)),
     _mutant("effects before ack", (partition.Partition, "_submit", _send_at_once)),
     _mutant("local steps before ack", (partition.Partition, "_submit", _call_at_once), first=235),

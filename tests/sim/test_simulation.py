@@ -24,11 +24,11 @@ def test_no_seed_violates_an_invariant_and_all_is_reached() -> None:
     assert report.as_json()["decisions_median"] >= 280  # over thousands 305; so few stray by 10
 
 
-@pytest.mark.parametrize("seed", [100106, 101467, 125416, 853689])
+@pytest.mark.parametrize("seed", [100106, 101467, 125416, 853689, 1013878])
 def test_what_is_held_back_for_code_or_for_a_person_is_no_violation(seed: int) -> None:
     """A lock's answer and a timer are held until there is code; a loser's undo waits for one who waits for a person.
 
-    And an owner that was followed by somebody who only marked has nothing to learn.
+    And an owner that has nothing to write learns in the end that it was followed.
     """
     assert run_seed(seed).violations == []
 
