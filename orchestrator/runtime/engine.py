@@ -341,6 +341,7 @@ class Engine:
         self.counters["takeover_ms"] += tenure.taken_over_ms
         for role, topic in self._role_topics.items():
             self._clients.inputs.assign(topic, tenure.number, partition.intake.consumed(role))
+        partition.begin(takeover.replica)
         log.info("owning partition %d from journal offset %d", tenure.number, partition.progress.at.offset)
 
     def _after_step(self, tenure: Tenure) -> None:

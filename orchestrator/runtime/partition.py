@@ -56,6 +56,7 @@ MAX_PENDING = 4_000
 """Unconfirmed decisions or unacknowledged effects beyond which no start is taken: some 4 MiB a partition."""
 MAX_WAITING_BYTES = 16 << 20
 """Bytes of inputs that wait, beyond which no start is read: large ones are few, but may come one after the other."""
+LOOK_AGAIN_MS = 20
 FAR_MS = 3_600_000
 STORE_EVERY_MS = 500
 STORE_ENTRIES = 2_000
@@ -136,7 +137,6 @@ class Partition:
         self.closed = False
         self.feed: Feed | None = None
         """Where confirmed decisions go that have something public, if anybody publishes."""
-        self._resume(replica)
 
     def now_ms(self, mono_ms: int) -> int:
         """The partition's clock: the last acknowledged append's time and what passed since, never backwards."""
@@ -212,6 +212,8 @@ class Partition:
         if self.ready:
             return mono_ms
         at = mono_ms + (1 if self.writer.queued or self.sender.waiting else FAR_MS)
+        if self.congested:  # maybe by the calls of others, whose ends are not told here
+            at = min(at, mono_ms + LOOK_AGAIN_MS)
         for part in (self.timers, self.circuits, self.sender, self.intake):
             due_ms = part.next_due_ms()
             if due_ms is not None:
@@ -485,7 +487,8 @@ class Partition:
 
     # -- beginning
 
-    def _resume(self, replica: Replica) -> None:
+    def begin(self, replica: Replica) -> None:
+        """Goes on where the last owner stopped, once, before anything else. What it raises ends the epoch."""
         self.counters["resent"] += resend(replica, self.runs, self.sender, self._now_ms)
         for call in calls_to_make(self.store, self.runs):
             self.local.add(call)

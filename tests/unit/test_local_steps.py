@@ -7,14 +7,18 @@ from collections.abc import Callable
 from threading import Event, get_ident
 from typing import Any
 
+import pytest
+
 from orchestrator import Saga
 from orchestrator.functions import FUNCTIONS
 from orchestrator.model.effects import LocalCall, reply_of
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Outcome
+from orchestrator.runtime import partition, resuming
 from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.local_steps import Ended, InlineRunner, LocalSteps, ThreadedRunner
+from orchestrator.runtime.partition import LOOK_AGAIN_MS
 from orchestrator.runtime.tenure import Phase
 from orchestrator.wire import headers as h
 from orchestrator.wire.journal import read_envelope
@@ -154,6 +158,47 @@ def test_what_was_called_for_an_epoch_that_is_over_does_not_count() -> None:
     world.runner.end(world.runner.started[1])
     world.settle()
     assert world.status(ID) is Status.COMPLETED
+
+
+def test_what_an_epoch_that_fails_at_its_beginning_had_to_call_is_not_called_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = begun()
+    call = world.runner.started[0]
+    go_on, failures = resuming.inputs_to_go_on, [ValueError("a bug")] * PARTITIONS
+
+    def fails_once(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return go_on(*arguments)
+
+    monkeypatch.setattr(partition, "inputs_to_go_on", fails_once)
+    world.restart(keep_stores=True)
+    world.advance(3_000)
+    assert world.engine.epochs_lost == PARTITIONS
+    assert world.engine.counters["store_wipes"] == 0
+    assert world.runner.started == [call]
+    world.runner.end(call)
+    world.settle()
+    assert world.status(ID) is Status.COMPLETED
+
+
+def test_a_partition_that_waited_for_the_calls_of_another_goes_on_soon_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partition, "MAX_PENDING", 2)
+    world = LocalWorld()
+    world.engine.local._most = 1
+    here = [f"s-{number}" for number in range(100) if partition_of(f"s-{number}", PARTITIONS) == 0][:4]
+    elsewhere = next(f"s-{number}" for number in range(100) if partition_of(f"s-{number}", PARTITIONS) == 1)
+    send_starts(world, *here, saga_type="Measured", value=b'"tea"')
+    world.advance(2_000)
+    send_starts(world, elsewhere, saga_type="Measured", value=b'"tea"')
+    world.advance(100)
+    assert world.engine.tenures[1].paused
+    for number in range(2):
+        world.runner.end(world.runner.started[number])
+        world.settle()
+    world.advance(LOOK_AGAIN_MS)
+    assert world.status(elsewhere) is Status.RUNNING
 
 
 def cancel(world: World) -> None:
