@@ -66,6 +66,8 @@ class Settings(BaseModel):
     """Between two probes of a service whose circuit is open."""
     trim_lag_ms: int = Field(default=86_400_000, ge=60_000)
     """How long consumed inputs are kept. At least as long as a mirror or a backup of the journal may be behind."""
+    standby: bool = False
+    """Whether workers keep the stores of partitions that others own warm, so that a take-over has little to read."""
     common: Block = Field(default_factory=dict, repr=False)
     producer: Block = Field(default_factory=dict, repr=False)
     consumer: Block = Field(default_factory=dict, repr=False)

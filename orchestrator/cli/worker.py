@@ -102,6 +102,7 @@ def run_worker(
         topic_ids=topic_ids,
         claim_wait_ms=settings.claim_wait_ms,
         trim_lag_ms=settings.trim_lag_ms,
+        standby=settings.standby,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
@@ -109,7 +110,9 @@ def run_worker(
         stop_with_parent(worker.stop)
     settle_collector()
     pulse = Pulse()
-    telemetry = Telemetry(WorkerMetrics(worker.engine), lambda age_s: worker_readiness(worker.engine, age_s), pulse)
+    telemetry = Telemetry(
+        WorkerMetrics(worker.engine, worker.standby), lambda age_s: worker_readiness(worker.engine, age_s), pulse
+    )
     try:
         with telemetry.served(settings.metrics_port):
             worker.run(pulse.beat)

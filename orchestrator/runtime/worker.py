@@ -22,6 +22,7 @@ from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.lifecycle import Feed, Lifecycle
 from orchestrator.runtime.local_steps import ThreadedRunner
 from orchestrator.runtime.partition_config import PartitionConfig
+from orchestrator.runtime.standby import Standby
 from orchestrator.runtime.takeover import CLAIM_WAIT_MS, Owner
 from orchestrator.runtime.upkeep import TRIM_LAG_MS, Upkeep
 from orchestrator.store.base import Stores
@@ -57,7 +58,8 @@ class Worker:
     """Owns partitions until it is told to stop.
 
     `topic_ids` go into the genesis of a journal that is empty: give those of `identity.pinned_topics`. A partition with
-    runs whose code is elsewhere is claimed after `claim_wait_ms`. Consumed inputs are kept for `trim_lag_ms`.
+    runs whose code is elsewhere is claimed after `claim_wait_ms`. Consumed inputs are kept for `trim_lag_ms`. With
+    `standby` the stores of partitions that others own are kept warm.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Worker:
         topic_ids: Mapping[str, str] | None = None,
         claim_wait_ms: int = CLAIM_WAIT_MS,
         trim_lag_ms: int = TRIM_LAG_MS,
+        standby: bool = False,
     ) -> None:
         self.wake = Event()
         self.stopping = Event()
@@ -86,7 +89,9 @@ class Worker:
         self._log = log_
         self._topics = config.topics
         self._trim_lag_ms = trim_lag_ms
+        self._partitions = config.partitions
         self._over = Event()
+        self._news = Event()
         self._feeds: dict[int, Feed] = {}
         claim = Claim(who.name, who.address, names_of(config.definitions), who.version)
         ids = dict(topic_ids or {})
@@ -97,6 +102,8 @@ class Worker:
             lambda: self.engine.topic_ids,
             claim_wait_ms,
         )
+        self.standby = self._make_standby(stores) if standby else None
+        stores = self.standby or stores
         self.engine = Engine(
             config, clients, stores, owner, random.random, feeds=self._feeds, runner=ThreadedRunner(self.wake)
         )
@@ -106,7 +113,9 @@ class Worker:
         """Works until `stop`, then hands its partitions back and closes. Raises what makes a client unusable."""
         before = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        besides = (("lifecycle", self._publish), ("upkeep", self._keep_up))
+        besides = [("lifecycle", self._publish), ("upkeep", self._keep_up)]
+        if self.standby is not None:
+            besides.append(("standby", self._stand_by))
         threads = [Thread(target=target, name=name, daemon=True) for name, target in besides]
         for thread in threads:
             thread.start()
@@ -114,6 +123,7 @@ class Worker:
             self._loop(every_tick)
         finally:
             self._over.set()
+            self._news.set()
             for thread in threads:
                 thread.join(LEAVE_THEM_S)
             sys.setswitchinterval(before)
@@ -160,6 +170,30 @@ class Worker:
                 self._over.wait(AGAIN_S)
             finally:
                 lifecycle.close()
+
+    def _make_standby(self, stores: Stores) -> Standby:
+        return Standby(
+            stores,
+            lambda: self._log.reader(wake=self._news),
+            self._topics.journal,
+            self._partitions,
+            lambda number: number in self.engine.tenures,
+        )
+
+    def _stand_by(self) -> None:
+        standby = self.standby
+        assert standby is not None
+        while not self._over.is_set():
+            self._news.clear()
+            try:
+                more = standby.step(_mono_ms())
+            except Exception:
+                log.exception("keeping stores warm failed; trying again in %.0f s", AGAIN_S)
+                self._over.wait(AGAIN_S)
+                continue
+            if not more:
+                self._news.wait(MAX_WAIT_MS / 1000)
+        standby.close()
 
     def _keep_up(self) -> None:
         engine = self.engine

@@ -11,6 +11,7 @@ from orchestrator.participant.settings import ParticipantSettings
 from orchestrator.runtime.clients import Clients
 from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.partition_config import PartitionConfig
+from orchestrator.runtime.standby import Standby
 from orchestrator.runtime.takeover import Owner
 from orchestrator.simulation import sagas
 from orchestrator.simulation.local import ScriptedRunner
@@ -35,6 +36,8 @@ SOON_MS = (0, 5, 60, 100, 200)
 """How long a process that has something to do waits for the processor."""
 LATER_MS = (0, 20, 100, 200, 400)
 """How long commands wait until a service looks at them: its sagas are under way while faults happen."""
+STANDBY_SHARE = 0.06
+"""Of the workers, those that keep the stores of others' partitions warm."""
 IDLE_MS = 1_000
 """A worker to which nothing happens looks around after so long."""
 MAY_BE_LATE_MS = 3_500
@@ -136,13 +139,14 @@ class Worker(Process):
     def __init__(self, world: World, name: str) -> None:
         super().__init__(world, name)
         self.stores = MemoryStores()
+        self.standby: Standby | None = None
         self.mono_offset = world.random.randint(0, 1_000_000)
         self.wake = Alarm(self, SOON_MS)
 
     def start(self) -> None:
         world, random, wake = self.world, self.world.random, self.wake
-        self.links = [NetworkLink(random, world.later, TOPICS.journal) for _ in range(4)]
-        inputs, journals, journal, outward = self.links
+        self.links = [NetworkLink(random, world.later, TOPICS.journal) for _ in range(5)]
+        inputs, journals, journal, outward, tailing = self.links
         log = world.log
         self.inputs = log.reader("saga-owners", [TOPICS.inbox], link=inputs, wake=wake)
         self.journals = log.reader(link=journals, wake=wake)
@@ -158,13 +162,26 @@ class Worker(Process):
         limit = random.choice((0, 2, 4))
         config = PartitionConfig(TOPICS, world.partitions, KEYS, known, warm, signal_ttl_ms, limit, 400)
         self.runner = ScriptedRunner(world.calls, random, lambda: world.now_ms)
-        self.engine = world.make_engine(config, clients, self.stores, owner, random.random, runner=self.runner)
+        self.tails = log.reader(link=tailing, wake=wake)
+        self.standby = None
+        if random.random() < STANDBY_SHARE:
+            self.standby = Standby(
+                self.stores,
+                lambda: self.tails,
+                TOPICS.journal,
+                world.partitions,
+                lambda number: number in self.engine.tenures,
+            )
+        stores = self.standby or self.stores
+        self.engine = world.make_engine(config, clients, stores, owner, random.random, runner=self.runner)
         self.ring(0)
 
     def step(self) -> None:
         engine: Engine = self.engine
         mono_ms = self.world.now_ms + self.mono_offset
         self.wake.on = False
+        if self.standby is not None and self.standby.step(mono_ms):
+            self.wake.set()
         if engine.step(mono_ms):
             for tenure in engine.tenures.values():
                 partition = tenure.partition
@@ -179,6 +196,7 @@ class Worker(Process):
         self.world.collect(self.engine)
         self.inputs.close()
         self.journals.close()
+        self.tails.close()
         self.stores.release()
         self._gone(restart_after_ms)
 

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.partition import Partition
+from orchestrator.runtime.standby import Standby
 from orchestrator.runtime.tally import BUCKETS_MS
 from orchestrator.runtime.tenure import Phase, Tenure
 from orchestrator.telemetry.families import copied, counter, counters, gauge, gauges, histogram
@@ -33,8 +34,9 @@ _PLAIN = (
 class WorkerMetrics(Collector):
     """Reads an engine that another thread runs, at the time of a scrape."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, standby: Standby | None = None) -> None:
         self._engine = engine
+        self._standby = standby
 
     def describe(self) -> list[Metric]:
         """Nothing: registering must not read the engine."""
@@ -99,6 +101,10 @@ class WorkerMetrics(Collector):
         yield gauges("saga_queue_depth", "Records read and not decided yet.", ["partition", "input"], depths)
         lag = [([str(number), role], behind) for (number, role), behind in copied(self._engine.lag)]
         yield gauges("saga_input_lag", "Records in the topic that are not consumed.", ["partition", "input"], lag)
+        if self._standby is not None:
+            unread = [([str(number)], behind) for number, behind in copied(self._standby.lag)]
+            text = "Journal records that a partition's warm store lacks, as last asked."
+            yield gauges("saga_standby_lag", text, ["partition"], unread)
         held = Counter(service for _, _, partition in live for service in partition.circuits.open)
         yield gauges(
             "saga_circuits_open",

@@ -1,10 +1,12 @@
 """How long a worker takes to go on where its partition's journal holds many decisions.
 
-    python -m tests.bench.recovery [--decisions 100000] [--json]
+    python -m tests.bench.recovery [--decisions 100000] [--live 0] [--json]
 
-Real orders run on one partition until its journal holds so many decisions, one order in five is undone, then the worker
-is killed (kill -9). Another takes over twice: with the store as the dead one left it, and with none. Told are the
-milliseconds from the opening of the store to the claim and to the first decision, by the broker's append times.
+Real orders run on one partition until its journal holds so many decisions, one order in five is undone; then so many
+sagas start that wait for a signal. A standby follows the journal to its end, the worker is killed (kill -9), another
+takes over three times: with the standby's store, with the store as the dead one left it, and with none. Told are the
+milliseconds from the opening of the store to the claim and to the first decision, by the broker's append times, and the
+processor time that the standby took.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from orchestrator.broker import SHORT_LIVED, provide
@@ -28,17 +31,24 @@ from orchestrator.config import load_settings
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.rule import Kind
 from orchestrator.runtime.partition_config import PartitionConfig
+from orchestrator.runtime.standby import Standby
 from orchestrator.runtime.worker import Worker, WorkerIdentity
 from orchestrator.sagas.order_fulfilment import OrderFulfilment
 from orchestrator.store.base import Store
 from orchestrator.store.rocks import RocksStores
+from orchestrator.wire import headers as h
 from orchestrator.wire.journal import read_envelope
-from tests.e2e.shop import Shop
+from tests.bench.growth import Waiting
+from tests.e2e.shop import MODULE, Shop
 from tests.e2e.takeover import accepted
 
 BATCH = 2_000
 """Orders under way at once."""
+MODULES = (MODULE, "tests.bench.growth:Waiting")
 STORE = "worker-0"
+WARM = "standby"
+STARTS = 10_000
+"""Waiting sagas that are started at once."""
 SLOWEST_PER_SECOND = 500
 """Decisions that even a busy machine replays in a second: so long is waited for the order behind them."""
 
@@ -67,21 +77,52 @@ class Recovery:
         self._orders = 0
 
     def fill(self, decisions: int) -> None:
-        """Runs orders until the journal holds so many decisions, then kills the worker."""
+        """Runs orders until the journal holds so many decisions."""
         self.shop.start()
         began = time.monotonic()
         while (held := self._held()) < decisions:
             # An order takes at least four decisions.
             self._order(min(BATCH, math.ceil((decisions - held) / 4)))
             self._say(f"{self._orders} orders in {time.monotonic() - began:.0f} s")
-        self.shop.processes["worker-1"].kill()
 
-    def take_over(self, name: str) -> dict[str, Any]:
+    def wait(self, live: int) -> None:
+        """Starts so many sagas that wait for a signal; returns when each has been decided."""
+        end, began, inbox = self._held() + live, time.monotonic(), self.shop.names.inbox
+        wake = Event()
+        appender = self.shop.log.appender(wake=wake)
+        headers = h.write_headers({h.SAGA_TYPE: Waiting.definition.name})
+        for number in range(live):
+            appender.append(inbox, 0, b"null", key=b"waiting-%07d" % number, headers=headers, token=None)
+            if (number + 1) % STARTS == 0 or number + 1 == live:
+                while self._held() < end - live + number + 1:
+                    wake.wait(0.1)
+                    wake.clear()
+                    appender.poll()
+                self._say(f"{number + 1} sagas wait after {time.monotonic() - began:.0f} s")
+        appender.close(5.0)
+
+    def stand_by(self) -> dict[str, Any]:
+        """Follows the journal in this process until nothing is unread."""
+        wake, cpu_s = Event(), time.process_time()
+        stores = RocksStores(self.shop.folder / "stores" / WARM)
+        new_reader = partial(self.shop.log.reader, wake=wake)
+        standby = Standby(stores, new_reader, self.shop.names.journal, self.shop.partitions, lambda number: False)
+        end = self._held()
+        while standby.next_offset(0) < end + 2:
+            if not standby.step(time.monotonic_ns() // 1_000_000):
+                wake.wait(0.1)
+                wake.clear()
+        standby.close()
+        found = {"followed": end, "cpu_ms": round((time.process_time() - cpu_s) * 1000)}
+        self._say(f"standby: {found}")
+        return found
+
+    def take_over(self, name: str, store: str = STORE) -> dict[str, Any]:
         """Times of one take-over by a worker of this name, in this process; one order shows that it goes on."""
-        stores = WatchedStores(self.shop.folder / "stores" / STORE)
+        stores = WatchedStores(self.shop.folder / "stores" / store)
         settings = load_settings({"development": True, "partitions": self.shop.partitions})
         log = KafkaLog(self.shop.bootstrap_servers, consumer=settings.group_consumer)
-        definitions = {OrderFulfilment.definition.name: OrderFulfilment.definition}
+        definitions = {each.name: each for each in (OrderFulfilment.definition, Waiting.definition)}
         config = PartitionConfig(self.shop.names, self.shop.partitions, settings.token_keys(), definitions)
         gc.collect()
         worker = Worker(log, config, stores, identity=WorkerIdentity(name))
@@ -111,10 +152,14 @@ class Recovery:
         """Deletes what the worker keeps on disk."""
         shutil.rmtree(self.shop.folder / "stores")
 
-    def run(self, decisions: int) -> dict[str, Any]:
+    def run(self, decisions: int, live: int = 0) -> dict[str, Any]:
         """All of it. Leaves the services running and no worker."""
-        self.shop.result_within_s += decisions / SLOWEST_PER_SECOND
+        self.shop.result_within_s += (decisions + live) / SLOWEST_PER_SECOND
         self.fill(decisions)
+        self.wait(live)
+        standby = self.stand_by()
+        self.shop.processes["worker-1"].kill()
+        warm = self.take_over("warm-store", WARM)
         records = self.shop.journal()[0]
         held = sum(bool(envelope.body) for envelope in map(_envelope, records) if envelope.kind == Kind.DECISION)
         size = sum(len(record.value or b"") for record in records)
@@ -124,9 +169,12 @@ class Recovery:
         lost = self.take_over("lost-store")
         return {
             "decisions": held,
-            "sagas": self._orders - 2,
+            "orders": self._orders - 3,
+            "live": live,
             "journal_mib": round(size / (1 << 20), 1),
             "processors": os.cpu_count(),
+            "standby": standby,
+            "warm_store": warm,
             "intact_store": intact,
             "lost_store": {**lost, "decisions_per_second": round(held / max(lost["claim_ms"], 1) * 1000)},
         }
@@ -153,14 +201,17 @@ def main() -> None:
     """One measurement with a broker of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--decisions", type=int, default=100_000)
+    parser.add_argument("--live", type=int, default=0, help="sagas that wait besides")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="saga-recovery-"))
     try:
         with provide(ephemeral=True, jvm=SHORT_LIVED) as broker:
-            shop = Shop(broker.bootstrap_servers, "recovery-", folder, partitions=1, workers=1)
+            shop = Shop(broker.bootstrap_servers, "recovery-", folder, partitions=1, workers=1, modules=MODULES)
             try:
-                result = Recovery(shop, lambda line: print(line, file=sys.stderr, flush=True)).run(arguments.decisions)
+                result = Recovery(shop, lambda line: print(line, file=sys.stderr, flush=True)).run(
+                    arguments.decisions, arguments.live
+                )
             finally:
                 shop.close()
     finally:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Shop:
         replication: int = 1,
         partitions: int = PARTITIONS,
         workers: int = 2,
+        modules: Sequence[str] = (MODULE,),
     ) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.names = TopicNames(prefix)
@@ -60,7 +61,7 @@ class Shop:
             "SAGA_METRICS_PORT": "0",
             "SHOP_BOOKS": str(folder / "books"),
         }
-        commands = {name: ["worker", MODULE] for name in (f"worker-{number + 1}" for number in range(workers))}
+        commands = {name: ["worker", *modules] for name in (f"worker-{number + 1}" for number in range(workers))}
         commands |= {service: ["participant", f"{MODULE}:{service}"] for service in SERVICES}
         self.processes = {name: Process(name, command, folder, environment) for name, command in commands.items()}
 
