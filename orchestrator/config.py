@@ -66,6 +66,10 @@ class Settings(BaseModel):
     """Between two probes of a service whose circuit is open."""
     trim_lag_ms: int = Field(default=86_400_000, ge=60_000)
     """How long consumed inputs are kept. At least as long as a mirror or a backup of the journal may be behind."""
+    snapshots: str = ""
+    """Where snapshots of the stores are kept: a directory that all workers share, or a URL. Empty: nowhere."""
+    snapshot_every_ms: int = Field(default=600_000, ge=1_000)
+    """How often each partition's owner takes one, if the journal has grown."""
     standby: bool = False
     """Whether workers keep the stores of partitions that others own warm, so that a take-over has little to read."""
     common: Block = Field(default_factory=dict, repr=False)

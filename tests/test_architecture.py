@@ -30,7 +30,7 @@ LAYERS: list[tuple[str, set[str]]] = [
             *("choices", "correlation", "correlator", "entities", "locks"),
         },
     ),
-    ("edges", {"log", "store"}),
+    ("edges", {"log", "store", "snapshots"}),
     ("runtime", {"runtime", "provisioning", "acls"}),
     ("surfaces", {"client", "participant", "sources", "visibility", "http", "testing", "broker", "checker"}),
     ("around them", {"telemetry", "connectors", "sagas", "simulation", "demo", "bench"}),
@@ -66,6 +66,7 @@ BESIDE = {
     "mapping": {"durations", "groups", "retry", "rows", "saga", "signals"},
     "config": {"wire"},
     "schedules": {"attributes", "durations", "questions", "saga", "signals", "wire"},
+    "snapshots": {"store"},
     "sagas": {"connectors"},
     "bench": {"demo", "sagas"},
     "demo": {"sagas"},
@@ -78,6 +79,7 @@ BESIDE = {
 NEVER = {
     "log": {"model", "wire", "service", "saga", "plan", "config"},
     "store": {"model", "wire", "service", "saga", "plan", "config"},
+    "snapshots": {"model", "service", "saga", "plan", "config"},
     "runtime": {"lint", "service", "functions", "saga", "plan", "config"},
     "client": {"runtime", "provisioning", "store"},
     "participant": {"runtime", "provisioning", "store"},
@@ -113,6 +115,7 @@ RIM = {
 THIRD_PARTY = {
     "confluent_kafka": {"log"},
     "rocksdict": {"store.rocks"},
+    "fsspec": {"snapshots"},
     "fastavro": {"wire"},
     "orjson": {"wire", "config", "visibility", "http"},
     "cronsim": {"schedules"},

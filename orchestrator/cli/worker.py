@@ -9,13 +9,19 @@ import signal
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli.application import connection_options, load_definitions, log_of, settings_of, with_built_in
 from orchestrator.cli.logs import configure_logs
 from orchestrator.cli.supervise import child_arguments, stop_with_parent, supervise
+
+if TYPE_CHECKING:
+    from orchestrator.config import Settings
+    from orchestrator.snapshots.keeper import Keeper
+    from orchestrator.snapshots.restoring import Restoring
+    from orchestrator.store.rocks import RocksStores
 
 
 @click.command("worker")
@@ -95,14 +101,20 @@ def run_worker(
         circuit_failures=settings.circuit_failures,
         circuit_probe_ms=settings.circuit_probe_ms,
     )
+    rocks = RocksStores(slot)
+    stores: RocksStores | Restoring = rocks
+    keeper = None
+    if settings.snapshots:
+        stores, keeper = _with_snapshots(rocks, slot, settings, topic_ids.get(names.journal, ""))
     worker = Worker(
         log,
         config,
-        RocksStores(slot),
+        stores,
         topic_ids=topic_ids,
         claim_wait_ms=settings.claim_wait_ms,
         trim_lag_ms=settings.trim_lag_ms,
         standby=settings.standby,
+        keeper=keeper,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
@@ -110,14 +122,26 @@ def run_worker(
         stop_with_parent(worker.stop)
     settle_collector()
     pulse = Pulse()
-    telemetry = Telemetry(
-        WorkerMetrics(worker.engine, worker.standby), lambda age_s: worker_readiness(worker.engine, age_s), pulse
-    )
+    metrics = WorkerMetrics(worker.engine, worker.standby, keeper)
+    telemetry = Telemetry(metrics, lambda age_s: worker_readiness(worker.engine, age_s), pulse)
     try:
         with telemetry.served(settings.metrics_port):
             worker.run(pulse.beat)
     finally:
         os.close(lock)
+
+
+def _with_snapshots(stores: RocksStores, slot: Path, settings: Settings, journal: str) -> tuple[Restoring, Keeper]:
+    from orchestrator.snapshots.keeper import Keeper
+    from orchestrator.snapshots.restoring import Restoring
+    from orchestrator.snapshots.vault import Vault, VaultFailed
+
+    try:
+        vault = Vault(settings.snapshots)
+    except VaultFailed as failed:
+        raise click.ClickException(str(failed)) from None
+    keeper = Keeper(vault, slot / "snapshots", journal, settings.snapshot_every_ms)
+    return Restoring(stores, vault, journal), keeper
 
 
 def _claim_slot(root: Path) -> tuple[Path, int]:

@@ -24,7 +24,9 @@ from orchestrator.runtime.local_steps import ThreadedRunner
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.standby import Standby
 from orchestrator.runtime.takeover import CLAIM_WAIT_MS, Owner
+from orchestrator.runtime.tenure import Phase
 from orchestrator.runtime.upkeep import TRIM_LAG_MS, Upkeep
+from orchestrator.snapshots.keeper import Keeper
 from orchestrator.store.base import Stores
 from orchestrator.wire.journal import Claim, Genesis
 
@@ -59,7 +61,7 @@ class Worker:
 
     `topic_ids` go into the genesis of a journal that is empty: give those of `identity.pinned_topics`. A partition with
     runs whose code is elsewhere is claimed after `claim_wait_ms`. Consumed inputs are kept for `trim_lag_ms`. With
-    `standby` the stores of partitions that others own are kept warm.
+    `standby` the stores of partitions that others own are kept warm, with `keeper` snapshots are taken.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Worker:
         claim_wait_ms: int = CLAIM_WAIT_MS,
         trim_lag_ms: int = TRIM_LAG_MS,
         standby: bool = False,
+        keeper: Keeper | None = None,
     ) -> None:
         self.wake = Event()
         self.stopping = Event()
@@ -90,6 +93,7 @@ class Worker:
         self._topics = config.topics
         self._trim_lag_ms = trim_lag_ms
         self._partitions = config.partitions
+        self.keeper = keeper
         self._over = Event()
         self._news = Event()
         self._feeds: dict[int, Feed] = {}
@@ -116,6 +120,8 @@ class Worker:
         besides = [("lifecycle", self._publish), ("upkeep", self._keep_up)]
         if self.standby is not None:
             besides.append(("standby", self._stand_by))
+        if self.keeper is not None:
+            besides.append(("snapshots", self._take_snapshots))
         threads = [Thread(target=target, name=name, daemon=True) for name, target in besides]
         for thread in threads:
             thread.start()
@@ -194,6 +200,14 @@ class Worker:
             if not more:
                 self._news.wait(MAX_WAIT_MS / 1000)
         standby.close()
+
+    def _take_snapshots(self) -> None:
+        keeper = self.keeper
+        assert keeper is not None
+        while not self._over.wait(UPKEEP_EVERY_S):
+            owned = [each for each in list(self.engine.tenures.values()) if each.phase is Phase.OWNING]
+            stores = {each.number: each.store for each in owned if each.store is not None}
+            keeper.step(stores, _mono_ms(), _now_ms())
 
     def _keep_up(self) -> None:
         engine = self.engine

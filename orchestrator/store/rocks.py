@@ -13,8 +13,10 @@ from pathlib import Path
 from weakref import WeakSet
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
     Cache,
+    Checkpoint,
     DbClosedError,
     DBCompressionType,
     Options,
@@ -46,7 +48,7 @@ class RocksStores:
         self._options = _options(self._cache, WriteBufferManager(memtable_bytes, False))
 
     def open(self, partition: int) -> RocksStore:
-        path = self._path(partition)
+        path = self.path(partition)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # The column family is named because a store that exists would otherwise open with the options it was
@@ -56,7 +58,7 @@ class RocksStores:
             raise _broken(path, error) from error
 
     def wipe(self, partition: int) -> None:
-        path = self._path(partition)
+        path = self.path(partition)
         if not path.exists():
             return
         try:
@@ -77,7 +79,8 @@ class RocksStores:
         """Bytes of table blocks, indexes and filters in memory, of all stores together."""
         return self._cache.get_usage()
 
-    def _path(self, partition: int) -> Path:
+    def path(self, partition: int) -> Path:
+        """The directory of a partition's store; not there, if there is none."""
         return self._root / f"partition-{partition}"
 
 
@@ -118,6 +121,13 @@ class RocksStore:
                 put(key, value)
         try:
             self._database.write(batch)
+        except Exception as error:
+            raise _broken(self._path, error) from error
+
+    def checkpoint(self, target: Path) -> None:
+        """Makes a directory of the store as it stands, of links to its files; any thread may. Raises `StoreBroken`."""
+        try:
+            Checkpoint(self._database).create_checkpoint(str(target))
         except Exception as error:
             raise _broken(self._path, error) from error
 
@@ -174,6 +184,19 @@ class _Scan:
 
     def close(self) -> None:
         self._cursor = None
+
+
+def read_only(path: Path, key: bytes) -> bytes | None:
+    """One value of a store that nobody has open; its files stay as they are. Raises `StoreBroken`."""
+    try:
+        database = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only())
+        try:
+            value: bytes | None = database.get(key)
+        finally:
+            database.close()
+    except Exception as error:
+        raise _broken(path, error) from error
+    return value
 
 
 def _options(cache: Cache, memtables: WriteBufferManager) -> Options:

@@ -13,6 +13,7 @@ from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.standby import Standby
 from orchestrator.runtime.tally import BUCKETS_MS
 from orchestrator.runtime.tenure import Phase, Tenure
+from orchestrator.snapshots.keeper import Keeper
 from orchestrator.telemetry.families import copied, counter, counters, gauge, gauges, histogram
 from orchestrator.telemetry.server import JOIN_WITHIN_S
 
@@ -34,9 +35,10 @@ _PLAIN = (
 class WorkerMetrics(Collector):
     """Reads an engine that another thread runs, at the time of a scrape."""
 
-    def __init__(self, engine: Engine, standby: Standby | None = None) -> None:
+    def __init__(self, engine: Engine, standby: Standby | None = None, keeper: Keeper | None = None) -> None:
         self._engine = engine
         self._standby = standby
+        self._keeper = keeper
 
     def describe(self) -> list[Metric]:
         """Nothing: registering must not read the engine."""
@@ -105,6 +107,11 @@ class WorkerMetrics(Collector):
             unread = [([str(number)], behind) for number, behind in copied(self._standby.lag)]
             text = "Journal records that a partition's warm store lacks, as last asked."
             yield gauges("saga_standby_lag", text, ["partition"], unread)
+        if self._keeper is not None:
+            taken = [([str(number)], at_ms / 1000) for number, at_ms in copied(self._keeper.taken_ms)]
+            text = "When a partition's last snapshot was taken, as Unix time."
+            yield gauges("saga_snapshot_timestamp_seconds", text, ["partition"], taken)
+            yield counter("saga_snapshot_failures", "Snapshots that could not be taken.", self._keeper.failures)
         held = Counter(service for _, _, partition in live for service in partition.circuits.open)
         yield gauges(
             "saga_circuits_open",

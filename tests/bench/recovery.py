@@ -4,9 +4,9 @@
 
 Real orders run on one partition until its journal holds so many decisions, one order in five is undone; then so many
 sagas start that wait for a signal. A standby follows the journal to its end, the worker is killed (kill -9), another
-takes over three times: with the standby's store, with the store as the dead one left it, and with none. Told are the
-milliseconds from the opening of the store to the claim and to the first decision, by the broker's append times, and the
-processor time that the standby took.
+takes over four times: with the standby's store, with a snapshot of it, with the store as the dead one left it, and with
+none. Told are the milliseconds from the opening of the store to the claim and to the first decision, by the broker's
+append times, the processor time that the standby took, and the time and size of the snapshot.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.standby import Standby
 from orchestrator.runtime.worker import Worker, WorkerIdentity
 from orchestrator.sagas.order_fulfilment import OrderFulfilment
-from orchestrator.store.base import Store
+from orchestrator.snapshots.keeper import Keeper
+from orchestrator.snapshots.restoring import Restoring
+from orchestrator.snapshots.vault import Vault
+from orchestrator.store.base import Store, Stores
 from orchestrator.store.rocks import RocksStores
 from orchestrator.wire import headers as h
 from orchestrator.wire.journal import read_envelope
@@ -47,6 +50,8 @@ BATCH = 2_000
 MODULES = (MODULE, "tests.bench.growth:Waiting")
 STORE = "worker-0"
 WARM = "standby"
+RESTORED = "restored"
+JOURNAL = "the only one"
 STARTS = 10_000
 """Waiting sagas that are started at once."""
 SLOWEST_PER_SECOND = 500
@@ -56,8 +61,9 @@ SLOWEST_PER_SECOND = 500
 class WatchedStores:
     """The stores in a directory, and when the first of them was opened: a take-over begins with that."""
 
-    def __init__(self, path: Path) -> None:
-        self._stores = RocksStores(path)
+    def __init__(self, path: Path, vault: Vault) -> None:
+        stores = RocksStores(path)
+        self._stores: Stores = Restoring(stores, vault, JOURNAL) if path.name == RESTORED else stores
         self.opened_ms = 0
 
     def open(self, partition: int) -> Store:
@@ -73,6 +79,7 @@ class Recovery:
 
     def __init__(self, shop: Shop, say: Callable[[str], None]) -> None:
         self.shop = shop
+        self.vault = Vault(str(shop.folder / "vault"))
         self._say = say
         self._orders = 0
 
@@ -117,9 +124,21 @@ class Recovery:
         self._say(f"standby: {found}")
         return found
 
+    def keep(self) -> dict[str, Any]:
+        """Takes a snapshot of the standby's store."""
+        store = RocksStores(self.shop.folder / "stores" / WARM).open(0)
+        keeper = Keeper(self.vault, self.shop.folder / "scratch", JOURNAL, 0)
+        began = time.monotonic()
+        keeper.step({0: store}, 0, 0)
+        store.close()
+        size = sum(manifest.size for manifest in self.vault.list(0))
+        found = {"ms": round((time.monotonic() - began) * 1000), "bytes": size}
+        self._say(f"snapshot: {found}")
+        return found
+
     def take_over(self, name: str, store: str = STORE) -> dict[str, Any]:
         """Times of one take-over by a worker of this name, in this process; one order shows that it goes on."""
-        stores = WatchedStores(self.shop.folder / "stores" / store)
+        stores = WatchedStores(self.shop.folder / "stores" / store, self.vault)
         settings = load_settings({"development": True, "partitions": self.shop.partitions})
         log = KafkaLog(self.shop.bootstrap_servers, consumer=settings.group_consumer)
         definitions = {each.name: each for each in (OrderFulfilment.definition, Waiting.definition)}
@@ -159,7 +178,9 @@ class Recovery:
         self.wait(live)
         standby = self.stand_by()
         self.shop.processes["worker-1"].kill()
+        snapshot = self.keep()
         warm = self.take_over("warm-store", WARM)
+        restored = self.take_over("restored-store", RESTORED)
         records = self.shop.journal()[0]
         held = sum(bool(envelope.body) for envelope in map(_envelope, records) if envelope.kind == Kind.DECISION)
         size = sum(len(record.value or b"") for record in records)
@@ -169,12 +190,14 @@ class Recovery:
         lost = self.take_over("lost-store")
         return {
             "decisions": held,
-            "orders": self._orders - 3,
+            "orders": self._orders - 4,
             "live": live,
             "journal_mib": round(size / (1 << 20), 1),
             "processors": os.cpu_count(),
             "standby": standby,
+            "snapshot": snapshot,
             "warm_store": warm,
+            "restored_store": restored,
             "intact_store": intact,
             "lost_store": {**lost, "decisions_per_second": round(held / max(lost["claim_ms"], 1) * 1000)},
         }

@@ -30,10 +30,11 @@ def test_a_journal_is_recovered_with_a_standbys_store_with_its_own_and_without(s
     print(json.dumps(result))
     assert result["decisions"] >= DECISIONS
     assert result["standby"]["followed"] >= DECISIONS + LIVE
-    for case in ("warm_store", "intact_store", "lost_store"):
+    assert result["snapshot"]["bytes"] > 0
+    for case in ("warm_store", "restored_store", "intact_store", "lost_store"):
         assert 0 < result[case]["claim_ms"] <= result[case]["first_decision_ms"]
     assert result["lost_store"]["decisions_per_second"] > 0
     assert told
     verdict = check(shop.evidence())
     assert [each for each in verdict.violations if "C2: waiting-" not in each] == []  # those wait for a signal
-    assert verdict.sagas == result["orders"] + LIVE + 3
+    assert verdict.sagas == result["orders"] + LIVE + 4

@@ -1,0 +1,78 @@
+"""Stores that begin with a snapshot where there is none on this disk."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from threading import Lock, Thread
+
+from orchestrator.snapshots.vault import SnapshotDamaged, Vault, VaultFailed
+from orchestrator.store.base import Store, StoreBusy
+from orchestrator.store.rocks import RocksStores
+
+log = logging.getLogger(__name__)
+
+
+class Restoring:
+    """`stores`, each of which is restored before it is opened for the first time, unless it is there already.
+
+    To copy a snapshot takes seconds, which no engine can wait for: a thread does it, and `open` says `StoreBusy`
+    meanwhile. Each snapshot is tried once. One that is damaged, or was wiped since, is followed by the one before it,
+    and in the end by an empty store: the journal has it all. `journal` is the id of its topic: snapshots of another are
+    passed over.
+    """
+
+    def __init__(self, stores: RocksStores, vault: Vault, journal: str) -> None:
+        self._stores = stores
+        self._vault = vault
+        self._journal = journal
+        self._lock = Lock()
+        self._under_way: dict[int, Thread] = {}
+        self._ready: set[int] = set()
+        self._tried: set[tuple[int, str]] = set()
+
+    def open(self, partition: int) -> Store:
+        """As of the stores below. Raises `StoreBusy` until it is restored."""
+        with self._lock:
+            if partition in self._under_way:
+                raise StoreBusy(f"the store of partition {partition} is being restored from a snapshot")
+            if partition not in self._ready and not self._stores.path(partition).exists():
+                thread = Thread(target=self._restore, args=(partition,), name=f"restore-{partition}", daemon=True)
+                self._under_way[partition] = thread
+                thread.start()
+                raise StoreBusy(f"the store of partition {partition} is being restored from a snapshot")
+        return self._stores.open(partition)
+
+    def wipe(self, partition: int) -> None:
+        """As of the stores below; the next `open` begins with an older snapshot."""
+        self._stores.wipe(partition)
+        self._ready.discard(partition)
+
+    def _restore(self, partition: int) -> None:
+        try:
+            self._try_all(partition)
+        except (VaultFailed, OSError) as failed:
+            log.warning("partition %d is not restored from a snapshot: %s", partition, failed)
+        except Exception:
+            log.exception("partition %d is not restored from a snapshot", partition)
+        finally:
+            with self._lock:
+                self._ready.add(partition)
+                del self._under_way[partition]
+
+    def _try_all(self, partition: int) -> None:
+        place = self._stores.path(partition)
+        copy = place.with_name(f"{place.name}.restoring")
+        for manifest in self._vault.list(partition):
+            if (partition, manifest.name) in self._tried or manifest.journal != self._journal:
+                continue
+            self._tried.add((partition, manifest.name))
+            shutil.rmtree(copy, ignore_errors=True)
+            try:
+                self._vault.fetch(manifest, copy)
+            except SnapshotDamaged as damaged:
+                log.warning("partition %d: the snapshot of offset %d: %s", partition, manifest.offset, damaged)
+                continue
+            copy.rename(place)
+            log.info("partition %d: restored from the snapshot of journal offset %d", partition, manifest.offset)
+            return
