@@ -149,12 +149,26 @@ def _refuse_closed(*arguments: Any, **named: Any) -> NoReturn:
 def _reporter(done: deque[Delivery], wake: Event, config: Raw) -> Any:
     """The function called for every delivery report, with the record's token bound before the library's arguments."""
     append, awake, rouse = done.append, wake.is_set, wake.set
+    unplaced: dict[tuple[str | None, int | None], int] = {}
+    """By partition, what the library would say of the next record of a batch whose offset the broker did not tell.
+
+    It counts on from the missing one: 0 for the second record, 1 for the third. What comes behind such a batch cannot
+    be taken for one of it, for it stands higher than there are records in the batch.
+    """
 
     def report(token: Any, error: KafkaError | None, message: Message) -> None:
         if error is None:
             offset = message.offset()
-            if offset is not None and offset < 0:
+            if offset is None or offset < 0:
                 offset = None
+                unplaced[message.topic(), message.partition()] = 0
+            elif unplaced:
+                place = (message.topic(), message.partition())
+                if unplaced.get(place) == offset:
+                    unplaced[place] = offset + 1
+                    offset = None
+                else:
+                    unplaced.pop(place, None)
             append(_make(Delivery, (token, offset, message.timestamp()[1], None, "")))
         else:
             why = explain(error, f"Write on topic {message.topic()}", config)

@@ -28,6 +28,12 @@ class Report:
     def timestamp(self) -> tuple[int, int]:
         return 2, self._time
 
+    def topic(self) -> str:
+        return "topic"
+
+    def partition(self) -> int:
+        return 0
+
 
 @pytest.mark.parametrize("missing", [None, -1, -1001])
 def test_success_without_an_offset_is_told_as_such(missing: int | None) -> None:

@@ -1,0 +1,59 @@
+"""The worker and the participant broken on purpose, in the processes of a run: crashes must find each of these.
+
+Those of the simulation that have to do with crashes, and some that the simulation's in-memory log has no need of.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.participant import commits, tenure
+from orchestrator.runtime import effect_sender, partition
+from tests.sim.mutants import MUTANTS as SIMULATED
+from tests.sim.mutants import Mutant
+
+_send_due = commits.Commits.send_due
+
+
+def _commit_at_once(self: Any, partitions: Any, now_ms: int) -> None:
+    """Positions move over what is not answered yet."""
+    for each in partitions:
+        for work in each.window:
+            each.position = work.record.offset + 1
+    _send_due(self, partitions, now_ms)
+
+
+def _tell_unrecorded(self: Any, work: Any) -> None:
+    """The outcome is told, and the ledger does not hear of it."""
+    self.desk.accepted(work)
+
+
+def _send_nothing_again(replica: Any, runs: Any, sender: Any, now_ms: int) -> int:
+    replica.open_effects.clear()
+    return 0
+
+
+OWN = (
+    Mutant("commit before the reply", ((commits.Commits, "send_due", _commit_at_once),)),
+    Mutant("told, not recorded", ((tenure.Tenure, "record", _tell_unrecorded),)),
+    Mutant("effects are not sent again", ((partition, "resend", _send_nothing_again),)),
+    Mutant("marked at the hand-over", ((effect_sender.EffectSender, "mark", lambda self, confirmed: (confirmed, ())),)),
+)
+_CHOSEN = (
+    "store before ack",
+    "effects before ack",
+    "local steps before ack",
+    "local steps forgotten at a take-over",
+    "input dedupe off",
+    "a timer that is not stored yet is passed over",
+)
+
+MUTANTS: dict[str, Mutant] = {
+    mutant.name: mutant for mutant in (*SIMULATED, *OWN) if mutant in OWN or mutant.name in _CHOSEN
+}
+
+
+def break_by(name: str) -> None:
+    """Breaks this process for good."""
+    for owner, attribute, value in MUTANTS[name].replacements:
+        setattr(owner, attribute, value)
