@@ -52,6 +52,8 @@ class MockCluster:
             raise RuntimeError(reason.value.decode())
         self._cluster = library.rd_kafka_mock_cluster_new(self._handle, brokers)
         self._library = library
+        # Without one, an administrative call waits until its time is up.
+        library.rd_kafka_mock_set_controller_id(self._cluster, 1)
         library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
         self.brokers = range(1, brokers + 1)
 
@@ -93,10 +95,6 @@ class MockCluster:
         count = ctypes.c_size_t()
         self._do("broker_error_stack_cnt", broker, api, ctypes.byref(count))
         return count.value
-
-    def forget(self, api: Api) -> None:
-        """Takes back those that were to come from any broker."""
-        self._library.rd_kafka_mock_clear_request_errors(self._cluster, api)
 
     def take_down(self, broker: int) -> None:
         """Closes its connections and takes no new ones."""
@@ -148,7 +146,7 @@ def _library() -> Any:
     library.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
     library.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
     library.rd_kafka_mock_push_request_errors_array.argtypes = [pointer, ctypes.c_int16, ctypes.c_size_t, pointer]
-    library.rd_kafka_mock_clear_request_errors.argtypes = [pointer, ctypes.c_int16]
+    library.rd_kafka_mock_set_controller_id.argtypes = [pointer, ctypes.c_int32]
     library.rd_kafka_mock_group_initial_rebalance_delay_ms.argtypes = [pointer, ctypes.c_int32]
     library.rd_kafka_mock_topic_create.argtypes = [pointer, ctypes.c_char_p, number, number]
     library.rd_kafka_mock_partition_set_leader.argtypes = [pointer, ctypes.c_char_p, ctypes.c_int32, ctypes.c_int32]

@@ -21,6 +21,7 @@ from orchestrator.broker import SHORT_LIVED, provide
 from tests.crashes.campaign import VICTIMS, Campaign
 from tests.crashes.failpoints import Point
 from tests.crashes.mutants import MUTANTS
+from tests.crashes.run import PATIENCE_S
 
 
 def main() -> int:
@@ -32,7 +33,8 @@ def main() -> int:
         print(line, file=sys.stderr, flush=True)
 
     with provide(given.bootstrap_servers, ephemeral=True, jvm=SHORT_LIVED) as broker:
-        campaign = Campaign(broker.bootstrap_servers, root, given.lanes, say, given.mutant)
+        options = {"mutant": given.mutant, "patience_s": given.patience}
+        campaign = Campaign(broker.bootstrap_servers, root, given.lanes, say, **options)
         victims = given.victim or VICTIMS
         if given.at:
             campaign.go({victim: [Point.read(at) for at in given.at] for victim in victims})
@@ -56,6 +58,7 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--victim", action="append", choices=VICTIMS)
     parser.add_argument("--at", action="append", metavar="CALL:NUMBER:MOMENT", help="these points alone")
     parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="with the code broken on purpose")
+    parser.add_argument("--patience", type=float, default=PATIENCE_S, metavar="S", help="for the sagas of one run")
     parser.add_argument("--lanes", type=int, default=6, help="runs at a time")
     parser.add_argument("--bootstrap-servers", help="a broker that is there; else one is started")
     parser.add_argument("--json", action="store_true")

@@ -112,13 +112,14 @@ class Campaign:
     """Runs on one broker, `lanes` at a time. `say` gets a line now and then."""
 
     def __init__(
-        self, bootstrap_servers: str, root: Path, lanes: int, say: Callable[[str], None], mutant: str = ""
+        self, bootstrap_servers: str, root: Path, lanes: int, say: Callable[[str], None], **options: Any
     ) -> None:
+        """`options` are each run's, such as `mutant`."""
         self._bootstrap_servers = bootstrap_servers
         self._root = root
         self._lanes = lanes
         self._say = say
-        self._mutant = mutant
+        self._options = options
         self.report = Report()
 
     def count(self, victims: Iterable[str]) -> dict[str, list[Point]]:
@@ -146,7 +147,7 @@ class Campaign:
 
         def one(what: _Wanted) -> Result:
             victim, point, again = what
-            run = Run(self._bootstrap_servers, victim, point, self._root, again=again, mutant=self._mutant)
+            run = Run(self._bootstrap_servers, victim, point, self._root, again=again, **self._options)
             return run.go()
 
         with ThreadPoolExecutor(self._lanes) as pool:

@@ -17,6 +17,7 @@ that brings something changes nothing outside of the process, and what it brings
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -39,6 +40,7 @@ from orchestrator.log.base import (
 from orchestrator.store.base import Change, Store, Stores
 
 T = TypeVar("T")
+LOGGER = logging.getLogger("calls")
 
 BEFORE, AFTER, LANDED = "before", "after", "landed"
 POLLS = ("poll",)
@@ -84,6 +86,7 @@ class Fuse:
         """Counts a call; at which moment the process dies there, or ""."""
         with self._lock:
             self.calls[kind] += 1
+            LOGGER.info("%s:%d", kind, self.calls[kind])
             point = self._point
             if point is not None and (point.kind, point.number) == (kind, self.calls[kind]):
                 return point.moment

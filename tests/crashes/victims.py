@@ -29,7 +29,7 @@ from tests.crashes.scene import PARTITIONS, definitions, participant
 
 WORKER, INBOX, LEDGER = "worker", "inbox", "ledger"
 """Who may be killed: the worker, or a participant with the one or the other memory."""
-END_WITHIN_S = 20.0
+END_WITHIN_S = 60.0
 HALTED = 3
 """The exit code of a worker that halted its partition: nobody would resume it here."""
 
