@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check bench clean
+.PHONY: help venv demo test check bench crashes clean
 PYTHON ?= python3
 BIN := .venv/bin
 QUICK = tests/unit tests/typing tests/test_*.py
@@ -37,6 +37,9 @@ test: venv ## everything that belongs to the gate, with its own broker
 	$(BIN)/python -m orchestrator.broker --warm-up
 	$(BIN)/pytest -q -n 2 $(QUICK) tests/protocol tests/sim
 	$(BIN)/pytest -q $(SLOW)
+
+crashes: venv ## kill a worker and a service at every call they make to Kafka and RocksDB: some ten minutes
+	$(BIN)/python -m tests.crashes --all
 
 clean: ## remove what building and running left behind
 	rm -rf .venv .saga dist build .mypy_cache .ruff_cache .pytest_cache

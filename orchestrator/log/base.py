@@ -157,7 +157,8 @@ class Appender(Protocol):
     def poll(self) -> list[Delivery]:
         """The deliveries since the last call, for each partition in the order of its appends.
 
-        A failure known at once (UNKNOWN_TOPIC, TOO_LARGE) may come before the deliveries of earlier appends.
+        A failure known at once (UNKNOWN_TOPIC, UNAUTHORIZED, TOO_LARGE) may come before the deliveries of earlier
+        appends.
         """
 
     @property

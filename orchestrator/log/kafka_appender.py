@@ -17,6 +17,13 @@ from orchestrator.log.kafka_failure import explain, failure_of
 _POLL_S = 0.2
 """How long the thread sleeps in the library when nothing happens; a report wakes it at once."""
 
+_Unplaced = dict[tuple[str | None, int | None], int]
+"""By partition, what the library says of the next record of a batch whose offset the broker did not tell.
+
+It counts on from the missing one: 0 for the second record, 1 for the third. A batch's reports come in one call of the
+library's `poll`, so nothing of this outlives one; and what stands behind the batch has a higher offset than these.
+"""
+
 _make = tuple.__new__
 
 
@@ -57,8 +64,9 @@ class KafkaAppender:
         self._closing = Event()
         self._drained = Event()
         self._stopped = Event()
+        self._unplaced: _Unplaced = {}
         # Bound once: these run for every record.
-        self._report_of = partial(partial, _reporter(self._done, wake, config))
+        self._report_of = partial(partial, _reporter(self._done, wake, config, self._unplaced))
         self._thread = Thread(target=self._run, args=(self._producer,), name="kafka-appender", daemon=True)
         self._thread.start()
 
@@ -138,6 +146,7 @@ class KafkaAppender:
                 poll(0.01 if closing else _POLL_S)
             except Exception:
                 LOGGER.exception("polling the producer failed")
+            self._unplaced.clear()
             if closing and len(producer) == 0:
                 self._drained.set()
 
@@ -146,15 +155,9 @@ def _refuse_closed(*arguments: Any, **named: Any) -> NoReturn:
     raise RuntimeError("the appender is closed")
 
 
-def _reporter(done: deque[Delivery], wake: Event, config: Raw) -> Any:
+def _reporter(done: deque[Delivery], wake: Event, config: Raw, unplaced: _Unplaced) -> Any:
     """The function called for every delivery report, with the record's token bound before the library's arguments."""
     append, awake, rouse = done.append, wake.is_set, wake.set
-    unplaced: dict[tuple[str | None, int | None], int] = {}
-    """By partition, what the library would say of the next record of a batch whose offset the broker did not tell.
-
-    It counts on from the missing one: 0 for the second record, 1 for the third. What comes behind such a batch cannot
-    be taken for one of it, for it stands higher than there are records in the batch.
-    """
 
     def report(token: Any, error: KafkaError | None, message: Message) -> None:
         if error is None:

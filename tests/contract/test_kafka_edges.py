@@ -39,7 +39,7 @@ class Report:
 def test_success_without_an_offset_is_told_as_such(missing: int | None) -> None:
     done: deque[Delivery] = deque()
     wake = Event()
-    report: Any = _reporter(done, wake, {})
+    report: Any = _reporter(done, wake, {}, {})
     report("first", None, Report(7, 1_000))
     report("second", None, Report(missing, -1))
     assert list(done) == [Delivery("first", 7, 1_000), Delivery("second", None, -1)]

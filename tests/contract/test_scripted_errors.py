@@ -210,6 +210,17 @@ def test_a_repeated_sequence_has_no_offset(
     sent.check(probe)
 
 
+def test_what_follows_a_repeated_sequence_has_its_offset(
+    cluster: MockCluster, writer: Writer, probe: Probe, place: TopicPartition
+) -> None:
+    """Also where it is the very one that the library would have counted."""
+    sent = Sent(writer, place)
+    cluster.err(Api.PRODUCE, code("DUPLICATE_SEQUENCE_NUMBER"), broker=LEADER)
+    assert [(d.offset, d.failure) for d in sent.send(1)] == [(None, None)]
+    assert [(d.offset, d.failure) for d in sent.send(1)] == [(0, None)]
+    sent.check(probe)
+
+
 def test_a_broken_sequence_ends_the_producer(
     cluster: MockCluster, world: World, probe: Probe, place: TopicPartition
 ) -> None:

@@ -44,8 +44,6 @@ _CHOSEN = (
     "effects before ack",
     "local steps before ack",
     "local steps forgotten at a take-over",
-    "input dedupe off",
-    "a timer that is not stored yet is passed over",
 )
 
 MUTANTS: dict[str, Mutant] = {

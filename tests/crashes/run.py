@@ -15,13 +15,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.checker.check import check
+from orchestrator.checker.check import examine
 from orchestrator.checker.evidence import Evidence, Told
+from orchestrator.checker.journal import Accepted
 from orchestrator.client import Client
-from orchestrator.demo.dump import gather_evidence
+from orchestrator.demo.dump import dump_topics, gather_evidence
 from orchestrator.errors import ResultTimeout, SagaFailed
 from orchestrator.log.base import AdminFailed, Record
 from orchestrator.log.kafka import KafkaLog
+from orchestrator.model.events import StepRefused, StepSucceeded, UndoSucceeded
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.identity import pinned_topics
 from orchestrator.runtime.progress import Progress
@@ -29,6 +31,7 @@ from orchestrator.runtime.replica import Replica
 from orchestrator.store.memory import MemoryStores
 from orchestrator.store.rocks import RocksStores
 from orchestrator.topics import TopicNames
+from orchestrator.wire.ledger import Execution, read_record
 from tests.crashes.failpoints import Point
 from tests.crashes.scene import PARTITIONS, SERVICE, WISHES, Errand
 from tests.crashes.victims import HALTED, INBOX, LEDGER, WORKER, Spec, Victim
@@ -229,11 +232,24 @@ class Run:
         told = list(self._told.values())
         evidence = gather_evidence(self._log, self._names, PARTITIONS, [SERVICE], told, self._folder / "books")
         evidence.once = frozenset(self._once)
-        self.result.violations += check(evidence).violations
+        verdict, accepted = examine(evidence)
+        self.result.violations += verdict.violations
+        if self._victim == LEDGER:
+            self._compare_ledger(accepted)
         letters = sum(len(records) for records in evidence.dead_letters.values())
         if letters:
             self._blame("C9", f"{letters} dead letters")
         self._compare_stores(evidence)
+
+    def _compare_ledger(self, accepted: Accepted) -> None:
+        """C3: what a participant without an inbox has told is what its ledger holds."""
+        topic = self._names.ledger(SERVICE)
+        records = [read_record(each.value) for each in dump_topics(self._log, [topic], PARTITIONS)[topic][0]]
+        recorded = {(r.saga_id, r.run, r.sequence, r.undo) for r in records if isinstance(r, Execution)}
+        for history, event in accepted.of_commands(StepSucceeded, StepRefused, UndoSucceeded):
+            unit = (history.saga_id, history.run, event.sequence, isinstance(event, UndoSucceeded))
+            if unit not in recorded:
+                self._blame("C3", f"the outcome of {unit} is not in the ledger")
 
     def _compare_stores(self, evidence: Evidence) -> None:
         """C7: what the worker's store holds is what a replay of the raw journal gives at its offset, byte for byte."""
