@@ -23,7 +23,7 @@ from orchestrator.log.base import (
 )
 from orchestrator.log.kafka import KafkaLog
 from tests.contract.log_world import Probe, World, Writer, wait
-from tests.mock_cluster import Api, MockCluster, mock_cluster
+from tests.scripted_cluster import Api, ScriptedCluster, scripted_cluster
 
 LEADER, COORDINATOR, COORDINATORS = 2, 3, range(4, 12)
 """Brokers that lead partitions and coordinate groups: what is pushed to one of them is for nobody else."""
@@ -61,13 +61,13 @@ def code(name: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[MockCluster]:
-    with mock_cluster(brokers=11) as cluster:
+def cluster() -> Iterator[ScriptedCluster]:
+    with scripted_cluster(brokers=11) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
-def world(cluster: MockCluster) -> Iterator[World]:
+def world(cluster: ScriptedCluster) -> Iterator[World]:
     consumer = {"session.timeout.ms": 1_500, "heartbeat.interval.ms": 100}
     world = World(KafkaLog(cluster.bootstrap_servers, consumer=consumer), "m-")
     yield world
@@ -86,7 +86,7 @@ def probe(world: World) -> Probe:
 
 
 @pytest.fixture(scope="module")
-def places(cluster: MockCluster) -> Iterator[TopicPartition]:
+def places(cluster: ScriptedCluster) -> Iterator[TopicPartition]:
     """Partitions that are led already: to find a new topic's leader takes a producer a second."""
     topic = cluster.topic("many", partitions=60, leader=LEADER)
     return ((topic, number) for number in range(60))
@@ -99,7 +99,7 @@ def place(places: Iterator[TopicPartition]) -> TopicPartition:
 
 
 @pytest.fixture
-def topic(cluster: MockCluster, prefix: str) -> str:
+def topic(cluster: ScriptedCluster, prefix: str) -> str:
     """A topic with one partition, to be subscribed to."""
     return cluster.topic(prefix + "topic", leader=LEADER)
 
@@ -154,7 +154,7 @@ class Sent:
 
 @pytest.mark.parametrize("name", RETRIED)
 def test_what_can_be_tried_again_lands_once(
-    name: str, cluster: MockCluster, writer: Writer, probe: Probe, place: TopicPartition
+    name: str, cluster: ScriptedCluster, writer: Writer, probe: Probe, place: TopicPartition
 ) -> None:
     sent = Sent(writer, place)
     sent.send(1)
@@ -166,7 +166,7 @@ def test_what_can_be_tried_again_lands_once(
 
 @pytest.mark.parametrize("name", UNCLEAR)
 def test_of_an_unclear_error_nothing_is_promised(
-    name: str, cluster: MockCluster, writer: Writer, probe: Probe, place: TopicPartition
+    name: str, cluster: ScriptedCluster, writer: Writer, probe: Probe, place: TopicPartition
 ) -> None:
     sent = Sent(writer, place)
     sent.send(1)
@@ -186,7 +186,7 @@ def test_of_an_unclear_error_nothing_is_promised(
     ],
 )
 def test_what_is_refused_is_not_there(
-    name: str, failure: Failure, cluster: MockCluster, writer: Writer, probe: Probe, place: TopicPartition
+    name: str, failure: Failure, cluster: ScriptedCluster, writer: Writer, probe: Probe, place: TopicPartition
 ) -> None:
     sent = Sent(writer, place)
     sent.send(1)
@@ -199,7 +199,7 @@ def test_what_is_refused_is_not_there(
 
 
 def test_a_repeated_sequence_has_no_offset(
-    cluster: MockCluster, writer: Writer, probe: Probe, place: TopicPartition
+    cluster: ScriptedCluster, writer: Writer, probe: Probe, place: TopicPartition
 ) -> None:
     """The library counts a batch's offsets on from the one that is missing: 0 for the second record, and so on."""
     sent = Sent(writer, place)
@@ -211,7 +211,7 @@ def test_a_repeated_sequence_has_no_offset(
 
 
 def test_what_follows_a_repeated_sequence_has_its_offset(
-    cluster: MockCluster, writer: Writer, probe: Probe, place: TopicPartition
+    cluster: ScriptedCluster, writer: Writer, probe: Probe, place: TopicPartition
 ) -> None:
     """Also where it is the very one that the library would have counted."""
     sent = Sent(writer, place)
@@ -222,7 +222,7 @@ def test_what_follows_a_repeated_sequence_has_its_offset(
 
 
 def test_a_broken_sequence_ends_the_producer(
-    cluster: MockCluster, world: World, probe: Probe, place: TopicPartition
+    cluster: ScriptedCluster, world: World, probe: Probe, place: TopicPartition
 ) -> None:
     sent = Sent(world.writer(linger_ms=20), place)
     sent.send(1)
@@ -233,7 +233,7 @@ def test_a_broken_sequence_ends_the_producer(
 
 
 def test_what_expires_here_may_land_later(
-    cluster: MockCluster, world: World, probe: Probe, place: TopicPartition
+    cluster: ScriptedCluster, world: World, probe: Probe, place: TopicPartition
 ) -> None:
     """And it is no obstacle for what comes after it."""
     writer = world.writer(delivery_timeout_ms=300)
@@ -245,7 +245,7 @@ def test_what_expires_here_may_land_later(
     assert b"1" in sent.check(probe)
 
 
-def test_leaders_move_while_records_are_written_and_read(cluster: MockCluster, world: World, prefix: str) -> None:
+def test_leaders_move_while_records_are_written_and_read(cluster: ScriptedCluster, world: World, prefix: str) -> None:
     topic = cluster.topic(prefix + "moving", leader=1)
     writer, reading = world.writer(), world.probe()
     reading.reader.assign(topic, 0, 0)
@@ -261,7 +261,7 @@ def test_leaders_move_while_records_are_written_and_read(cluster: MockCluster, w
     assert not reading.all(ReadFailed)
 
 
-def test_a_broker_goes_and_comes_back(cluster: MockCluster, world: World, prefix: str) -> None:
+def test_a_broker_goes_and_comes_back(cluster: ScriptedCluster, world: World, prefix: str) -> None:
     topic = cluster.topic(prefix + "down", leader=1)
     sent, reading = Sent(world.writer(), (topic, 0)), world.probe()
     reading.reader.assign(topic, 0, 0)
@@ -281,7 +281,7 @@ def test_a_broker_goes_and_comes_back(cluster: MockCluster, world: World, prefix
 
 @pytest.mark.parametrize("name", TRANSIENT)
 def test_reading_goes_on_behind_an_error(
-    name: str, cluster: MockCluster, writer: Writer, world: World, place: TopicPartition
+    name: str, cluster: ScriptedCluster, writer: Writer, world: World, place: TopicPartition
 ) -> None:
     Sent(writer, place).send(3)
     cluster.err(Api.FETCH, code(name), broker=LEADER)
@@ -300,7 +300,7 @@ def test_reading_goes_on_behind_an_error(
     [("OFFSET_OUT_OF_RANGE", Failure.OUT_OF_RANGE), ("TOPIC_AUTHORIZATION_FAILED", Failure.UNAUTHORIZED)],
 )
 def test_reading_stops_with_a_reason(
-    name: str, failure: Failure, cluster: MockCluster, writer: Writer, world: World, place: TopicPartition
+    name: str, failure: Failure, cluster: ScriptedCluster, writer: Writer, world: World, place: TopicPartition
 ) -> None:
     Sent(writer, place).send(3)
     cluster.err(Api.FETCH, code(name), broker=LEADER)
@@ -328,7 +328,7 @@ ASKED_IN_VAIN = (
 
 @pytest.mark.parametrize("name", ASKED_IN_VAIN)
 def test_ends_are_right_or_failed(
-    name: str, cluster: MockCluster, writer: Writer, world: World, place: TopicPartition
+    name: str, cluster: ScriptedCluster, writer: Writer, world: World, place: TopicPartition
 ) -> None:
     """One answer for each question, and no error is taken for an empty log."""
     Sent(writer, place).send(3)
@@ -353,7 +353,7 @@ def test_ends_are_right_or_failed(
 class Member:
     """A member of a group of its own, which owns the one partition there is."""
 
-    def __init__(self, cluster: MockCluster, world: World, topic: str, coordinator: int = COORDINATOR) -> None:
+    def __init__(self, cluster: ScriptedCluster, world: World, topic: str, coordinator: int = COORDINATOR) -> None:
         self.place = (topic, 0)
         cluster.coordinate(f"{world.prefix}{topic}", coordinator)
         self.probe = world.probe(topic, [topic])
@@ -393,7 +393,7 @@ class Member:
     ],
 )
 def test_a_commit_is_answered_once(
-    name: str, failures: set[Failure | None], cluster: MockCluster, world: World, topic: str
+    name: str, failures: set[Failure | None], cluster: ScriptedCluster, world: World, topic: str
 ) -> None:
     with closing(Member(cluster, world, topic)) as member:
         member.own()
@@ -406,7 +406,7 @@ def test_a_commit_is_answered_once(
         assert member.committed() == 3
 
 
-def test_groups_are_joined_behind_errors(cluster: MockCluster, world: World, prefix: str) -> None:
+def test_groups_are_joined_behind_errors(cluster: ScriptedCluster, world: World, prefix: str) -> None:
     """Each at a coordinator of its own."""
     errors = [
         (Api.JOIN_GROUP, "COORDINATOR_LOAD_IN_PROGRESS"),
@@ -433,7 +433,7 @@ def test_groups_are_joined_behind_errors(cluster: MockCluster, world: World, pre
     "name", ["ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "REBALANCE_IN_PROGRESS", "NOT_COORDINATOR"]
 )
 def test_a_member_that_is_sent_away_is_told_and_comes_back(
-    name: str, cluster: MockCluster, world: World, writer: Writer, topic: str
+    name: str, cluster: ScriptedCluster, world: World, writer: Writer, topic: str
 ) -> None:
     Sent(writer, (topic, 0)).send(1)
     with closing(Member(cluster, world, topic)) as member:
@@ -451,7 +451,7 @@ def test_a_member_that_is_sent_away_is_told_and_comes_back(
         assert [record.offset for record in member.probe.read(2, (topic, 0))] == [0, 1]
 
 
-def test_who_may_not_join_is_told(cluster: MockCluster, world: World, topic: str) -> None:
+def test_who_may_not_join_is_told(cluster: ScriptedCluster, world: World, topic: str) -> None:
     cluster.err(Api.JOIN_GROUP, code("GROUP_AUTHORIZATION_FAILED"), broker=COORDINATOR)
     with closing(Member(cluster, world, topic)) as member:
         failed = member.probe.one(ReadFailed)

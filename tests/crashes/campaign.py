@@ -122,9 +122,9 @@ class Campaign:
         self._options = options
         self.report = Report()
 
-    def count(self, victims: Iterable[str]) -> dict[str, list[Point]]:
+    def count(self, victims: Iterable[str], runs: int = COUNTING_RUNS) -> dict[str, list[Point]]:
         """The points of each victim, as some runs without a death make them."""
-        wanted: list[_Wanted] = [(victim, None, None) for victim in victims for _ in range(COUNTING_RUNS)]
+        wanted: list[_Wanted] = [(victim, None, None) for victim in victims for _ in range(runs)]
         for result in self._run(wanted):
             most = self.report.calls.setdefault(result.victim, Counter())
             most |= result.calls

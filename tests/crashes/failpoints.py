@@ -38,6 +38,7 @@ from orchestrator.log.base import (
     TopicPartition,
 )
 from orchestrator.store.base import Change, Store, Stores
+from tests.waiting import eventually
 
 T = TypeVar("T")
 LOGGER = logging.getLogger("calls")
@@ -45,6 +46,8 @@ LOGGER = logging.getLogger("calls")
 BEFORE, AFTER, LANDED = "before", "after", "landed"
 POLLS = ("poll",)
 LANDING = ("append", "append_run", "commit")
+LANDED_WITHIN_S = 10.0
+"""Then it dies without having been told; a busy broker may have nothing to say."""
 
 
 class Point(NamedTuple):
@@ -192,9 +195,11 @@ class FusedAppender:
         return self._fuse.call(f"{self._name}.close", lambda: self._appender.close(timeout_s))
 
     def _land(self) -> None:
-        while self._appender.pending:
+        def landed() -> bool:
             self._appender.poll()
-            Event().wait(0.001)
+            return not self._appender.pending
+
+        eventually(landed, LANDED_WITHIN_S)
 
 
 class FusedReader:
@@ -238,8 +243,11 @@ class FusedReader:
     def _land(self, offsets: Mapping[TopicPartition, tuple[int, str]], token: object) -> None:
         """Commits the same again and waits for that: a member's commits are answered in their order."""
         self._reader.commit(offsets, token)
-        while not any(isinstance(each, Committed) and each.token is token for each in self._reader.poll()):
-            Event().wait(0.001)
+
+        def landed() -> bool:
+            return any(isinstance(each, Committed) and each.token is token for each in self._reader.poll())
+
+        eventually(landed, LANDED_WITHIN_S)
 
     def close(self) -> None:
         self._call("close", self._reader.close)

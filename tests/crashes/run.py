@@ -24,6 +24,7 @@ from orchestrator.errors import ResultTimeout, SagaFailed
 from orchestrator.log.base import AdminFailed, Record
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.events import StepRefused, StepSucceeded, UndoSucceeded
+from orchestrator.participant.runner import EXIT_OVERDUE
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.identity import pinned_topics
 from orchestrator.runtime.progress import Progress
@@ -139,6 +140,10 @@ class Run:
         """Starts one again that has ended. False: it was not killed, but ended by itself."""
         process = self._running[role]
         process.put_away()
+        if process.exit_code == EXIT_OVERDUE:
+            # A busy machine let a handler take too long: then it ends itself, for whoever supervises it to start again.
+            self._start(role)
+            return True
         if process.exit_code != KILLED or role != self._victim:
             halted = process.exit_code == HALTED
             self._blame("C8" if halted else "C14", f"{role} " + ("halted" if halted else f"ended: {process.exit_code}"))

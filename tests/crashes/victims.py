@@ -36,7 +36,7 @@ HALTED = 3
 # Quick to notice that a member is gone: the test's broker allows a second.
 MEMBER = {"session.timeout.ms": 1_500, "heartbeat.interval.ms": 200}
 LEASE_MS = 400
-HANDLER_LIMIT_MS = 400
+HANDLER_LIMIT_MS = 1_000
 
 _processes = get_context("forkserver")
 _processes.set_forkserver_preload(["tests.crashes.victims"])

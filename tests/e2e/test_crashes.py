@@ -12,13 +12,13 @@ from tests.crashes.victims import WORKER
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 LANES = 6
-EVERY = 25
-"""Twenty points, some of each victim."""
+EVERY = 40
+"""A dozen points, some of each victim."""
 
 
 def test_who_dies_at_a_call_and_comes_back_has_lost_and_repeated_nothing(broker: str, tmp_path: Path) -> None:
     campaign = Campaign(broker, tmp_path, LANES, print)
-    points = campaign.count(VICTIMS)
+    points = campaign.count(VICTIMS, runs=1)
     assert {point.kind for point in points[WORKER]} > {"journal.append_run", "outward.append", "store.write"}
     campaign.go(points, every=EVERY, seed=1)
     report = campaign.report
@@ -26,7 +26,7 @@ def test_who_dies_at_a_call_and_comes_back_has_lost_and_repeated_nothing(broker:
     assert report.violations == []
     told = report.as_json()
     # How often a call is made varies a little, and the last one may be missing.
-    assert told["died"] >= told["points"] * 0.7
+    assert told["died"] >= told["points"] * 0.6
 
 
 def test_a_worker_that_sends_nothing_again_is_found(broker: str, tmp_path: Path) -> None:

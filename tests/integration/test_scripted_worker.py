@@ -1,6 +1,6 @@
 """A worker, a participant and a client against brokers that err: the sagas end, and the journal is sound.
 
-The cluster is librdkafka's own (`tests.mock_cluster`). Each kind of topic has a leader of its own, so that an error
+The cluster is librdkafka's own (`tests.scripted_cluster`). Each kind of topic has a leader of its own, so that an error
 meets the records that it is meant for.
 """
 
@@ -32,7 +32,7 @@ from orchestrator.topics import TopicNames
 from orchestrator.wire.headers import SAGA_TYPE, write_headers
 from orchestrator.wire.tokens import TokenKeys
 from tests.crashes.scene import PARTITIONS, SERVICE, WISHES, Errand, definitions, participant
-from tests.mock_cluster import Api, MockCluster, mock_cluster
+from tests.scripted_cluster import Api, ScriptedCluster, scripted_cluster
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -73,7 +73,7 @@ ERRORS = {
 class Desk:
     """The processes, as threads: `worker` and one participant."""
 
-    def __init__(self, cluster: MockCluster, prefix: str) -> None:
+    def __init__(self, cluster: ScriptedCluster, prefix: str) -> None:
         self.cluster = cluster
         self.names = TopicNames(prefix)
         consumer = {"session.timeout.ms": 1_500, "heartbeat.interval.ms": 100}
@@ -156,14 +156,14 @@ def running(desk: Desk, *, failing: bool = False) -> Iterator[None]:
 
 
 @pytest.fixture
-def cluster() -> Iterator[MockCluster]:
-    with mock_cluster(brokers=5) as cluster:
+def cluster() -> Iterator[ScriptedCluster]:
+    with scripted_cluster(brokers=5) as cluster:
         yield cluster
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_sagas_end_among_errors(
-    seed: int, cluster: MockCluster, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, cluster: ScriptedCluster, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOP_BOOKS", str(tmp_path))
     pick = random.Random(seed)
@@ -180,7 +180,7 @@ def test_sagas_end_among_errors(
 @pytest.mark.parametrize("broker", [JOURNAL, COMMANDS])
 @pytest.mark.xfail(strict=True, reason="a worker whose producer is dead keeps its partitions and tries for ever")
 def test_a_worker_with_a_dead_producer_ends(
-    broker: int, cluster: MockCluster, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: int, cluster: ScriptedCluster, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a dead reader: whoever supervises the process starts another, with clients that live."""
     monkeypatch.setenv("SHOP_BOOKS", str(tmp_path))

@@ -38,7 +38,7 @@ class Api(IntEnum):
     INIT_PRODUCER_ID = 22
 
 
-class MockCluster:
+class ScriptedCluster:
     """So many brokers on loopback, numbered from 1. Topics are made by `topic`, or by being mentioned."""
 
     def __init__(self, brokers: int = 3) -> None:
@@ -114,13 +114,13 @@ class MockCluster:
     def _do(self, call: str, *given: Any) -> None:
         code = getattr(self._library, f"rd_kafka_mock_{call}")(self._cluster, *given)
         if code:
-            raise RuntimeError(f"{call} of the mock cluster: error {code}")
+            raise RuntimeError(f"{call} of the cluster: error {code}")
 
 
 @contextmanager
-def mock_cluster(brokers: int = 3) -> Iterator[MockCluster]:
+def scripted_cluster(brokers: int = 3) -> Iterator[ScriptedCluster]:
     """A cluster until the block ends."""
-    cluster = MockCluster(brokers)
+    cluster = ScriptedCluster(brokers)
     try:
         yield cluster
     finally:
