@@ -3,7 +3,7 @@
     python -m tests.crashes --all                 every point of every victim, some minutes
     python -m tests.crashes --every 10 --seed 3   every tenth
     python -m tests.crashes --victim worker --at journal.append_run:3:landed
-    python -m tests.crashes --mutant "effects before ack" --every 5
+    python -m tests.crashes --mutant "store before ack" --every 9
 
 A run is two sagas on topics of its own and a real broker; `tests.crashes.failpoints` says what a point is. The exit
 code is 1 if anything was violated; the folders of those runs are kept.
@@ -37,7 +37,7 @@ def main() -> int:
         campaign = Campaign(broker.bootstrap_servers, root, given.lanes, say, **options)
         victims = given.victim or VICTIMS
         if given.at:
-            campaign.go({victim: [Point.read(at) for at in given.at] for victim in victims})
+            campaign.go({victim: [Point.read(at) for at in given.at] for victim in victims}, twice=given.twice)
         else:
             points = campaign.count(victims)
             say(f"{sum(map(len, points.values()))} points; counted in {campaign.report.seconds:.0f} s")
