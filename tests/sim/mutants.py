@@ -74,8 +74,6 @@ def _confirm_any(self: Any, pending: Any, delivery: Any) -> Any:
     if delivery.failure is not None:
         raise journal_writer.EpochLost("failed")
     self._sent.remove(pending)
-    while self._groups and self._groups[0] <= pending.offset:
-        self._groups.popleft()
     self.pending_bytes -= len(pending.value)
     return pending
 
@@ -85,8 +83,6 @@ def _confirm_last_plus_one(self: Any, pending: Any, delivery: Any) -> Any:
     if last is None:
         last = pending.offset - 1 - pending.envelope.seq
     self._sent.remove(pending)
-    while self._groups and self._groups[0] <= pending.offset:
-        self._groups.popleft()
     self.pending_bytes -= len(pending.value)
     if delivery.failure is not None:
         # It expired here and is taken as never sent.
@@ -188,14 +184,16 @@ def _key_without_run(saga_id: str, run: str, sequence: int, direction: str) -> s
     return f"{saga_id}/{sequence}/{direction}"
 
 
+_finish = participant.Engine._finish
+
+
 def _reply_before_ledger(self: Any, work: Any, reply: Any, ran: bool) -> None:
     owner = work.partition
-    del self._running[work]
-    owner.running -= 1
-    if reply is None:
-        return
-    work.reply = reply
-    self._accepted(work)
+    held, owner.tenure = owner.tenure, owner.tenure if reply is None else None
+    try:
+        _finish(self, work, reply, ran)
+    finally:
+        owner.tenure = held
 
 
 _apply = ledger.LedgerView.apply
