@@ -114,6 +114,8 @@ class Engine:
         for appender in (self._journal, self._outward):
             for delivery in appender.poll():
                 happened = True
+                if delivery.failure is Failure.FATAL:
+                    raise RuntimeError(f"a producer is unusable: {delivery.detail}")
                 target, what = delivery.token
                 self._guarded(target.number, target.delivered, what, delivery, mono_ms)
             appender.send()

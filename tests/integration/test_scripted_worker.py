@@ -178,7 +178,6 @@ def test_sagas_end_among_errors(
 
 
 @pytest.mark.parametrize("broker", [JOURNAL, COMMANDS])
-@pytest.mark.xfail(strict=True, reason="a worker whose producer is dead keeps its partitions and tries for ever")
 def test_a_worker_with_a_dead_producer_ends(
     broker: int, cluster: ScriptedCluster, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
