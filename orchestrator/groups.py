@@ -7,7 +7,7 @@ that are still open, and waits for what they clean up.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Reversible
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -134,11 +134,13 @@ class Groups:
         """
         return await _first(branches, len(branches) - 1)
 
-    async def some(self, branches: Iterable[Awaitable[A]], *, successes: int) -> tuple[A, ...]:
+    async def some(self, branches: Reversible[Awaitable[A]], *, successes: int) -> tuple[A, ...]:
         """Runs until so many have succeeded; gives their results, in the order of the branches.
 
-        The others are cancelled. Raises the failure with which it became impossible.
+        The others are cancelled. Raises the failure with which it became impossible, or `DefinitionError` where
+        `successes` cannot be, or the branches are a set.
         """
+        check_order(branches, "a list")
         together = tuple(branches)
         if not 0 < successes <= len(together):
             raise DefinitionError(f"of {len(together)} branches {successes} are to succeed: at least one, at most all")
@@ -147,12 +149,12 @@ class Groups:
 
     @overload
     async def each(
-        self, items: Iterable[A], function: Callable[[A], Awaitable[B]], *, concurrency: int = 10
+        self, items: Reversible[A], function: Callable[[A], Awaitable[B]], *, concurrency: int = 10
     ) -> tuple[B, ...]: ...
     @overload
     async def each(
         self,
-        items: Iterable[A],
+        items: Reversible[A],
         function: Callable[[A], Awaitable[B]],
         *,
         concurrency: int = 10,
@@ -161,7 +163,7 @@ class Groups:
     @overload
     async def each(
         self,
-        items: Iterable[A],
+        items: Reversible[A],
         function: Callable[[A], Awaitable[B]],
         *,
         concurrency: int = 10,
@@ -169,7 +171,7 @@ class Groups:
     ) -> tuple[_Either[B], ...]: ...
     async def each(
         self,
-        items: Iterable[A],
+        items: Reversible[A],
         function: Callable[[A], Awaitable[Any]],
         *,
         concurrency: int = 10,
@@ -180,8 +182,10 @@ class Groups:
 
         So many may fail, or that share of them (0.05: one in twenty), not both: then it gives `Done` or `StepFailed`
         for each. One failure more cancels the others, waits for them, and is raised. Raises `DefinitionError` where
-        `concurrency` is below 1, `tolerated_failures` below 0, or `tolerated_share` not between 0 and 1.
+        `concurrency` is below 1, `tolerated_failures` below 0, or `tolerated_share` not between 0 and 1, and for a
+        set, which has no order that a replay would find again.
         """
+        check_order(items, "sorted(...)")
         branches = tuple(_Later(function, item) for item in items)
         check_limits(concurrency, tolerated_failures, tolerated_share)
         if tolerated_failures is not None and tolerated_share is not None:
@@ -191,6 +195,12 @@ class Groups:
         )
         results = await Together(branches, None, tolerated, concurrency)
         return tuple(results) if tolerated_failures is tolerated_share is None else _either(results)
+
+
+def check_order(items: object, instead: str) -> None:
+    """Raises `DefinitionError` for a set: after a take-over its results would belong to other items."""
+    if isinstance(items, set | frozenset):
+        raise DefinitionError(f"a {type(items).__name__} has another order in each process: give {instead}")
 
 
 def check_limits(concurrency: int, tolerated_failures: int | None, tolerated_share: float | None) -> None:

@@ -13,7 +13,7 @@ style.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Reversible, Set
 from dataclasses import dataclass
 from types import GenericAlias
 from typing import Any, Literal, TypeVar, TypeVarTuple, cast, overload
@@ -237,7 +237,7 @@ def parallel(*steps: Any) -> tuple[Any, ...]:
 
 
 def each(
-    items: Iterable[T],
+    items: Reversible[T],
     function: Callable[[T], Call[M, R]],
     *,
     undo: Named[M, Any] | None = None,
@@ -255,8 +255,11 @@ def each(
     """
     declared = items._model if isinstance(items, Reference) else None
     inner = getattr(declared, "__args__", (None,))[0]
-    if not isinstance(items, Reference) or not isinstance(getattr(declared, "__origin__", None), type):
+    origin = getattr(declared, "__origin__", None)
+    if not isinstance(items, Reference) or not isinstance(origin, type):
         raise DefinitionError("each(...) takes a declared list or tuple, such as a field of the input")
+    if issubclass(origin, Set):
+        raise DefinitionError("each(...): a set has another order in each process: declare a list or tuple")
     if concurrency < 1:
         raise DefinitionError(f"each(...): concurrency={concurrency} must be at least 1")
     call = function(cast(T, Reference(_ITEM, inner)))

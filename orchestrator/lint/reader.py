@@ -20,6 +20,7 @@ from orchestrator.lint.rules import (
     AWAITED,
     ENVIRONMENT,
     GLOBAL,
+    GROUPS,
     IO,
     METHODS,
     ORDER,
@@ -232,6 +233,8 @@ class Reader(ast.NodeVisitor):
 
     def _look_at_own(self, node: ast.Call, name: str) -> None:
         method = self._method(name)
+        if name in GROUPS and method is inspect.getattr_static(Saga, name):
+            self._ordered(*node.args[:1], *(each.value for each in node.keywords if each.arg == GROUPS[name]))
         if isinstance(method, FunctionType):
             self.called.append(method)
         if inspect.isroutine(method):

@@ -139,12 +139,14 @@ PATH_METHODS |= {"mkdir", "rmdir", "unlink", "touch", "rename", "replace", "chmo
 """Calls that are IO on a `pathlib.Path`."""
 TIME_ARGUMENT = {"time.gmtime": 1, "time.localtime": 1, "time.ctime": 1, "time.asctime": 1, "time.strftime": 2}
 """Calls that look at the clock only if they have fewer arguments than this."""
-ORDERED = {"list", "tuple", "enumerate", "iter", "next", "zip", "map", "filter", "reversed", "dict"}
+ORDERED = {"list", "tuple", "enumerate", "iter", "next", "zip", "map", "filter", "reversed", "dict", "dict.fromkeys"}
 """Builtins that hand the order of a set on."""
-PASSING = {"list", "tuple", "iter", "map", "filter", "reversed"}
+PASSING = {"list", "tuple", "iter", "map", "filter", "reversed", "dict.fromkeys"}
 """Of them those whose result has the elements and nothing else of the order."""
 UNORDERED = {"sorted", "set", "frozenset", "sum", "all", "any", "min", "max", "len"}
 """Builtins whose result is the same in whatever order they get the elements."""
+GROUPS = {"each": "items", "some": "branches"}
+"""Methods of `self` that go through what they are given, and what they call it."""
 RECORDED = {"local", "side_effect"}
 """Methods of `self` whose arguments run outside of the saga's code."""
 AWAITED = {

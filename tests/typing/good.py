@@ -275,6 +275,8 @@ class Everything(Saga[Order, Receipt | None], name="everything", execution_timeo
             case failure:
                 raise failure
         assert_type(await self.each([order, order], self.charge, concurrency=place + 1), tuple[Receipt, ...])
+        by_id = {order.id: order}
+        await self.each(by_id.values(), self.charge)
         borne = await self.each([order], self.charge, tolerated_share=0.05)
         assert_type(borne, tuple[Done[Receipt] | StepFailed, ...])
         assert_type([one.value for one in borne if isinstance(one, Done)], list[Receipt])

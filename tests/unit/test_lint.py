@@ -151,6 +151,24 @@ def test_where_the_order_of_a_set_does_not_show_it_may_be_taken() -> None:
     assert [rule for rule, _ in found(Asking)] == ["order"] * 4
 
 
+def test_a_group_takes_the_order_of_its_items() -> None:
+    class Grouping(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            await self.each(order.skus, self.one)  # type: ignore[arg-type]
+            await self.each(items={"a", "b"}, function=self.one)  # type: ignore[arg-type]
+            await self.each({name.upper() for name in order.skus}, self.one, concurrency=2)  # type: ignore[arg-type]
+            await self.some({self.one("a")}, successes=1)  # type: ignore[arg-type]
+            await self.each(dict.fromkeys(order.skus), self.one)
+            await self.each(sorted(order.skus), self.one)
+            await self.each(dict.fromkeys(sorted(order.skus)).keys(), self.one)
+            _ = sorted(dict.fromkeys(order.skus))
+
+        async def one(self, name: str) -> str:
+            return await self.step(Shop.sell(id=name))
+
+    assert [rule for rule, _ in found(Grouping)] == ["order"] * 5
+
+
 SKUS = frozenset({"a", "b"})
 
 

@@ -270,6 +270,17 @@ def test_each_takes_a_declared_list(items: object) -> None:
         each(items, lambda item: Shop.reserve(order_id="a"))  # type: ignore[arg-type]
 
 
+def test_each_takes_no_set_for_its_order_differs_between_processes() -> None:
+    class Bag(BaseModel):
+        skus: set[str]
+        kept: frozenset[str]
+
+    bag = takes(Bag)
+    for items in (bag.skus, bag.kept):
+        with pytest.raises(DefinitionError, match=r"set has another order in each process: declare a list"):
+            each(items, lambda sku: Shop.reserve(order_id=sku))  # type: ignore[arg-type]
+
+
 def test_each_needs_room_for_one_item() -> None:
     with pytest.raises(DefinitionError, match="concurrency=0 must be at least 1"):
         each(takes(Order).lines, lambda line: Shop.reserve(order_id=line.sku), concurrency=0)

@@ -387,6 +387,9 @@ def test_no_branches_are_over_at_once() -> None:
         ("self.each('a', self.get, tolerated_failures=-1)", "tolerated_failures=-1 at least 0"),
         ("self.each('a', self.get, tolerated_share=1.5)", "tolerated_share=1.5 between 0 and 1"),
         ("self.each('a', self.get, tolerated_failures=0, tolerated_share=1.0)", "give one of them, not both"),
+        ("self.each({'a', 'b'}, self.get)", "a set has another order in each process: give sorted(...)"),
+        ("self.each(frozenset('ab'), self.get)", "a frozenset has another order in each process: give sorted(...)"),
+        ("self.some({self.step(Shop.note())}, successes=1)", "a set has another order in each process: give a list"),
     ],
 )
 def test_a_group_that_cannot_be_is_refused(how: str, words: str) -> None:
