@@ -9,6 +9,7 @@ import inspect
 import sys
 from collections.abc import Iterator, MutableSet, Set
 from enum import Enum
+from importlib.util import resolve_name
 from pathlib import PurePath
 from types import FunctionType, ModuleType, NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -20,6 +21,10 @@ _SETS = (set, frozenset, Set, MutableSet)
 _GIVE_SETS = {"copy", "difference", "intersection", "symmetric_difference", "union"}
 
 
+class Unloaded(ModuleType):
+    """What a function imports when it runs, and what is in that: known by its dotted name alone."""
+
+
 class Names:
     """The names of one function, looked up where its code would find them."""
 
@@ -28,6 +33,7 @@ class Names:
         """What the function calls the saga: its first parameter."""
         self.is_method = "." in function.__qualname__.rpartition("<locals>.")[2]
         self._owner = owner
+        self._package = str(function.__globals__.get("__package__") or "")
         self._scope = Scope(tree)
         self._busy: set[str] = set()
         """Names that are being looked up: their bindings may ask for themselves."""
@@ -40,7 +46,7 @@ class Names:
         """A dotted name from where it is defined, and what it is; ("", None) where only a run could tell."""
         if isinstance(node, ast.Name):
             if node.id in self._scope.imports:
-                value = _import(self._scope.imports[node.id])
+                value = _import(self._scope.imports[node.id], self._package)
             elif node.id in self._scope.bindings:
                 return self._alias(node.id)
             else:
@@ -50,7 +56,8 @@ class Names:
             path, owner = self.path(node.value)
             if owner is None or (not isinstance(owner, ModuleType | type) and path != "os.environ"):
                 return "", None
-            return f"{path}.{node.attr}", getattr(owner, node.attr, None)
+            missing = Unloaded(f"{path}.{node.attr}") if isinstance(owner, ModuleType) else None
+            return f"{path}.{node.attr}", getattr(owner, node.attr, missing)
         if isinstance(node, ast.Call) and node.args and self.path(node.func)[1] is functools.partial:
             return self.path(node.args[0])
         return "", None
@@ -163,6 +170,8 @@ def rule_of(path: str, value: Any) -> Rule | None:
         return rule
     if isinstance(value, type) and issubclass(value, BaseException | Enum):
         return None
+    if isinstance(value, Unloaded) and path.endswith(("Error", "Exception")):
+        return None
     return PACKAGES.get(path.partition(".")[0])
 
 
@@ -193,12 +202,16 @@ def _contents(closure: Any) -> Iterator[tuple[str, Any]]:
             continue
 
 
-def _import(dotted: str) -> Any:
-    """A module, or what is in one, if it has been imported."""
+def _import(dotted: str, package: str) -> Any:
+    """A module, or what is in one; only its name, if nothing has imported it yet."""
+    if dotted.startswith("."):
+        if not package:
+            return None
+        dotted = resolve_name(dotted, package)
     if dotted in sys.modules:
         return sys.modules[dotted]
     module, _, name = dotted.rpartition(".")
-    return getattr(sys.modules.get(module), name, None)
+    return getattr(sys.modules.get(module), name, Unloaded(dotted))
 
 
 def _named(dotted: str) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from orchestrator.lint.names import Names, home_of, rule_of
+from orchestrator.lint.names import Names, Unloaded, home_of, rule_of
 from orchestrator.lint.rules import (
     AWAIT,
     AWAITED,
@@ -73,9 +73,9 @@ class Reader(ast.NodeVisitor):
         given = {name for call in calls if self._own_method(call.func) in RECORDED for name in _names_in(call.args)}
         self._outside = given - _names_in(call.func for call in calls)
         """Nested functions that only run outside of the saga's code."""
-        sorting = (call.func for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "sort")
-        self._sorted = _names_in(method.value for method in sorting)
-        """Lists that are sorted in place."""
+        methods = [call.func for call in calls if isinstance(call.func, ast.Attribute) and not _has_key(call)]
+        self._sorted = _names_in(method.value for method in methods if method.attr == "sort")
+        """Lists that are sorted in place, by all that they hold."""
 
     @classmethod
     def of(cls, function: FunctionType, owner: type) -> Reader | None:
@@ -112,7 +112,7 @@ class Reader(ast.NodeVisitor):
         else:
             self._look_at(node)
         if name in UNORDERED:
-            self._release(*node.args)
+            self._look_at_unordered(node, name)
         if name in ORDERED and node not in self._free:
             self._ordered(*node.args)
         self._ordered(*(each.value for each in node.args if isinstance(each, ast.Starred) and each not in self._free))
@@ -225,11 +225,28 @@ class Reader(ast.NodeVisitor):
             return  # of a time that the code knows
         if rule is not None:
             self._report(node, f"calls {path.removeprefix('builtins.')}()", rule)
-        elif isinstance(node.func, ast.Attribute) and value is None:
+        elif isinstance(node.func, ast.Attribute) and (value is None or isinstance(value, Unloaded)):
             if node.func.attr in METHODS:
                 self._report(node, f"calls {node.func.attr}()", IO)
             elif node.func.attr in PATH_METHODS and issubclass(self._names.type_of(node.func.value) or object, Path):
                 self._report(node, f"calls Path.{node.func.attr}()", IO)
+
+    def _look_at_unordered(self, node: ast.Call, name: str) -> None:
+        if _has_key(node):
+            self._ordered(*node.args, what="compares a set by a key, so what is alike stays in its order")
+        elif name == "sum" and not any(map(self._sums_whole, node.args)):
+            self._ordered(*node.args, what="sums a set up, and rounds in its order")
+        else:
+            self._release(*node.args)
+
+    def _sums_whole(self, node: ast.expr) -> bool:
+        """Whether these are certainly whole numbers, whose sum is the same in any order."""
+        if not isinstance(node, ast.ListComp | ast.GeneratorExp):
+            return False
+        each = node.elt
+        if isinstance(each, ast.Call):
+            return self._names.builtin(each.func) in ("int", "len")
+        return isinstance(each, ast.Compare) or (isinstance(each, ast.Constant) and isinstance(each.value, int))
 
     def _look_at_own(self, node: ast.Call, name: str) -> None:
         method = self._method(name)
@@ -267,10 +284,10 @@ class Reader(ast.NodeVisitor):
             return node.attr
         return None
 
-    def _ordered(self, *nodes: ast.expr) -> None:
+    def _ordered(self, *nodes: ast.expr, what: str = "takes the order of a set") -> None:
         for node in nodes:
             if self._names.is_set(node):
-                self._report(node, "takes the order of a set", ORDER)
+                self._report(node, what, ORDER)
 
     def _allowed(self, line: int) -> str | None:
         """What a line's mark allows: the rules' names, "" for all; None without a mark."""
@@ -288,6 +305,10 @@ class Reader(ast.NodeVisitor):
 
 def _names_in(nodes: Iterable[ast.expr]) -> set[str]:
     return {node.id for node in nodes if isinstance(node, ast.Name)}
+
+
+def _has_key(node: ast.Call) -> bool:
+    return any(each.arg == "key" for each in node.keywords)
 
 
 def _takes_order(target: ast.Tuple | ast.List) -> bool:

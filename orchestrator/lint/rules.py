@@ -144,7 +144,7 @@ ORDERED = {"list", "tuple", "enumerate", "iter", "next", "zip", "map", "filter",
 PASSING = {"list", "tuple", "iter", "map", "filter", "reversed", "dict.fromkeys"}
 """Of them those whose result has the elements and nothing else of the order."""
 UNORDERED = {"sorted", "set", "frozenset", "sum", "all", "any", "min", "max", "len"}
-"""Builtins whose result is the same in whatever order they get the elements."""
+"""Builtins whose result is the same in whatever order they get the elements; without a key, and for whole numbers."""
 GROUPS = {"each": "items", "some": "branches"}
 """Methods of `self` that go through what they are given, and what they call it."""
 RECORDED = {"local", "side_effect"}

@@ -99,8 +99,9 @@ class Scope(ast.NodeVisitor):
             self.imports[alias.asname or first] = alias.name if alias.asname else first
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        module = "." * node.level + (node.module or "")
         for alias in node.names:
-            self.imports[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+            self.imports[alias.asname or alias.name] = f"{module}.{alias.name}" if node.module else module + alias.name
 
     def _define(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         if node is not self._whole:

@@ -7,6 +7,8 @@ import logging
 import os
 import platform
 import random
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -107,6 +109,43 @@ def test_what_waits_or_works_outside_is_named_too() -> None:
     ]
 
 
+LATE = """
+from orchestrator import Saga
+
+class Late(Saga[str, None]):
+    async def run(self, name: str) -> None:
+        import http.client
+        import email.message
+        from ftplib import FTP
+        from urllib.request import urlopen
+        from urllib.request import urlretrieve as fetch
+        from nowhere.to import be_found
+        from psycopg import OperationalError, connect
+        from .random import choice
+        urlopen(name)
+        get = fetch
+        get(name)
+        http.client.HTTPConnection(name)
+        FTP(name)
+        connect(name)
+        email.message.Message()
+        choice(be_found(name))
+        raise OperationalError(name)
+"""
+
+
+def test_what_is_imported_in_the_function_is_known_before_anything_has_loaded_it(tmp_path: Path) -> None:
+    (tmp_path / "late_shop.py").write_text(LATE)
+    script = "import sys; from late_shop import Late; from orchestrator.lint import findings; found = findings(Late); "
+    script += (
+        "print(*(f'{each.rule.name} {each.what}' for each in found), *({'ftplib', 'urllib.request'} & {*sys.modules}))"
+    )
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    calls = ["urllib.request.urlopen", "urllib.request.urlretrieve", "http.client.HTTPConnection", "ftplib.FTP"]
+    assert done.stdout.split("\n")[0] == " ".join(f"io calls {call}()" for call in [*calls, "psycopg.connect"])
+
+
 def test_the_order_of_a_set_is_not_taken() -> None:
     class Unordered(Saga[Order, None]):
         async def run(self, order: Order) -> None:
@@ -135,11 +174,25 @@ def test_where_the_order_of_a_set_does_not_show_it_may_be_taken() -> None:
             _ = max(order.skus), min(*order.skus, "a"), len(list(order.skus)), frozenset(list(order.skus))
             _ = {name.upper() for name in list(order.skus)}, "a" in [name.upper() for name in order.skus]
             kept = list(order.skus)
-            kept.sort()
+            kept.sort(reverse=True)
             (only,) = order.skus
             _ = sorted(f"{self.id} {self.now()} {name}" for name in order.skus), only
 
     assert found(Fine) == []
+
+    class Tied(Saga[Order, None]):
+        async def run(self, order: Order) -> None:
+            _ = sorted(order.skus, key=len)
+            _ = min(order.skus, key=len), max((name for name in order.skus), key=len)
+            kept = list(order.skus)
+            kept.sort(key=len)
+            prices = {0.1, 0.2, 1e20}
+            _ = sum(prices), sum(float(name) for name in order.skus)
+            _ = sorted(sorted(order.skus), key=len), max(sorted(order.skus), key=len), sum(sorted(prices))
+            _ = sum(1 for _ in prices), sum(price > 1 for price in prices), sum([int(price) for price in prices])
+
+    assert [rule for rule, _ in found(Tied)] == ["order"] * 6
+    assert "Tied.run compares a set by a key, so what is alike stays in its order" in str(findings(Tied)[0])
 
     class Asking(Saga[Order, None]):
         async def run(self, order: Order) -> None:
