@@ -278,7 +278,7 @@ class Running(Asking, Operating, Generic[O]):
 
     def _message_id(self) -> str:
         self._messages += 1
-        return f"{BY}-{self._messages}"
+        return f"{BY}-{self._world.saga_id}-{self._messages}"
 
     # -- telling
 

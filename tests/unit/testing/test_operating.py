@@ -123,6 +123,15 @@ def test_another_saga_begins_with_what_one_has_come_to() -> None:
         run.fork(9)
 
 
+def test_a_fork_hears_what_it_is_told_first() -> None:
+    run = tour().start(ANN).until(Cards.charge)
+    paused = run.fork(3, "copy").pause()
+    assert paused.status is Status.PAUSED
+    paused.resume().finish().assert_completed("h p")
+    again = run.fork(3, "another").fork(3, "of that")
+    assert again.cancel().finish().status is Status.CANCELED
+
+
 class Stubborn(Saga[Trip, str]):
     async def run(self, trip: Trip) -> str:
         paid = await self.step(
