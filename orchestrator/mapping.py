@@ -17,13 +17,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from orchestrator.durations import Duration
-from orchestrator.errors import Abort, DefinitionError, Failure, StepFailed
+from orchestrator.errors import Abort, DefinitionError, Failure, RetryLater, StepFailed
 from orchestrator.groups import Done, check_limits, tolerated_of
 from orchestrator.retry import Retry
 from orchestrator.rows import BATCH_BYTES, Row, reached, read_rows
@@ -32,6 +33,9 @@ from orchestrator.signals import first_problem, signal
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+_CUT = "ResultsCut"
+"""The type of the error where results are shorter than what was written."""
 
 
 class MapProgress(BaseModel):
@@ -142,9 +146,7 @@ class Map(Saga[MapJob, MapReport], Generic[A, B]):
             if job.results is not None and ends:
                 lines = [_line(at.rows + number, end) for number, end in enumerate(ends, start=1)]
                 for some in _portions(lines):
-                    at.written = await self.local(
-                        write_lines, job.results, at.written, some, retry=self.files, start_to_close=self.file_timeout
-                    )
+                    at.written = await self._write(job.results, at.written, some)
             at.rows += len(ends)
             at.failed += sum(isinstance(end, StepFailed) for end in ends)
             self._check(at, ended=batch.next is None)
@@ -153,6 +155,18 @@ class Map(Saga[MapJob, MapReport], Generic[A, B]):
             at.position = batch.next
             if self.suggests_continue_as_new:
                 self.continue_as_new(job.model_copy(update={"progress": at}))
+
+    async def _write(self, results: str, position: int, lines: list[str]) -> int:
+        """Where the results that stand there are not whole, waits until they are: for a while, then for a person."""
+        while True:
+            try:
+                return await self.local(
+                    write_lines, results, position, lines, retry=self.files, start_to_close=self.file_timeout
+                )
+            except StepFailed as failed:
+                if failed.error_type != _CUT:
+                    raise
+            await self.local(find_results, results, position, retry=replace(self.files, exhausted="park"))
 
     async def _one(self, row: Row) -> Any:
         if row.error:
@@ -210,15 +224,25 @@ def clear_results(source: str, results: str) -> None:
             os.fsync(file.fileno())
 
 
+def find_results(results: str, position: int) -> None:
+    """Raises `RetryLater` where the results are shorter than what was written of them."""
+    with reached():
+        if (problem := _cut(Path(results), position)) is not None:
+            raise RetryLater(error_type=_CUT, message=problem)
+
+
 def write_lines(results: str, position: int, lines: list[str]) -> int:
     """Writes lines at a position, as the last of the file, and says where they end. They are on disk then.
 
     The same lines at the same place: twice is once. Lines that stand there already are left alone with all behind
-    them, since an attempt that was given up may come here when later batches are written.
+    them, since an attempt that was given up may come here when later batches are written. Raises `Failure` where the
+    file does not reach to the position, for what stood before it is gone.
     """
     data = "".join(line + "\n" for line in lines).encode()
     path = Path(results)
     with reached():
+        if (problem := _cut(path, position)) is not None:
+            raise Failure(_CUT, problem)
         path.touch()
         with path.open("r+b") as file:
             file.seek(position)
@@ -229,3 +253,14 @@ def write_lines(results: str, position: int, lines: list[str]) -> int:
                 file.flush()
             os.fsync(file.fileno())
     return position + len(data)
+
+
+def _cut(path: Path, position: int) -> str | None:
+    """What is to be done about results that do not reach to a position; None if they do."""
+    size = path.stat().st_size if path.exists() else 0
+    if size >= position:
+        return None
+    return (
+        f"{path} has {size} bytes of the {position} that were written: it was cut or deleted, or this worker does not "
+        "share it with the one before. Put it back where this worker finds it; what is lost, only a new map makes again"
+    )

@@ -129,6 +129,61 @@ def test_what_is_written_twice_stands_once(tmp_path: Path) -> None:
     assert path.read_text() == "a\nb\nc\n"
 
 
+@pytest.mark.parametrize("left", ["a\n", "", None], ids=["cut", "empty", "deleted"])
+def test_results_that_were_cut_are_not_padded(tmp_path: Path, left: str | None) -> None:
+    path = tmp_path / "out.jsonl"
+    if left is not None:
+        path.write_text(left)
+    size = len(left or "")
+    with pytest.raises(
+        Failure, match=f"ResultsCut: .*out.jsonl has {size} bytes of the 4 that were written: it was cut"
+    ):
+        write_lines(str(path), 4, ["c"])
+    assert (path.read_text() if path.exists() else None) == left
+
+
+class Cut(Bills, name="Cut"):
+    batch = 2
+
+    async def item(self, customer: Customer) -> str:
+        return await self.local(bill_and_cut, customer)
+
+
+cut_off: list[Path] = []
+
+
+def bill_and_cut(customer: Customer) -> str:
+    """Somebody takes the file of results away."""
+    if customer.id == "c-3":
+        (path,) = cut_off
+        path.rename(path.with_suffix(".away"))
+    return bill(customer)
+
+
+def test_a_map_whose_results_were_taken_away_waits_until_they_are_back(tmp_path: Path) -> None:
+    source, into = write_jsonl(tmp_path / "in.jsonl", *customers(5)), tmp_path / "out.jsonl"
+    cut_off[:] = [into]
+    saga = SagaTest(Cut).start(MapJob(source=source, results=str(into))).until_parked()
+    why = saga.end().reason
+    assert f"ResultsCut {into} has 0 bytes of the " in why
+    assert "Put it back where this worker finds it" in why
+    assert not into.exists()
+    saga.retry().until_parked()
+    into.with_suffix(".away").rename(into)
+    saga.retry().finish().assert_completed(MapReport(rows=5, failed=0, results=str(into)))
+    assert results(into) == [{"row": n, "result": f"c-{n} owes {n}"} for n in range(1, 6)]
+    assert calls == [f"c-{number}" for number in range(1, 6)]
+
+
+def test_results_that_come_back_by_themselves_are_waited_for(tmp_path: Path) -> None:
+    source, into = write_jsonl(tmp_path / "in.jsonl", *customers(5)), tmp_path / "out.jsonl"
+    cut_off[:] = [into]
+    saga = SagaTest(Cut).start(MapJob(source=source, results=str(into))).advance(60)
+    into.with_suffix(".away").rename(into)
+    saga.finish().assert_completed()
+    assert len(results(into)) == 5
+
+
 def test_an_unknown_format_and_a_missing_library_fail_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
