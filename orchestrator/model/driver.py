@@ -28,7 +28,7 @@ from orchestrator.model.definition import (
 )
 from orchestrator.model.divergence import NOTHING, Divergence, name_in_history, name_of, side_by_side
 from orchestrator.model.events import Status, StepKind
-from orchestrator.model.foreign import ForeignAwait, refusal, refused_by_itself
+from orchestrator.model.foreign import ForeignAwait, no_branch, refusal, refused_by_itself
 from orchestrator.model.groups import Branch, Join, Together
 from orchestrator.model.messages import ChildCancellation, Leaving
 from orchestrator.model.state import SagaState, Step, StepStatus
@@ -369,8 +369,7 @@ class Driver:
             wrong = [body for body in asked.branches if not hasattr(body, "__await__")]
             if wrong:
                 _close_all(asked.branches)
-                error = ForeignAwait(f"a group takes steps and coroutines, not {type(wrong[0]).__name__}")
-                self._ready.append((branch, None, error))
+                self._ready.append((branch, None, no_branch(wrong[0])))
                 return
             branch.waiting = Join(branch, asked)
             self._go_on(branch.waiting)

@@ -28,6 +28,13 @@ _CALLS = {
     "Semaphore": "self.each(..., concurrency=...)",
 }
 """By the name of a function or class of asyncio."""
+_DECLARED = {
+    "Call": "self.step(...)",
+    "Command": "self.step(...)",
+    "Signal": "self.receive(...)",
+    "Promise": "self.promise(...)",
+}
+"""What a saga hands to `self`, by the name of its class."""
 _OUTSIDE = ("httpx", "httpcore", "aiohttp", "anyio", "sniffio", "psycopg", "asyncpg", "redis", "aiokafka")
 """Packages that talk to others: that is a service's work."""
 
@@ -48,9 +55,28 @@ def refusal(asked: object) -> ForeignAwait:
     return _said(kind, instead)
 
 
+def no_branch(body: object) -> ForeignAwait:
+    """For what a group was given and nobody can await."""
+    kind = type(body).__name__
+    return _by_itself(kind) or ForeignAwait(f"a group takes steps and coroutines, not {kind}")
+
+
+def _by_itself(kind: str) -> ForeignAwait | None:
+    instead = _DECLARED.get(kind)
+    return None if instead is None else ForeignAwait(f"a saga cannot await {kind} by itself: await {instead}")
+
+
+def _not_awaitable(kind: str) -> tuple[str, str]:
+    """Python's words, up to 3.13 and since."""
+    return f"object {kind} can't be used in 'await' expression", f"'{kind}' object can't be awaited"
+
+
 def refused_by_itself(error: BaseException) -> ForeignAwait | None:
     """For an error that something foreign raised by itself since no event loop runs; None for any other error."""
     text = str(error)
+    if isinstance(error, TypeError) and "await" in text:
+        refused = next((_by_itself(kind) for kind in _DECLARED if text in _not_awaitable(kind)), None)
+        return None if refused is None else refused.with_traceback(error.__traceback__)
     if not (
         (isinstance(error, RuntimeError) and "event loop" in text)
         or "async library" in text

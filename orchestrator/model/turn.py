@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 
-from orchestrator.errors import BUGS, Abort, Canceled, ContinueAsNew, StepFailed
+from orchestrator.errors import BUGS, Abort, Canceled, ContinueAsNew, Failure, Pending, RetryLater, StepFailed
 from orchestrator.model import calls, children, handlers, locks, migrations, pauses, requests, undoing
 from orchestrator.model import events as ev
 from orchestrator.model.budget import MAX_BYTES, MAX_EFFECTS, MAX_EVENTS
@@ -40,6 +40,7 @@ _WITH_PAYLOAD = (
 _SENT_ALONG = ("payload", "baggage", "traceparent", "note")
 _TEXT_CHARACTERS = 4_000
 _TYPE_CHARACTERS = 256
+_HANDLERS = "(a service's handler raises this; a saga that is to end, and be undone, raises Abort)"
 
 
 class Turn:
@@ -139,8 +140,10 @@ class Turn:
 
     def park_for_bug(self, error: BaseException, who: str = "the code") -> None:
         """Sets the saga aside for an error that user code must not raise."""
-        lines = traceback.format_exception(type(error), error, error.__traceback__)
-        self.park(f"{who} raised {type(error).__name__}", "".join(lines))
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        if isinstance(error, Failure | RetryLater | Pending):
+            text = f"{text.rstrip()} {_HANDLERS}\n"
+        self.park(f"{who} raised {type(error).__name__}", text)
 
     def held(self) -> bool:
         """Whether the saga is paused, or is from here on. Whom a person had stopped is held by no rule over sagas."""

@@ -214,13 +214,19 @@ class Services:
 
     def call(self, call: LocalCall) -> Reply:
         """Calls the function of a local step, or what stands in for it. Its assertions fail the test."""
-        functions = LocalFunctions(self._script.stand_ins, _raise_assertion)
+        key = idempotency_key(*call.unit, call.direction)
+        self.raised.pop(key, None)
+
+        def watch(error: BaseException) -> None:
+            self.raised[key] = error
+            _raise_assertion(error)
+
+        functions = LocalFunctions(self._script.stand_ins, watch)
         if functions.is_async(call.function):
             reply = self._loop.run(functions.perform_async(call))
         else:
             reply = functions.perform(call)
         if reply.outcome is Outcome.SUCCESS:
-            key = idempotency_key(*call.unit, call.direction)
             self.log.append(Effect(call.function, key, call.sequence, call.direction))
         return reply
 

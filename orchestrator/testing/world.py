@@ -321,10 +321,15 @@ class World:
 
     def call(self, effect: LocalCall) -> None:
         """Calls the function of a local step; what came of it is on its way from then on."""
-        if effect.attempt > MAX_ATTEMPTS:
-            raise AssertionError(f"{effect.function} was called {MAX_ATTEMPTS} times, and never came to an outcome")
+        reply = self.services.call(effect)
         call = (effect.run, effect.sequence, effect.direction, effect.attempt)
-        self.post(self.services.call(effect), self.now_ms, SERVICE, repeat=call in self._called)
+        if effect.attempt > MAX_ATTEMPTS:
+            raised = self.services.raised.get(idempotency_key(*effect.unit, effect.direction))
+            error = ": ".join(filter(None, (reply.error_type, reply.error_message)))
+            raise AssertionError(
+                f"{effect.function} was called {MAX_ATTEMPTS} times, and never came to an outcome. The last: {error}"
+            ) from raised
+        self.post(reply, self.now_ms, SERVICE, repeat=call in self._called)
         self._called.add(call)
 
     def pass_on(self, message: Message) -> None:

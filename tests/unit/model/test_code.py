@@ -15,13 +15,15 @@ import pytest
 from model.play import PARTITIONS, SAGA_ID, Play
 from model.shop import Shop
 from model.shopping import Two, started
-from orchestrator.errors import Abort
+from orchestrator.errors import Abort, Failure, Pending, RetryLater
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.decide import decide
 from orchestrator.model.events import Status, Undone
 from orchestrator.model.turn import Moment
+from orchestrator.promises import promise
 from orchestrator.saga import Saga
+from orchestrator.signals import signal
 
 # -- bugs
 
@@ -137,6 +139,21 @@ def test_an_exit_from_the_code_parks_the_saga_and_does_not_leave_the_process() -
             raise SystemExit(1)
 
     assert "the code raised SystemExit" in started(Leaving).state.parked[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(Failure, ("SoldOut", "tea")), (RetryLater, ()), (Pending, ())], ids=["f", "r", "p"]
+)
+def test_a_handlers_word_raised_by_the_code_is_told_to_be_none_of_a_sagas(
+    error: type[Exception], words: tuple[str, ...]
+) -> None:
+    class Wrong(Saga[None, None]):
+        async def run(self, _: None) -> None:
+            raise error(*words)
+
+    last = started(Wrong).state.parked[0].splitlines()[-1]
+    assert last.startswith(f"orchestrator.errors.{error.__name__}")
+    assert last.endswith("(a service's handler raises this; a saga that is to end, and be undone, raises Abort)")
 
 
 def test_a_result_of_another_type_parks_the_saga() -> None:
@@ -308,6 +325,38 @@ def test_a_foreign_call_is_told_its_durable_name(what: Any, advice: str) -> None
     play = started(Wrong, cold=False)
     assert "the code raised ForeignAwait" in play.state.parked[0]
     assert advice in play.state.parked[0]
+
+
+class Asking(Saga[None, None]):
+    go = signal(str)
+    done = promise(str)
+
+    async def run(self, _: None) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("what", "advice"),
+    [
+        (Shop.note(), "a saga cannot await Call by itself: await self.step(...)"),
+        (Shop.note, "a saga cannot await Command by itself: await self.step(...)"),
+        (Asking.go, "a saga cannot await Signal by itself: await self.receive(...)"),
+        (Asking.done, "a saga cannot await Promise by itself: await self.promise(...)"),
+    ],
+    ids=["call", "command", "signal", "promise"],
+)
+def test_what_is_asked_for_by_way_of_self_is_told_so(what: Any, advice: str) -> None:
+    class Alone(Saga[None, None]):
+        async def run(self, _: None) -> None:
+            await what
+
+    class Together(Saga[None, None]):
+        async def run(self, _: None) -> None:
+            await self.gather(what, self.sleep(1))
+
+    alone, together = started(Alone, cold=False).state.parked[0], started(Together, cold=False).state.parked[0]
+    assert "await what" in alone, "the line is there"
+    assert alone.splitlines()[-1].endswith(f"ForeignAwait: {advice}")
+    assert together.splitlines()[-1].endswith(f"ForeignAwait: {advice}")
 
 
 @pytest.mark.parametrize("what", [Foreign()], ids=["own"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import Failure, HandlerContext, Participant, Status
+from orchestrator import Failure, HandlerContext, Participant, Saga, Status
 from orchestrator.connectors.sql import SqlInbox
 from orchestrator.sagas import order_fulfilment as shop
 from orchestrator.sagas.order_fulfilment import (
@@ -158,6 +158,27 @@ def test_a_handler_that_never_works_ends_the_test_with_its_error() -> None:
     with pytest.raises(AssertionError, match=r"cars\.book was tried 1000 times.*IndexError") as failed:
         test.run(Trip(who="ann"))
     assert isinstance(failed.value.__cause__, IndexError)
+
+
+def never_works(number: int) -> int:
+    raise ValueError(f"no {number}")
+
+
+def gives_nothing(number: int) -> int:
+    return None  # type: ignore[return-value]
+
+
+class Locally(Saga[int, int]):
+    async def run(self, number: int) -> int:
+        return await self.local(never_works if number else gives_nothing, number)
+
+
+def test_a_local_function_that_never_works_ends_the_test_with_its_error() -> None:
+    with pytest.raises(AssertionError, match=r"never_works was called 1000 times, .* ValueError: no 7$") as failed:
+        SagaTest(Locally).run(7)
+    assert isinstance(failed.value.__cause__, ValueError)
+    with pytest.raises(AssertionError, match=r"gives_nothing was called 1000 times.* BadResult: .* NoneType"):
+        SagaTest(Locally).run(0)
 
 
 # -- recorded answers
