@@ -94,4 +94,4 @@ def _spread(text: str, most: int) -> int:
 
 DO_POLICY = RetryPolicy()
 UNDO_POLICY = RetryPolicy(maximum_attempts=10, park=True)
-"""An undo that ten attempts could not bring to an end (about eight minutes) is a person's business."""
+"""An undo that ten attempts could not bring to an end (pauses of 327 seconds) is a person's business."""
