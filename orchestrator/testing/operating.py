@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Self, TypeVar
 
+from orchestrator.choices import chosen
 from orchestrator.durations import Duration, milliseconds
 from orchestrator.errors import DefinitionError, NotApplied
 from orchestrator.model import messages as msg
 from orchestrator.model.events import InputAbsorbed
-from orchestrator.model.messages import Override
+from orchestrator.model.messages import Conflict, Override, Reuse
 from orchestrator.model.versions import with_version
 from orchestrator.saga import Saga
 from orchestrator.service import Call, Command
@@ -86,6 +87,17 @@ class Operating:
         """A person runs it again from its beginning, once it has ended; with another input if one is given."""
         payload = None if input is ... else self._saga.encode_input(input)
         return self._operate(msg.Restart(self._world.saga_id, self._message_id(), payload, None, reason, BY))
+
+    def start_again(
+        self, input: Any, *, reuse: Reuse | None = None, conflict: Conflict = Conflict.USE_EXISTING
+    ) -> Self:
+        """A client starts the id that is there, as `Client.start` does; like `redrive` where another run begins."""
+        reuse, conflict = (
+            None if reuse is None else chosen(Reuse, reuse, "reuse"),
+            chosen(Conflict, conflict, "conflict"),
+        )
+        id, name, payload = self._world.saga_id, self._saga.definition.name, self._saga.encode_input(input)
+        return self._operate(msg.Start(id, self._message_id(), name, payload, reuse=reuse, conflict=conflict))
 
     def reschedule(self, start_delay: Duration) -> Self:
         """A client moves the beginning of a saga that was `delayed` to so long after now."""

@@ -11,12 +11,16 @@ import asyncio
 import inspect
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
+
+from orchestrator.cli import saga
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -62,6 +66,41 @@ def test_the_examples_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch)
     module = ModuleType(f"page_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses and pydantic look for names there
     run_page(page.read_text(), module, str(page))
+
+
+def typed(text: str) -> list[list[str]]:
+    """The words of each `saga ...` that a page has typed into a shell."""
+    shell = re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line.removeprefix("$ ") for block in shell for line in block.replace("\\\n", " ").splitlines()]
+    words = [shlex.split(each, comments=True) for line in lines for each in line.split("&&")]
+    return [each[1:] for each in words if each[:1] == ["saga"]]
+
+
+def parse(words: list[str]) -> None:
+    """As the command line does, which then would do it. Raises `click.ClickException`."""
+    verb: click.Command = saga
+    context, name = click.Context(saga), "saga"
+    while isinstance(verb, click.Group):
+        found, known, words = verb.resolve_command(context, words)
+        assert known is not None
+        verb, name = known, found or ""
+        context = click.Context(verb, parent=context, info_name=name)
+    verb.make_context(name, words, parent=context.parent)
+
+
+@pytest.mark.usefixtures("_environment")
+@pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda page: page.name)
+def test_what_a_page_has_typed_is_taken_by_the_command_line(page: Path) -> None:
+    for words in typed(page.read_text()):
+        parse(words)
+
+
+def test_a_verb_that_there_is_not_is_found_on_a_page() -> None:
+    page = "```console\n$ saga dead-letters show 3:17 && saga why --when order-7\n```\n"
+    known, unknown = typed(page)
+    parse(known)
+    with pytest.raises(click.NoSuchOption, match="--when"):
+        parse(unknown)
 
 
 def test_links_between_pages_lead_somewhere() -> None:

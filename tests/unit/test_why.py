@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from model.play import SAGA_ID, Play
-from model.shop import Shop
+from model.shop import Shop, Work
 from model.shopping import Plain, Two
 
 from orchestrator.cli.why import lines_of
 from orchestrator.client import Client
 from orchestrator.entities import Entity, operation
+from orchestrator.errors import RetryLater
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Status
+from orchestrator.model.evolve import evolve
 from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SagaState
 from orchestrator.promises import promise
 from orchestrator.saga import Retry, Saga
 from orchestrator.signals import signal
+from orchestrator.testing import SagaTest
 from orchestrator.visibility import Visibility, Wait, Why
 from orchestrator.visibility.why import Trace, why
-from tests.shop_world import PARTITIONS, World, drive, send_starts, succeed
+from tests.shop_world import (
+    PARTITIONS,
+    Charge,
+    Inventory,
+    Payments,
+    Reservation,
+    World,
+    drive,
+    send_starts,
+    succeed,
+)
 
 
 def explain(play: Play, *rules: str) -> Why:
     """As visibility does, from the events alone; each decision a second after the one before."""
-    from orchestrator.model.evolve import evolve
-
     state, trace = SagaState(SAGA_ID, play.state.run), Trace()
     for number, events in enumerate(play.decisions):
         for event in events:
@@ -259,3 +271,27 @@ def test_a_key_that_another_saga_holds_and_a_call_that_is_not_answered() -> None
     assert (call.what, call.frees) == ("Tally/all to answer add", ("what holds that saga up: saga why Tally/all",))
     play.cancel()
     assert only(explain(play)).what == "Tally/all to answer add, which is undone if it was carried out"
+
+
+class Shopping(Saga[Work, str], name="OrderFulfilment"):
+    async def run(self, work: Work) -> str:
+        await self.step(Inventory.reserve(order_id=work.what))
+        return await self.step(Payments.charge(order_id=work.what, cents=900), retry=Retry(initial_interval=8))
+
+
+def refused(request: Charge) -> str:
+    raise RetryLater(error_type="Unavailable", message="connection refused")
+
+
+def test_the_page_shows_what_the_verb_says() -> None:
+    begun = datetime(2026, 11, 25, 13, 0, 43, 120_000, tzinfo=UTC)
+    test = SagaTest(Shopping).answer(Inventory.reserve, Reservation(warehouse="A")).handle(Payments.charge, refused)
+    saga = test.start(Work(what="tea"), id="order-7", now=begun).advance(55)
+    state, trace = SagaState("order-7", saga.world.state.run), Trace()
+    for decision in saga.world.decisions:
+        for event in decision.events:
+            evolve(state, event, decision.at_ms)
+            trace.note(event, decision.at_ms)
+    lines = lines_of(why(state, trace, ("service:payments",)), saga.world.now_ms)
+    page = Path(__file__).parents[2] / "docs" / "operating.md"
+    assert "```console\n$ saga why order-7\n" + "\n".join(lines) + "\n```\n" in page.read_text()

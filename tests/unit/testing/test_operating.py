@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator import Failure, Retry, Saga, Status
+from orchestrator import Conflict, Failure, Retry, Reuse, Saga, Status
 from orchestrator.errors import NotApplied
 from orchestrator.model.events import StepAttempted
 from orchestrator.testing import SagaTest
@@ -102,6 +102,20 @@ def test_a_saga_that_has_ended_runs_again_with_the_same_or_another_input() -> No
     end = run.restart(Trip(who="bob", nights=7)).finish().assert_completed()
     assert end.requests(Cars.book)[-1].who == "bob 7"
     assert len({decision.run for decision in end.decisions}) == 3
+
+
+def test_an_id_is_started_again_by_its_policies() -> None:
+    run = tour().start(ANN).until(Cars.book)
+    with pytest.raises(NotApplied, match="the start's policy refuses that"):
+        run.start_again(ANN, conflict=Conflict.FAIL)
+    bob = Trip(who="bob", nights=7)
+    end = run.start_again(bob, conflict=Conflict.TERMINATE_EXISTING).finish().assert_completed()
+    assert [request.who for request in end.requests(Cars.book)][-1] == "bob 7"
+    with pytest.raises(NotApplied, match="the start's policy refuses that"):
+        run.start_again(ANN, reuse=Reuse.ALLOW_DUPLICATE_FAILED_ONLY)
+    with pytest.raises(NotApplied, match="the id exists already"):
+        run.start_again(ANN)
+    run.start_again(ANN, reuse=Reuse.ALLOW_DUPLICATE).finish().assert_completed()
 
 
 def test_a_saga_is_set_back_to_a_step() -> None:
