@@ -5,6 +5,7 @@ Run it: `saga dev orchestrator.sagas.subscription_billing`. See `docs/subscripti
 
 from __future__ import annotations
 
+from calendar import monthrange
 from datetime import datetime, timedelta
 
 from pydantic import BaseModel
@@ -22,7 +23,8 @@ class Subscription(BaseModel):
     cents: int
     month: int = 1
     months: int | None = None  # so many are agreed on; None: until somebody cancels
-    every: timedelta = timedelta(days=30)
+    since: datetime | None = None  # the first day, from which all others are counted; None: today
+    every: timedelta | None = None  # instead of a calendar month, to see it happen
     grace: timedelta = timedelta(days=3)  # between two tries of a declined card
     tries: int = 3
 
@@ -66,7 +68,8 @@ class SubscriptionBilling(Saga[Subscription, str]):
     cancelled = signal(Cancellation)
 
     async def run(self, this: Subscription) -> str:
-        end = self.now() + this.every
+        this = this.model_copy(update={"since": this.since or self.now()})
+        end = end_of_month(this)
         if not await self.paid(this):
             return await self.over(this, f"not paid for month {this.month}")
         await self.step(Membership.grant(customer=this.customer, month=this.month), undo=Membership.end)
@@ -100,6 +103,17 @@ class SubscriptionBilling(Saga[Subscription, str]):
 
     async def tell(self, this: Subscription, text: str) -> None:
         await self.step(Letters.send(customer=this.customer, text=text))
+
+
+def end_of_month(this: Subscription) -> datetime:
+    """Counted from the first day, so that neither a short month nor an outage moves the date for good."""
+    assert this.since is not None
+    if this.every is not None:
+        return this.since + this.month * this.every
+    years, month = divmod(this.since.month - 1 + this.month, 12)
+    year = this.since.year + years
+    day = min(this.since.day, monthrange(year, month + 1)[1])
+    return this.since.replace(year=year, month=month + 1, day=day)
 
 
 # The services. Each keeps a book, see `orchestrator.sagas.books`.
