@@ -166,7 +166,8 @@ class Map(Saga[MapJob, MapReport], Generic[A, B]):
             except StepFailed as failed:
                 if failed.error_type != _CUT:
                     raise
-            await self.local(find_results, results, position, retry=replace(self.files, exhausted="park"))
+            patient = replace(self.files, exhausted="park")
+            await self.local(find_results, results, position, retry=patient, start_to_close=self.file_timeout)
 
     async def _one(self, row: Row) -> Any:
         if row.error:
