@@ -10,14 +10,12 @@ import json
 from typing import Any
 
 from orchestrator.errors import DefinitionError
+from orchestrator.model.keys import CORRELATOR as CORRELATOR
+from orchestrator.model.keys import START as START
+from orchestrator.model.keys import TOLD as TOLD
+from orchestrator.model.keys import listen as listen
 from orchestrator.signals import Signal
 
-CORRELATOR = "saga.correlator"
-"""The type of that saga."""
-TOLD = "told"
-"""The one signal that it takes, so that all it hears has an order."""
-START = (CORRELATOR, b"{}")
-"""What it is started with by the first who has something to say to it."""
 DAY_MS = 86_400_000
 
 
@@ -31,16 +29,6 @@ def keeper_of(signal: Signal[Any], key: str) -> str:
     if not key:
         raise DefinitionError(f"{signal!r}: a business key is not empty")
     return id_of(signal.address, key)
-
-
-def listen(saga_id: str, name: str) -> bytes:
-    """That a saga listens for the key, and by which signal's name it wants to hear."""
-    return json.dumps({"hear": saga_id, "name": name}).encode()
-
-
-def leave(saga_id: str) -> bytes:
-    """That it listens no longer."""
-    return json.dumps({"leave": saga_id}).encode()
 
 
 def publish(payload: bytes, ttl_ms: int) -> bytes:

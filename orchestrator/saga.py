@@ -16,7 +16,7 @@ from orchestrator.attributes import NoteMethods, attributes_of
 from orchestrator.children import ChildAwaitable
 from orchestrator.choices import chosen
 from orchestrator.durations import Duration, milliseconds
-from orchestrator.errors import Abort, Canceled, ContinueAsNew, DefinitionError, StepFailed
+from orchestrator.errors import ContinueAsNew, DefinitionError
 from orchestrator.functions import FUNCTIONS, LocalMethods
 from orchestrator.groups import Groups
 from orchestrator.interceptors import Around, read_around
@@ -324,16 +324,9 @@ class Saga(
         for around in reversed(cls._around):
             run = partial(around.run, saga, go_on=run)
         input = cls._input.validate_json(payload)
-        try:
-            if cls._locks is not None and (keys := _keys(cls._locks(input))):
-                await saga.lock(*keys)
-            result = await run(input)
-        except (StepFailed, Abort, Canceled):
-            saga._leave_keys()
-            raise
-        encoded = cls.encode_result(result)
-        saga._leave_keys()
-        return encoded
+        if cls._locks is not None and (keys := _keys(cls._locks(input))):
+            await saga.lock(*keys)
+        return cls.encode_result(await run(input))
 
     @classmethod
     def _check_input(cls, payload: bytes) -> str | None:

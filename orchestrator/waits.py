@@ -8,7 +8,7 @@ from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
-from orchestrator.correlation import START, TOLD, keeper_of, leave, listen
+from orchestrator.correlation import START, TOLD, keeper_of, listen
 from orchestrator.durations import Duration, instant, milliseconds
 from orchestrator.errors import DefinitionError
 from orchestrator.model.definition import Context, SignalRequest, WaitRequest
@@ -128,14 +128,8 @@ class WaitMethods:
         return Receive(signal, timeout_ms, key, partial(self._listen, keeper, signal.named(key)))
 
     def _listen(self, keeper: str, name: str) -> None:
-        """Tells the key's keeper that this saga listens: at each wait, for the run may be one that was set back."""
-        self.__dict__.setdefault("_keepers", set()).add(keeper)
-        self._context.tell(SignalRequest(keeper, TOLD, listen(self._context.saga_id, name), START))
-
-    def _leave_keys(self) -> None:
-        """At the end: nothing that is sent by a key is for this saga any more."""
-        for keeper in sorted(self.__dict__.get("_keepers", ())):
-            self._context.tell(SignalRequest(keeper, TOLD, leave(self._context.saga_id)))
+        """Tells the key's keeper that this saga listens: at each wait, for somebody may have terminated the keeper."""
+        self._context.tell(SignalRequest(keeper, TOLD, listen(self._context.saga_id, name), START, hears=name))
 
     def wait_until(self, condition: Callable[[], bool], timeout: Duration | None = None) -> WaitUntil:
         """Waits until a condition on the saga's own data holds; False if `timeout` is over first.

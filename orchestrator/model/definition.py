@@ -138,6 +138,7 @@ class SignalRequest:
     """Something that another saga is told; the code goes on at once.
 
     `start`: the type and the input by which it is started first, if it is not under way. `update`: it is an update.
+    `hears`: it keeps a business key, and this saga hears by this name what is told for that, until it ends.
     """
 
     saga_id: str
@@ -145,6 +146,7 @@ class SignalRequest:
     payload: bytes
     start: tuple[str, bytes] | None = None
     update: bool = False
+    hears: str = ""
 
     @property
     def name(self) -> str:

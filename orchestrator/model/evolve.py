@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.model import events as ev
 from orchestrator.model import evolve_steps, evolve_waits
+from orchestrator.model.messages import Signal
 from orchestrator.model.state import (
     FINAL,
     GOES_ON,
@@ -196,6 +197,12 @@ def _absorbed(state: SagaState, event: ev.InputAbsorbed, at_ms: int) -> None:
         state.parked[event.sequence] = event.reason
 
 
+def _sent(state: SagaState, event: ev.InputSent, at_ms: int) -> None:
+    """A keeper of a key is told by a mere signal only that the saga listens no longer."""
+    if isinstance(event.input, Signal):
+        state.keys.discard(event.input.saga_id)
+
+
 def _nothing(state: SagaState, event: ev.Event, at_ms: int) -> None:
     """Recorded for its effect or for the audit only."""
 
@@ -230,7 +237,7 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.SagaEnded: _ended,
     ev.AttachRefused: _nothing,
     ev.InputForwarded: _nothing,
-    ev.InputSent: _nothing,
+    ev.InputSent: _sent,
     ev.SagaForked: _nothing,
     ev.UndoAsked: _undo_asked,
 }

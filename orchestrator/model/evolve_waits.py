@@ -114,6 +114,8 @@ def _recorded(state: SagaState, event: ev.Recorded, at_ms: int) -> None:
     step = Step(event.sequence, STEP_TRANSITIONS[None, "Recorded"], event.after, kind=event.kind, command=event.name)
     step.result = event.payload
     add(state, step, event)
+    if step.keeper:
+        state.keys.add(step.keeper)
 
 
 def _wait_canceled(state: SagaState, event: ev.WaitCanceled, at_ms: int) -> None:

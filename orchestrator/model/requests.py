@@ -71,7 +71,8 @@ def _event(turn: Turn, sequence: int, after: int, request: Request) -> tuple[ev.
     if isinstance(request, RecordRequest):
         return ev.Recorded(sequence, after, request.kind, request.name, request.payload), len(request.payload)
     if isinstance(request, SignalRequest):
-        return ev.Recorded(sequence, after, ev.StepKind.SENT, request.name, b""), len(request.payload)
+        told = ev.Recorded(sequence, after, ev.StepKind.SENT, request.name, request.hears.encode())
+        return told, len(request.payload)
     scheduled = _scheduled(turn, sequence, after, request)
     return scheduled, len(request.payload) + len(scheduled.undo_payload or b"")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.model import calls, checks, children, inheritance, migrations, told, updates
+from orchestrator.model import calls, checks, children, inheritance, keys, migrations, told, updates
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.definition import Definition
@@ -88,18 +88,23 @@ def drop_signals(turn: Turn, problem_of: Callable[[str, bytes], str | None]) -> 
 def after_the_end(
     execution: Execution, definition: Definition | None, moment: Moment, aside: tuple[str, str] | None = None
 ) -> tuple[Execution, tuple[ev.Event, ...], str]:
-    """What a run that has ended left to be continued: its children hear of it, then the next run begins.
+    """What a run that has ended left to be continued: its children and keys hear of it, then the next run begins.
 
     `aside`: that is parked as it begins, for this reason and with this detail.
     """
     state = execution.state
-    if state.follows is not None and not children.to_leave(state):
+    if state.follows is not None and not tells_of_its_end(state):
         return _begin_next(execution, state.follows, definition, moment, aside)
     turn = Turn(execution, None, moment)
     if state.follows is None:
         turn.emit(ev.Continued())
-    children.leave_all(turn)
+    turn.leave_all()
     return execution, tuple(turn.events), state.run
+
+
+def tells_of_its_end(state: SagaState) -> bool:
+    """Whether others have to hear of the end first."""
+    return bool(children.to_leave(state) or keys.to_leave(state))
 
 
 def _begin_next(

@@ -162,6 +162,11 @@ class Step:
         return self.kind is StepKind.LOCAL and self.status in (StepStatus.RUNNING, StepStatus.UNDOING)
 
     @property
+    def keeper(self) -> str:
+        """The saga that keeps the business key for which this step has the saga listen; empty for any other step."""
+        return self.command.partition(" to ")[2] if self.kind is StepKind.SENT and self.result else ""
+
+    @property
     def needs_undo(self) -> bool:
         return self.undo_command is not None and self.status in TO_UNDO
 
@@ -174,9 +179,10 @@ class SagaState:
     `signals` are names and payloads of those that the code has not asked for yet, the oldest first; `promises` the
     settled ones by name, with the result or an error's type and message. `updates` has the sequence of each by its id,
     `asked` who waits for those under way, `callers` the sagas that do; `locks` are the steps whose keys the run holds,
-    `follows` the id's next run, which is due at once, `version` is of its code, 0 as long as it has had none.
-    `migrates_from` is the version whose code did what is there, where the run's own has yet to take that over; so many
-    inherited steps as `ballast` says are none of its code, and only undone with it.
+    `keys` the keepers of the business keys for which the saga listens, since whichever of its runs. `follows` is the
+    id's next run, which is due at once, `version` is of its code, 0 as long as it has had none. `migrates_from` is the
+    version whose code did what is there, where the run's own has yet to take that over; so many inherited steps as
+    `ballast` says are none of its code, and only undone with it.
     """
 
     __slots__ = (
@@ -201,6 +207,7 @@ class SagaState:
         "follows",
         "forced",
         "keep",
+        "keys",
         "local",
         "locks",
         "mailbox",
@@ -248,10 +255,9 @@ class SagaState:
     def __init__(self, saga_id: str, run: str) -> None:
         self.saga_id = saga_id
         self.run = run
-        self.saga_type = ""
+        self.saga_type = self.started_by = self.previous_run = ""
         self.phase: Status | None = None
-        self.payload = b""
-        self.started_by = ""
+        self.payload = self.result = b""
         self.started_at_ms = self.began_ms = 0
         """When its code began; while `begin_ms` is set, when it was asked to."""
         self.begin_ms: int | None = None  # when a delayed saga begins, until it does
@@ -260,9 +266,7 @@ class SagaState:
         self.ended_at_ms = 0
         self.traceparent: str | None = None
         self.baggage: str | None = None
-        self.version = 0
-        self.pinned = False
-        self.migrates_from = self.ballast = 0
+        self.version = self.migrates_from = self.ballast = 0
         self.due_ms: int | None = None
         self.waiters: list[ReplyAddress] = []
         self.sequence = 0
@@ -286,17 +290,15 @@ class SagaState:
         self.asked: dict[int, list[ReplyAddress]] = {}
         self.callers: dict[int, Parent] = {}
         self.locks: set[int] = set()
-        self.continue_due = False
-        self.pivot_done = False
+        self.keys: set[str] = set()
+        self.pinned = self.continue_due = self.pivot_done = False
         self.forced = False
         """A person had it undone, so that a pivot keeps nothing from it."""
         self.keep = 0  # steps before this one are not undone: another run goes on from there
         self.cancel: Cause | None = None
         self.cancel_resolved = self.cancel_at_ms = 0
         self.cause: Cause | None = None
-        self.error_type = ""
-        self.error_message = ""
-        self.result = b""
+        self.error_type = self.error_message = ""
         self.undone: Undone | None = None
         self.changed: set[int] = set()
         """Sequences whose stored record is out of date; the run's own record always is."""
@@ -305,7 +307,6 @@ class SagaState:
         self.new_due: list[int] = []
         """Sequences whose timer was set, for whoever keeps the timers to take out."""
         self.follows: RunFollows | None = None
-        self.previous_run = ""
         self.parent: Parent | None = None
         self.undo_asked = False  # by the parent
         self.dropped_steps = 0  # of former runs, and their timers: what the store may still have
@@ -317,10 +318,14 @@ class SagaState:
         """The rule under which the store lists it as paused."""
 
     def successor(self, run: str) -> SagaState:
-        """The state of the same id's next run before its first event. It knows what of this run is to be forgotten."""
+        """The state of the same id's next run before its first event. It knows what of this run is to be forgotten.
+
+        Keys that were not left are its own from then on.
+        """
         state = SagaState(self.saga_id, run)
         state.stored_waiting, state.stored_paused = self.stored_waiting, self.stored_paused
         state.stored_local = self.stored_local
+        state.keys = set(self.keys)
         state.dropped_steps = max(self.dropped_steps, self.sequence)
         stored = ((self.old_due.get(sequence, self.due_of(sequence)), sequence) for sequence in (0, *self.steps))
         state.dropped_timers = self.dropped_timers | {(due, sequence) for due, sequence in stored if due is not None}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 
 from orchestrator.errors import BUGS, Abort, Canceled, ContinueAsNew, Failure, Pending, RetryLater, StepFailed
-from orchestrator.model import calls, children, handlers, locks, migrations, pauses, requests, undoing
+from orchestrator.model import calls, children, handlers, keys, locks, migrations, pauses, requests, undoing
 from orchestrator.model import events as ev
 from orchestrator.model.budget import MAX_BYTES, MAX_EFFECTS, MAX_EVENTS
 from orchestrator.model.definition import Definition
@@ -89,7 +89,12 @@ class Turn:
         if follows is not None:
             self.emit(follows)
         if self.state.ended:
-            children.leave_all(self)
+            self.leave_all()
+
+    def leave_all(self) -> None:
+        """The saga has ended: its children and the keepers of its keys hear of it, as far as the budget goes."""
+        children.leave_all(self)
+        keys.leave_all(self)
 
     def following(
         self, cause: ev.Following, payload: bytes, *, by: str = "", reason: str = "", until: int = 0

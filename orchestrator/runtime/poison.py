@@ -15,10 +15,9 @@ from orchestrator.log.base import Record
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.calls import answer
-from orchestrator.model.children import to_leave
 from orchestrator.model.definition import Definition
 from orchestrator.model.events import Status
-from orchestrator.model.starts import after_the_end, refuse_child
+from orchestrator.model.starts import after_the_end, refuse_child, tells_of_its_end
 from orchestrator.model.state import SagaState
 from orchestrator.model.turn import Execution, Moment, Turn
 from orchestrator.runtime.intake import Given
@@ -132,7 +131,7 @@ def set_aside(
     known = execution or Execution(SagaState(given.saga_id, ""))
     state = known.state
     if state.ended and state.continue_due and isinstance(given, msg.Continue | msg.TimerDue):
-        if state.follows is None or to_leave(state):
+        if state.follows is None or tells_of_its_end(state):
             return execution, (), run
         return after_the_end(known, definition, moment, aside=why)
     turn = Turn(known, None, moment)

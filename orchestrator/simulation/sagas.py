@@ -15,9 +15,9 @@ from zlib import crc32
 
 from orchestrator import tasks
 from orchestrator.checker.reads import SEEN
-from orchestrator.correlation import START, TOLD, id_of, leave, listen
+from orchestrator.correlation import START, TOLD, id_of, listen
 from orchestrator.correlator import Correlator
-from orchestrator.errors import Abort, Canceled, ContinueAsNew, StepFailed
+from orchestrator.errors import Abort, ContinueAsNew, StepFailed
 from orchestrator.model.definition import ChildRequest, Context, Definition, SignalRequest, StepRequest, WaitRequest
 from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import StepKind
@@ -57,24 +57,18 @@ class Simulated(tasks.TaskMethods):
     def __init__(self, context: Context, *, old: bool) -> None:
         self._context = context
         self._old = old
-        self._keepers: set[str] = set()
 
     async def run(self, payload: bytes) -> bytes:
         plan, cleanup, bug, again = _read(payload)
         try:
-            try:
-                await self.walk(plan)
-            finally:
-                if cleanup is not None:
-                    await Asked(cleanup)
-        except (StepFailed, Abort, Canceled):
-            self._leave_keys()
-            raise
+            await self.walk(plan)
+        finally:
+            if cleanup is not None:
+                await Asked(cleanup)
         if bug:
             raise ValueError("a bug in the saga's code")
         if again is not None:
             raise ContinueAsNew(again)
-        self._leave_keys()
         return b'"done"'
 
     def seen(self) -> bytes:
@@ -126,13 +120,8 @@ class Simulated(tasks.TaskMethods):
 
     async def _listen(self, plan: Plan) -> None:
         keeper, name = id_of(ADDRESS, plan[1]), f"{SIGNAL}/{plan[1]}"
-        self._keepers.add(keeper)
-        self._context.tell(SignalRequest(keeper, TOLD, listen(self._context.saga_id, name), START))
+        self._context.tell(SignalRequest(keeper, TOLD, listen(self._context.saga_id, name), START, hears=name))
         await Asked(WaitRequest(StepKind.SIGNAL, name, plan[2]))
-
-    def _leave_keys(self) -> None:
-        for keeper in sorted(self._keepers):
-            self._context.tell(SignalRequest(keeper, TOLD, leave(self._context.saga_id)))
 
     async def _lock(self, plan: Plan) -> None:
         """Takes the keys one after the other; what cannot be had in time is done without."""

@@ -169,6 +169,7 @@ def write_run(state: SagaState) -> bytes:
             [(name, result.decode("latin-1"), *error) for name, (result, *error) in state.promises.items()],
             [(sequence, [_address(waiter) for waiter in waiters]) for sequence, waiters in state.asked.items()],
             [(sequence, _parent(caller)) for sequence, caller in state.callers.items()],
+            sorted(state.keys),
         )
     )
 
@@ -179,10 +180,8 @@ def _address(waiter: ReplyAddress) -> tuple[str, int, str]:
 
 def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     """A run with its steps, in the order of their sequences. Raises `UnreadableRecord`."""
-    loaded = _load(data, len(_RUN_PLAIN) + 12)
-    *plain, payload, result, waiters, parked, mailbox, signals, follows, paused, parent, promises, asked, callers = (
-        loaded
-    )
+    *loaded, asked, callers, keys = _load(data, len(_RUN_PLAIN) + 13)
+    *plain, payload, result, waiters, parked, mailbox, signals, follows, paused, parent, promises = loaded
     state = SagaState(saga_id, plain[0])
     for name, value in zip(_RUN_PLAIN, plain, strict=True):
         setattr(state, name, value)
@@ -202,6 +201,7 @@ def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     state.promises = {name: (kept.encode("latin-1"), *error) for name, kept, *error in promises}
     state.asked = {sequence: [ReplyAddress(*waiter) for waiter in waiters] for sequence, waiters in asked}
     state.callers = {sequence: _read_parent(*caller) for sequence, caller in callers}
+    state.keys = set(keys)
     _derive(state, steps)
     return state
 

@@ -15,9 +15,12 @@ from orchestrator.client.requests import Requests
 from orchestrator.correlation import CORRELATOR, id_of, keeper_of, publish
 from orchestrator.correlator import Correlator
 from orchestrator.errors import Abort, DefinitionError, InvalidRequest
+from orchestrator.migrations import PastRun
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
+from orchestrator.model.budget import MAX_EFFECTS
 from orchestrator.model.events import Status
+from orchestrator.model.versions import by_type
 from orchestrator.saga import Saga
 from orchestrator.signals import signal
 from orchestrator.sources import FromTopic
@@ -68,6 +71,56 @@ class Shipping(Saga[str, int]):
         return first.cents + (await self.receive(Shipping.paid, key=invoice)).cents
 
 
+class Buggy(Saga[str, None]):
+    """Hears one payment, and cannot bear it."""
+
+    paid = signal(Payment)
+
+    async def run(self, invoice: str) -> None:
+        raise KeyError(str(await self.receive(Buggy.paid, key=invoice)))
+
+
+class Monthly(Saga[int, list[int]]):
+    """Another run, with another key, for each month; what comes late for the first is heard in the last."""
+
+    paid = signal(Payment)
+
+    async def run(self, month: int) -> list[int]:
+        first = await self.receive(Monthly.paid, key=f"m-{month}")
+        if month < 3:
+            self.continue_as_new(month + 1)
+        return [first.cents, (await self.receive(Monthly.paid, key="m-1")).cents]
+
+
+class Crowd(Saga[int, None]):
+    """So many keys at a time."""
+
+    paid = signal(Payment)
+
+    async def run(self, keys: int) -> None:
+        await self.gather(*(self.receive(Crowd.paid, key=f"c-{number}") for number in range(keys)))
+
+
+class Older(Saga[str, None], name="Moved"):
+    paid = signal(Payment)
+
+    async def run(self, invoice: str) -> None:
+        await self.receive(Older.paid, key=invoice)
+
+
+class Newer(Saga[str, None], name="Moved", version=2):
+    """Takes over what the older one did, and has no more use for the key."""
+
+    done = signal()
+
+    async def run(self, invoice: str) -> None:
+        await self.receive(Newer.done)
+
+    @classmethod
+    def migrate(cls, past: PastRun) -> str:
+        return ""
+
+
 class Bank(Saga[str, None]):
     async def run(self, invoice: str) -> None:
         self.signal_by_key(Invoicing.paid, invoice, Payment(cents=3), ttl=60)
@@ -81,7 +134,8 @@ class Keys(Family):
     """Sagas, and the keepers of their keys."""
 
     def __init__(self, *, cold: bool) -> None:
-        super().__init__(Invoicing, Several, Shipping, Bank, Correlator, cold=cold)
+        sagas = Invoicing, Several, Shipping, Buggy, Monthly, Crowd, Older, Bank, Correlator
+        super().__init__(*sagas, cold=cold)
         self.told = 0
 
     def publish(self, cents: int, key: str = "i-1", ttl_ms: int = 1_000, address: str = "Invoicing.paid") -> None:
@@ -174,6 +228,78 @@ def test_who_has_ended_hears_nothing_more(keys: Keys, how: str) -> None:
     keys.publish(8, key=key)
     keys.start(Invoicing, "order-8", key)
     assert keys.heard("order-8") == [b'{"cents":8}']
+
+
+def left(keys: Keys, address: str, key: str = "i-1") -> bool:
+    """Whether nobody listens for it any more: then its keeper ends."""
+    keys.pass_time()
+    return keys.status(id_of(address, key)) == "COMPLETED"
+
+
+def test_who_is_undone_by_a_person_hears_nothing_more(keys: Keys) -> None:
+    keys.start(Invoicing, "order-7", "i-1")
+    keys.take(msg.Compensate("order-7", "undo it"))
+    keys.deliver()
+    assert keys.status("order-7") == "FAILED"
+    assert left(keys, "Invoicing.paid")
+
+
+def test_who_is_cancelled_while_it_is_parked_for_a_bug_hears_nothing_more(keys: Keys) -> None:
+    keys.start(Buggy, "b-1", "i-1")
+    keys.publish(1, address="Buggy.paid")
+    assert keys.status("b-1") == "PARKED"
+    assert not left(keys, "Buggy.paid")
+    keys.cancel("b-1")
+    assert left(keys, "Buggy.paid")
+
+
+def test_who_is_terminated_hears_nothing_more(keys: Keys) -> None:
+    keys.start(Invoicing, "order-7", "i-1")
+    keys.terminate("order-7")
+    assert left(keys, "Invoicing.paid")
+
+
+def test_who_goes_on_in_another_run_listens_on_and_leaves_all_keys_at_the_end(keys: Keys) -> None:
+    keys.start(Monthly, "m", 1)
+    for month in (1, 2):
+        keys.publish(month, key=f"m-{month}", address="Monthly.paid")
+    keys.publish(10, key="m-1", address="Monthly.paid")  # between its third run's first and second wait
+    assert not left(keys, "Monthly.paid", "m-1")
+    keys.publish(3, key="m-3", address="Monthly.paid")
+    assert keys.state("m").result == b"[3,10]"
+    assert all(left(keys, "Monthly.paid", f"m-{month}") for month in (1, 2, 3))
+
+
+def test_code_that_takes_over_a_run_leaves_its_keys_at_the_end(keys: Keys) -> None:
+    keys.start(Older, "o-1", "i-1")
+    first = keys.state("o-1").run
+    keys.definitions["Moved"] = by_type([Older.definition, Newer.definition])["Moved"]
+    keys.take(msg.MoveVersion("o-1", "move", 2))
+    keys.deliver()
+    assert keys.state("o-1").run != first
+    assert not left(keys, "Moved.paid")
+    keys.take(msg.Signal("o-1", "done", "done"))
+    keys.deliver()
+    assert keys.status("o-1") == "COMPLETED"
+    assert left(keys, "Moved.paid")
+
+
+def test_more_keys_than_one_decision_bears_are_left(keys: Keys) -> None:
+    many = MAX_EFFECTS + 50
+    keys.start(Crowd, "c", many)
+    keys.take(msg.Terminate("c", "enough"))
+    sizes = [sum(isinstance(event, ev.InputSent) for event in decision.events) for decision in keys.decisions]
+    assert max(sizes) <= MAX_EFFECTS
+    keys.deliver()
+    assert all(left(keys, "Crowd.paid", f"c-{number}") for number in range(many))
+
+
+def test_a_new_start_of_the_id_leaves_the_keys_of_the_run_that_it_ends(keys: Keys) -> None:
+    keys.start(Invoicing, "order-7", "i-1")
+    keys.take(msg.Start("order-7", "anew", "Invoicing", b'"i-2"', conflict=msg.Conflict.TERMINATE_EXISTING))
+    keys.deliver()
+    assert left(keys, "Invoicing.paid")
+    assert not left(keys, "Invoicing.paid", "i-2")
 
 
 def test_a_keeper_that_ends_at_the_same_moment_is_started_again(keys: Keys) -> None:

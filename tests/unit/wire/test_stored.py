@@ -123,7 +123,7 @@ def step_with(values: dict[str, Any], sequence: int = 3) -> Step:
 
 def test_the_tests_know_every_field() -> None:
     assert set(HINTS["Step"]) | {"sequence"} == set(Step.__slots__)
-    kept = {"saga_id", "waiters", "parked", "paused", "mailbox", "signals", "promises", "asked", "callers"}
+    kept = {"saga_id", "waiters", "parked", "paused", "mailbox", "signals", "promises", "asked", "callers", "keys"}
     assert set(HINTS["SagaState"]) | kept | DERIVED | PASSING == set(SagaState.__slots__)
 
 
@@ -150,6 +150,7 @@ def test_a_step_survives_field_by_field(values: dict[str, Any]) -> None:
     st.dictionaries(st.text(max_size=5), st.tuples(st.binary(max_size=5), st.text(), st.text()), max_size=3),
     st.dictionaries(st.integers(1, MAX), st.lists(values_of(ReplyAddress), max_size=2), max_size=2),
     st.dictionaries(st.integers(1, MAX), values_of(Parent), max_size=2),
+    st.sets(st.text(max_size=5), max_size=3),
 )
 def test_a_run_survives_field_by_field(
     values: dict[str, Any],
@@ -161,10 +162,11 @@ def test_a_run_survives_field_by_field(
     promises: dict[str, tuple[bytes, str, str]],
     asked: dict[int, list[ReplyAddress]],
     callers: dict[int, Parent],
+    keys: set[str],
 ) -> None:
     state = SagaState("s", "1-10-0")
     kept = {"waiters": waiters, "parked": parked, "mailbox": mailbox, "signals": signals, "paused": paused}
-    kept |= {"promises": promises, "asked": asked, "callers": callers}
+    kept |= {"promises": promises, "asked": asked, "callers": callers, "keys": keys}
     for name, value in {**values, **kept}.items():
         setattr(state, name, value)
     read = read_run("s", write_run(state), [])

@@ -1,0 +1,51 @@
+"""Business keys that a saga listens for: each has a keeper, a saga that passes on what is told for its key.
+
+Who listens has told the keeper so by a step, and hears what is told until the saga has ended: then it leaves, however
+it ended. A run that goes on in the next one leaves nothing, for that listens on.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from orchestrator.model import events as ev
+from orchestrator.model import messages as msg
+from orchestrator.model.state import SagaState
+
+if TYPE_CHECKING:
+    from orchestrator.model.turn import Turn
+
+CORRELATOR = "saga.correlator"
+"""The saga type of keepers."""
+TOLD = "told"
+"""The one signal that a keeper takes, so that all it hears has an order."""
+START = (CORRELATOR, b"{}")
+"""What it is started with by the first who has something to say to it."""
+_GOES_ON = (ev.Following.CONTINUED, ev.Following.MIGRATED, ev.Following.RESET)
+
+
+def listen(saga_id: str, name: str) -> bytes:
+    """That a saga listens for the key, and by which signal's name it wants to hear."""
+    return json.dumps({"hear": saga_id, "name": name}).encode()
+
+
+def leave(saga_id: str) -> bytes:
+    """That it listens no longer."""
+    return json.dumps({"leave": saga_id}).encode()
+
+
+def leave_all(turn: Turn) -> None:
+    """The saga has ended: nothing that is told for a key is for it any more. As far as the budget goes."""
+    state = turn.state
+    for keeper in to_leave(state):
+        if not turn.fits(effects=1):
+            return
+        message_id = f"{state.saga_id}/{state.run}/leave"
+        turn.send(msg.Signal(keeper, message_id, TOLD, leave(state.saga_id), by=state.saga_id))
+
+
+def to_leave(state: SagaState) -> list[str]:
+    """The keepers of a saga that has ended which were not told yet."""
+    goes_on = state.follows is not None and state.follows.cause in _GOES_ON
+    return [] if goes_on else sorted(state.keys)
