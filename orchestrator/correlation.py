@@ -13,7 +13,7 @@ from orchestrator.errors import DefinitionError
 from orchestrator.model.keys import CORRELATOR as CORRELATOR
 from orchestrator.model.keys import START as START
 from orchestrator.model.keys import TOLD as TOLD
-from orchestrator.model.keys import listen as listen
+from orchestrator.model.keys import listening as listening
 from orchestrator.signals import Signal
 
 DAY_MS = 86_400_000

@@ -8,10 +8,10 @@ from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
-from orchestrator.correlation import START, TOLD, keeper_of, listen
+from orchestrator.correlation import keeper_of, listening
 from orchestrator.durations import Duration, instant, milliseconds
 from orchestrator.errors import DefinitionError
-from orchestrator.model.definition import Context, SignalRequest, WaitRequest
+from orchestrator.model.definition import Context, WaitRequest
 from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import StepKind
 from orchestrator.others import checked_id
@@ -129,7 +129,7 @@ class WaitMethods:
 
     def _listen(self, keeper: str, name: str) -> None:
         """Tells the key's keeper that this saga listens: at each wait, for somebody may have terminated the keeper."""
-        self._context.tell(SignalRequest(keeper, TOLD, listen(self._context.saga_id, name), START, hears=name))
+        self._context.tell(listening(keeper, self._context.saga_id, name))
 
     def wait_until(self, condition: Callable[[], bool], timeout: Duration | None = None) -> WaitUntil:
         """Waits until a condition on the saga's own data holds; False if `timeout` is over first.

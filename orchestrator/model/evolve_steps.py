@@ -67,6 +67,8 @@ def _step_inherited(state: SagaState, event: ev.StepInherited, at_ms: int) -> No
         state.pivot_done = True
     if step.kind is StepKind.LOCK and step.status is StepStatus.WAITED:
         state.locks.add(step.sequence)
+    if step.keeper:
+        state.keys.add(step.keeper)  # which is told in the same decision
     if step.kind is StepKind.UPDATE:
         state.updates[step.service] = step.sequence
 

@@ -1,17 +1,21 @@
 """Business keys that a saga listens for: each has a keeper, a saga that passes on what is told for its key.
 
 Who listens has told the keeper so by a step, and hears what is told until the saga has ended: then it leaves, however
-it ended. A run that goes on in the next one leaves nothing, for that listens on.
+it ended. A run that goes on in the next one leaves nothing, for that listens on. One that inherits such a step listens
+anew: the run that made it may have ended and left, or be another saga's.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
-from orchestrator.model.state import SagaState
+from orchestrator.model import requests
+from orchestrator.model.definition import SignalRequest
+from orchestrator.model.state import SagaState, Step
 
 if TYPE_CHECKING:
     from orchestrator.model.turn import Turn
@@ -25,14 +29,27 @@ START = (CORRELATOR, b"{}")
 _GOES_ON = (ev.Following.CONTINUED, ev.Following.MIGRATED, ev.Following.RESET)
 
 
-def listen(saga_id: str, name: str) -> bytes:
+def listening(keeper: str, saga_id: str, name: str) -> SignalRequest:
     """That a saga listens for the key, and by which signal's name it wants to hear."""
-    return json.dumps({"hear": saga_id, "name": name}).encode()
+    payload = json.dumps({"hear": saga_id, "name": name}).encode()
+    return SignalRequest(keeper, TOLD, payload, START, hears=name)
 
 
 def leave(saga_id: str) -> bytes:
     """That it listens no longer."""
     return json.dumps({"leave": saga_id}).encode()
+
+
+def listen_again(turn: Turn) -> None:
+    """The run listens for the keys of the steps that it has just inherited."""
+    state = turn.state
+    for keeper, step in heard(state.steps.values()).items():
+        requests.tell(turn, step.sequence, listening(keeper, state.saga_id, step.result.decode()))
+
+
+def heard(steps: Iterable[Step]) -> dict[str, Step]:
+    """By keeper the last of these steps that has the saga listen to it."""
+    return {step.keeper: step for step in steps if step.keeper}
 
 
 def leave_all(turn: Turn) -> None:

@@ -51,7 +51,7 @@ def take(turn: Turn, driver: Driver) -> bool:
         elif isinstance(request, WaitRequest) and request.kind is ev.StepKind.LOCK:
             locks.take(turn, turn.state.steps[sequence], at_once=request.at_once)
         elif isinstance(request, SignalRequest):
-            turn.send(_told(turn, sequence, request))
+            tell(turn, sequence, request)
     asked.clear()
     return True
 
@@ -77,8 +77,13 @@ def _event(turn: Turn, sequence: int, after: int, request: Request) -> tuple[ev.
     return scheduled, len(request.payload) + len(scheduled.undo_payload or b"")
 
 
+def tell(turn: Turn, sequence: int, request: SignalRequest) -> None:
+    """Tells another saga something, by a step of this run."""
+    turn.send(_told(turn, sequence, request))
+
+
 def _told(turn: Turn, sequence: int, request: SignalRequest) -> msg.Input:
-    """What another saga is told, as it takes it."""
+    """The same as the other saga takes it."""
     state = turn.state
     message_id = f"{state.saga_id}/{state.run}/{sequence}"
     if request.start is None:

@@ -44,6 +44,7 @@ def begin(turn: Turn, input: msg.Start) -> None:
     )
     for step in input.inherited:
         turn.emit(step)
+    keys.listen_again(turn)
     if definition is None:
         turn.emit(ev.CodeMissing())
     else:
@@ -178,6 +179,7 @@ def _hand_on(turn: Turn, old: SagaState, follows: ev.RunFollows) -> None:
         steps = migrations.ballast(old)
     for step in steps:
         turn.emit(step)
+    keys.listen_again(turn)
     if follows.cause in (ev.Following.RESET, ev.Following.MIGRATED):
         for name, (payload, error_type, error_message) in old.promises.items():
             turn.emit(ev.PromiseSettled(name, payload, error_type, error_message))

@@ -15,10 +15,10 @@ from zlib import crc32
 
 from orchestrator import tasks
 from orchestrator.checker.reads import SEEN
-from orchestrator.correlation import START, TOLD, id_of, listen
+from orchestrator.correlation import id_of, listening
 from orchestrator.correlator import Correlator
 from orchestrator.errors import Abort, ContinueAsNew, StepFailed
-from orchestrator.model.definition import ChildRequest, Context, Definition, SignalRequest, StepRequest, WaitRequest
+from orchestrator.model.definition import ChildRequest, Context, Definition, StepRequest, WaitRequest
 from orchestrator.model.driver import Asked, Until
 from orchestrator.model.events import StepKind
 from orchestrator.model.groups import Together
@@ -120,7 +120,7 @@ class Simulated(tasks.TaskMethods):
 
     async def _listen(self, plan: Plan) -> None:
         keeper, name = id_of(ADDRESS, plan[1]), f"{SIGNAL}/{plan[1]}"
-        self._context.tell(SignalRequest(keeper, TOLD, listen(self._context.saga_id, name), START, hears=name))
+        self._context.tell(listening(keeper, self._context.saga_id, name))
         await Asked(WaitRequest(StepKind.SIGNAL, name, plan[2]))
 
     async def _lock(self, plan: Plan) -> None:

@@ -294,6 +294,55 @@ def test_more_keys_than_one_decision_bears_are_left(keys: Keys) -> None:
     assert all(left(keys, "Crowd.paid", f"c-{number}") for number in range(many))
 
 
+def test_a_redrive_goes_on_waiting_where_it_was_cancelled(keys: Keys) -> None:
+    keys.start(Invoicing, "order-7", "i-1")
+    keys.cancel("order-7")
+    assert left(keys, "Invoicing.paid")
+    keys.take(msg.Redrive("order-7", "go on"))
+    keys.deliver()
+    run = keys.state("order-7").run
+    told = [event.input for event in keys.journal["order-7"] if isinstance(event, ev.InputSent)]
+    assert told[-1].message_id == f"order-7/{run}/1"  # not under that of the first run, whose is known
+    keys.publish(7)
+    keys.publish(8)
+    assert keys.state("order-7").result == b'"7 8"'
+    assert left(keys, "Invoicing.paid")
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_reset_to_the_wait_listens_again(keys: Keys, ended: bool) -> None:
+    keys.start(Invoicing, "order-7", "i-1")
+    if ended:
+        keys.terminate("order-7")
+    keys.take(msg.Reset("order-7", "again", 2))
+    keys.deliver()
+    keys.publish(7)
+    keys.publish(8)
+    assert keys.state("order-7").result == b'"7 8"'
+    assert left(keys, "Invoicing.paid")
+
+
+def test_a_fork_listens_under_its_own_id(keys: Keys) -> None:
+    keys.start(Invoicing, "order-7", "i-1")
+    keys.take(msg.Fork("order-7", "fork it", 2, "order-8"))
+    keys.deliver()
+    keys.publish(7)
+    keys.publish(8)
+    assert keys.state("order-7").result == keys.state("order-8").result == b'"7 8"'
+    assert left(keys, "Invoicing.paid")
+
+
+def test_a_key_is_listened_for_once_however_often_it_was_waited_for(keys: Keys) -> None:
+    keys.start(Several, "s-1", ["i-1"] * 5)
+    for _ in range(4):
+        keys.publish(1, address="Several.paid")
+    keys.cancel("s-1")
+    sent = len(keys.decisions)
+    keys.take(msg.Redrive("s-1", "go on"))
+    events = [event for decision in keys.decisions[sent:] for event in decision.events]
+    assert sum(isinstance(event, ev.InputSent) for event in events) == 1
+
+
 def test_a_new_start_of_the_id_leaves_the_keys_of_the_run_that_it_ends(keys: Keys) -> None:
     keys.start(Invoicing, "order-7", "i-1")
     keys.take(msg.Start("order-7", "anew", "Invoicing", b'"i-2"', conflict=msg.Conflict.TERMINATE_EXISTING))
