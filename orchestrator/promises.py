@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, Generic, TypeVar, overload
 
-from orchestrator.model.definition import Context, WaitRequest
+from orchestrator.model.definition import TOKEN_OF, Context, WaitRequest
 from orchestrator.model.driver import Asked
 from orchestrator.model.events import StepKind
 from orchestrator.signals import Declared
@@ -56,7 +56,7 @@ class Promised(Generic[S]):
     def token(self) -> str:
         """What settles it from outside, to be passed on: text without characters that a URL would quote. A secret."""
         make = lambda: self._context.sign(self.name).encode()  # noqa: E731
-        return self._context.record(StepKind.VALUE, f"token of {self.name}", make).decode()
+        return self._context.record(StepKind.VALUE, f"{TOKEN_OF}{self.name}", make).decode()
 
     def request(self, timeout_ms: int | None = None) -> WaitRequest:
         """What the code waits for."""

@@ -74,6 +74,8 @@ class Context(Protocol):
 
 Sign = Callable[[str, str, str], str]
 """The token of a promise, from saga id, run and name."""
+TOKEN_OF = "token of "
+"""What the name of a value begins with that is the token of the promise named behind it. No other value's does."""
 
 
 def unsigned(saga_id: str, run: str, promise: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from orchestrator.model import calls, checks, children, inheritance, keys, migrations, told, updates
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
-from orchestrator.model.definition import Definition
+from orchestrator.model.definition import TOKEN_OF, Definition
 from orchestrator.model.events import Status
 from orchestrator.model.ids import run_id
 from orchestrator.model.messages import Conflict, Reuse
@@ -43,7 +44,7 @@ def begin(turn: Turn, input: msg.Start) -> None:
         )
     )
     for step in input.inherited:
-        turn.emit(step)
+        turn.emit(_with_own_token(turn, step))
     keys.listen_again(turn)
     if definition is None:
         turn.emit(ev.CodeMissing())
@@ -52,6 +53,14 @@ def begin(turn: Turn, input: msg.Start) -> None:
     if input.signal is not None:
         turn.emit(ev.SignalReceived(input.signal, input.signal_payload))
     turn.advance()
+
+
+def _with_own_token(turn: Turn, step: ev.StepInherited) -> ev.StepInherited:
+    """What a fork inherits: by its origin's token somebody would settle the promise of that."""
+    if step.kind is not ev.StepKind.VALUE or not step.command.startswith(TOKEN_OF):
+        return step
+    token = turn.moment.sign(turn.state.saga_id, turn.state.run, step.command.removeprefix(TOKEN_OF))
+    return replace(step, result=token.encode())
 
 
 def begin_with(turn: Turn, input: msg.Update) -> None:

@@ -518,3 +518,36 @@ def test_effects_of_what_was_inherited_are_not_sent_again() -> None:
     play.redrive()
     (kept,) = play.of(ev.StepInherited)
     assert effects(kept, SAGA_ID, play.state) == ()
+
+
+class Approval(Saga[str, str]):
+    approved = promise(str)
+
+    async def run(self, what: str) -> str:
+        approval = self.promise(Approval.approved)
+        await self.step(Shop.note(what=approval.token))
+        return await approval
+
+
+def test_a_fork_has_a_token_of_its_own() -> None:
+    play = order(Approval)
+    play.do(2)
+    play.take(msg.Fork(SAGA_ID, "f-1", 2, "order-8"))
+    start = play.of(ev.InputSent)[-1].input
+    forked = Play(Approval)
+    forked.offset = 100
+    forked.take(msg.Start(SAGA_ID, "f-1", "Approval", start.payload, inherited=start.inherited))
+    assert forked.state.run != play.state.run
+    assert forked.sent[-1].payload == b'{"what":"%s/%s/approved"}' % (SAGA_ID.encode(), forked.state.run.encode())
+    forked.do(2)
+    forked.keep("approved", "ann", run=forked.state.run)
+    assert forked.ending.payload == b'"ann"'
+
+
+def test_a_run_that_was_set_back_keeps_the_token_that_somebody_has() -> None:
+    play = order(Approval)
+    first = play.state.run
+    play.do(2)
+    play.reset(3)
+    play.keep("approved", "ann", run=first)
+    assert play.state.result == b'"ann"'
