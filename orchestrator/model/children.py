@@ -87,6 +87,8 @@ def report(turn: Turn, parent: Parent, *, undo: bool, problem: str = "") -> None
     """Tells the parent how its child ended, or what came of the undo it asked for."""
     state = turn.state
     status = REFUSED if problem else str(state.phase)
+    if undo and state.stays and not problem:
+        problem = "what it did before it continued as new stays"
     error = ("NotUndone", problem) if problem else (state.error_type, state.error_message)
     turn.send(
         msg.ChildEnded(
@@ -96,7 +98,7 @@ def report(turn: Turn, parent: Parent, *, undo: bool, problem: str = "") -> None
             undo,
             state.run,
             status,
-            state.undone or "",
+            ev.Undone.PARTIAL if state.stays else state.undone or "",
             b"" if undo else state.result,
             *error,
         )

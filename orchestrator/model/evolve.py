@@ -85,6 +85,8 @@ def _begun(state: SagaState, event: ev.SagaBegun, at_ms: int) -> None:
 
 def _run_follows(state: SagaState, event: ev.RunFollows, at_ms: int) -> None:
     keep_old_due(state, 0)
+    if event.cause is ev.Following.CONTINUED:
+        state.stays = state.stays or state.pivot_done or any(step.needs_undo for step in state.steps.values())
     state.follows = event
     state.continue_due = True
 

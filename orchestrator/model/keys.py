@@ -11,11 +11,10 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model import requests
 from orchestrator.model.definition import SignalRequest
-from orchestrator.model.state import SagaState, Step
+from orchestrator.model.state import SAME_LIFE, SagaState, Step
 
 if TYPE_CHECKING:
     from orchestrator.model.turn import Turn
@@ -26,7 +25,6 @@ TOLD = "told"
 """The one signal that a keeper takes, so that all it hears has an order."""
 START = (CORRELATOR, b"{}")
 """What it is started with by the first who has something to say to it."""
-_GOES_ON = (ev.Following.CONTINUED, ev.Following.MIGRATED, ev.Following.RESET)
 
 
 def listening(keeper: str, saga_id: str, name: str) -> SignalRequest:
@@ -64,5 +62,5 @@ def leave_all(turn: Turn) -> None:
 
 def to_leave(state: SagaState) -> list[str]:
     """The keepers of a saga that has ended which were not told yet."""
-    goes_on = state.follows is not None and state.follows.cause in _GOES_ON
+    goes_on = state.follows is not None and state.follows.cause in SAME_LIFE
     return [] if goes_on else sorted(state.keys)

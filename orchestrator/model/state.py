@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from orchestrator.model.events import Cause, RunFollows, Status, StepKind, Undone, UnknownCause
+from orchestrator.model.events import Cause, Following, RunFollows, Status, StepKind, Undone, UnknownCause
 from orchestrator.model.messages import Input, Parent, ReplyAddress
 from orchestrator.model.retries import RetryPolicy
 from orchestrator.model.transitions import FINAL as FINAL
@@ -26,6 +26,8 @@ from orchestrator.model.transitions import StepStatus as StepStatus
 
 STOPPED = "Stopped"
 """The error of a step or wait that the code did not let go of: the saga turned to undoing without it."""
+SAME_LIFE = frozenset({Following.CONTINUED, Following.MIGRATED, Following.RESET})
+"""Why a run may follow that carries on the work of the one before."""
 
 
 class Pause(NamedTuple):
@@ -234,6 +236,7 @@ class SagaState:
         "signals",
         "started_at_ms",
         "started_by",
+        "stays",
         "steps",
         "stored_local",
         "stored_paused",
@@ -309,6 +312,7 @@ class SagaState:
         self.follows: RunFollows | None = None
         self.parent: Parent | None = None
         self.undo_asked = False  # by the parent
+        self.stays = False  # it continued as new, and what could be undone of its runs before stays done
         self.dropped_steps = 0  # of former runs, and their timers: what the store may still have
         self.dropped_timers: set[tuple[int, int]] = set()
         self.stored_local = False
@@ -326,6 +330,7 @@ class SagaState:
         state.stored_waiting, state.stored_paused = self.stored_waiting, self.stored_paused
         state.stored_local = self.stored_local
         state.keys = set(self.keys)
+        state.stays = self.stays and self.follows is not None and self.follows.cause in SAME_LIFE
         state.dropped_steps = max(self.dropped_steps, self.sequence)
         stored = ((self.old_due.get(sequence, self.due_of(sequence)), sequence) for sequence in (0, *self.steps))
         state.dropped_timers = self.dropped_timers | {(due, sequence) for due, sequence in stored if due is not None}

@@ -89,6 +89,7 @@ _RUN_PLAIN = (
     "undos_skipped",
     "previous_run",
     "undo_asked",
+    "stays",
 )
 _run_plain = attrgetter(*_RUN_PLAIN)
 _POLICY = tuple(field.name for field in fields(RetryPolicy))

@@ -105,6 +105,63 @@ def test_a_child_past_its_pivot_cannot_be_undone_and_a_person_decides(family: Fa
     assert (family.status("parent"), family.state("parent").undone) == ("COMPENSATED", "partial")
 
 
+class Monthly(Saga[str, str]):
+    """It goes on in another run once its first is done; `idle`: that did nothing that could be undone."""
+
+    async def run(self, what: str) -> str:
+        if what != "idle":
+            await self.step(Shop.reserve(what=what), undo=Shop.release)
+        else:
+            await self.step(Shop.note())
+        if what in ("idle", "first"):
+            self.continue_as_new("last")
+        return what
+
+
+class Subscriber(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        await self.child(Monthly, what, id="child")
+        await self.step(Shop.note())
+        return what
+
+
+def subscribed(family: Family, first: str) -> Family:
+    """The child is in its last run."""
+    family.definitions["Monthly"] = Monthly.definition
+    family.definitions["Subscriber"] = Subscriber.definition
+    family.start(Subscriber, "parent", first)
+    family.reply("child", 1, None if first == "idle" else "x")
+    assert family.state("child").payload == b'"last"'
+    return family
+
+
+def test_what_a_child_did_before_it_continued_as_new_stays_and_a_person_decides(family: Family) -> None:
+    subscribed(family, "first")
+    family.reply("child", 1, "x")
+    family.refuse("parent", 2)
+    family.reply("child", 1, undo=True)
+    assert (family.status("child"), family.status("parent")) == ("COMPENSATED", "PARKED")
+    assert "before it continued as new" in family.state("parent").parked[1]
+    family.take(Unpark("parent", "skip", Override.SKIP, 1))
+    assert (family.status("parent"), family.state("parent").undone) == ("COMPENSATED", "partial")
+
+
+def test_a_child_that_fails_after_it_continued_as_new_has_left_something(family: Family) -> None:
+    subscribed(family, "first")
+    family.refuse("child", 1)
+    (unknown,) = [event for event in family.journal["parent"] if isinstance(event, ev.StepEndedUnknown)]
+    assert unknown.error_type == "Refused"
+    assert "before it continued as new" in family.state("parent").parked[1]
+
+
+def test_a_child_that_continued_as_new_and_had_nothing_to_undo_is_undone_as_any(family: Family) -> None:
+    subscribed(family, "idle")
+    family.reply("child", 1, "x")
+    family.refuse("parent", 2)
+    family.reply("child", 1, undo=True)
+    assert (family.status("parent"), family.state("parent").undone) == ("COMPENSATED", "all")
+
+
 def test_a_terminated_child_is_not_undone_and_a_person_may_ask_again(family: Family) -> None:
     started(family)
     family.terminate("child")

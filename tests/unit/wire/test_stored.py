@@ -100,6 +100,7 @@ HINTS: dict[str, dict[str, Any]] = {
         "sequence": int,
         "started_at_ms": int,
         "started_by": str,
+        "stays": bool,
         "traceparent": str | None,
         "undo_asked": bool,
         "undone": Undone | None,
