@@ -65,6 +65,8 @@ def _step_inherited(state: SagaState, event: ev.StepInherited, at_ms: int) -> No
         state.outcomes[step.resolved - 1] = step.sequence
     if step.pivot and step.status is StepStatus.DONE:
         state.pivot_done = True
+    if step.status is StepStatus.UNDO_SKIPPED and step.undo_command is not None:
+        state.undos_skipped += 1
     if step.kind is StepKind.LOCK and step.status is StepStatus.WAITED:
         state.locks.add(step.sequence)
     if step.keeper:

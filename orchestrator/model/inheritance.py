@@ -10,7 +10,6 @@ from orchestrator.model.state import INHERITABLE, STOPPED, SagaState, Step, Step
 MAX_INHERITED = 1_000
 """Steps that a run can inherit, with `MAX_BYTES` of payloads: all come in its first decision."""
 _FAILED = (StepStatus.REFUSED, StepStatus.WAIT_FAILED)
-_UNDONE = (StepStatus.UNDONE, StepStatus.UNDO_SKIPPED)
 
 
 def failed_at(state: SagaState) -> int:
@@ -57,7 +56,7 @@ def _unfit(state: SagaState, to: int) -> int | None:
         return None
     seen = state.steps[to].after if to <= state.sequence else len(state.outcomes)
     for step in before(state, to):
-        undone = step.status in _UNDONE and step.cause is None
+        undone = step.status is StepStatus.UNDONE and step.cause is None
         let_go = step.cause is ev.UnknownCause.CANCELED or step.status is StepStatus.WAIT_CANCELED
         waited_for = let_go and step.error_type == STOPPED
         if step.ended > seen or step.status not in INHERITABLE or undone or waited_for:

@@ -9,8 +9,8 @@ from model.shop import Shop
 from orchestrator.errors import Abort
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
-from orchestrator.model.events import Following, Status
-from orchestrator.model.messages import Outcome
+from orchestrator.model.events import Following, Status, Undone
+from orchestrator.model.messages import Outcome, Override
 from orchestrator.retry import Retry
 from orchestrator.saga import Saga
 
@@ -140,3 +140,22 @@ def test_a_saga_under_way_or_completed_is_not_redriven(value: str | None) -> Non
     play.do(2, "r")
     play.do(3, {"number": 1})
     assert "it is COMPLETED: restart it" in reason_of(play.redrive(value=value))
+
+
+def test_what_a_person_did_not_have_undone_still_stands() -> None:
+    play = Play(Order)
+    play.start("book")
+    play.do(1, "9")
+    play.do(2, "r-1")
+    play.refuse(3, "NoSuchThing")
+    play.undo(2, Outcome.FAILURE, "Locked")
+    play.unpark(Override.SKIP, 2)
+    assert (play.status, play.state.undone) == (Status.COMPENSATED, Undone.PARTIAL)
+    play.redrive()
+    assert [event.sequence for event in play.of(ev.StepInherited)] == [1, 2]
+    assert (play.sent[-1].name, play.sent[-1].sequence) == ("charge", 3)
+    play.refuse(3, "NoSuchThing")
+    assert play.undone == [2], "not asked for again: somebody has seen to it"
+    assert (play.status, play.state.undone) == (Status.COMPENSATED, Undone.PARTIAL)
+    play.reset(2)
+    assert (play.sent[-1].name, play.sent[-1].sequence) == ("reserve", 2), "who wants it again says so"
