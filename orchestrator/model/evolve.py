@@ -56,6 +56,8 @@ def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
     state.traceparent = event.traceparent
     state.previous_run = event.previous_run
     state.baggage = event.baggage
+    if event.following in (None, ev.Following.REUSED):
+        state.note = event.note
     state.version, state.pinned, state.ballast = event.version, event.pinned, event.ballast
     state.parent = event.parent
     if event.reply_to is not None:

@@ -75,6 +75,7 @@ def fork(turn: Turn, input: msg.Fork) -> None:
             reuse=Reuse.REJECT_DUPLICATE,
             conflict=Conflict.FAIL,
             baggage=state.baggage,
+            note=state.note,
             traceparent=state.traceparent,
             inherited=tuple(inheritance.heir(step, "", step.seed or state.seed, owned=False) for step in steps),
             ballast=state.ballast,

@@ -178,13 +178,13 @@ class SagaState:
 
     `parked` maps a step's sequence (0: the saga) to the reason.
 
-    `signals` are names and payloads of those that the code has not asked for yet, the oldest first; `promises` the
-    settled ones by name, with the result or an error's type and message. `updates` has the sequence of each by its id,
-    `asked` who waits for those under way, `callers` the sagas that do; `locks` are the steps whose keys the run holds,
-    `keys` the keepers of the business keys for which the saga listens, since whichever of its runs. `follows` is the
-    id's next run, which is due at once, `version` is of its code, 0 as long as it has had none. `migrates_from` is the
-    version whose code did what is there, where the run's own has yet to take that over; so many inherited steps as
-    `ballast` says are none of its code, and only undone with it.
+    `note` is that of the start, whichever run that began. `signals` are names and payloads of those that the code has
+    not asked for yet, the oldest first; `promises` the settled ones by name, with the result or an error's type and
+    message. `updates` has the sequence of each by its id, `asked` who waits for those under way, `callers` the sagas
+    that do; `locks` are the steps whose keys the run holds, `keys` the keepers of the business keys for which the saga
+    listens, since whichever of its runs. `follows` is the id's next run, which is due at once, `version` is of its
+    code, 0 as long as it has had none. `migrates_from` is the version whose code did what is there, where the run's own
+    has yet to take that over; so many inherited steps as `ballast` says are none of its code, and only undone with it.
     """
 
     __slots__ = (
@@ -215,6 +215,7 @@ class SagaState:
         "mailbox",
         "migrates_from",
         "new_due",
+        "note",
         "old_due",
         "open",
         "outcomes",
@@ -260,7 +261,7 @@ class SagaState:
         self.run = run
         self.saga_type = self.started_by = self.previous_run = ""
         self.phase: Status | None = None
-        self.payload = self.result = b""
+        self.payload = self.result = self.note = b""
         self.started_at_ms = self.began_ms = 0
         """When its code began; while `begin_ms` is set, when it was asked to."""
         self.begin_ms: int | None = None  # when a delayed saga begins, until it does
@@ -324,12 +325,12 @@ class SagaState:
     def successor(self, run: str) -> SagaState:
         """The state of the same id's next run before its first event. It knows what of this run is to be forgotten.
 
-        Keys that were not left are its own from then on.
+        Keys that were not left are its own from then on, and the note of the start.
         """
         state = SagaState(self.saga_id, run)
         state.stored_waiting, state.stored_paused = self.stored_waiting, self.stored_paused
         state.stored_local = self.stored_local
-        state.keys = set(self.keys)
+        state.keys, state.note = set(self.keys), self.note
         state.stays = self.stays and self.follows is not None and self.follows.cause in SAME_LIFE
         state.dropped_steps = max(self.dropped_steps, self.sequence)
         stored = ((self.old_due.get(sequence, self.due_of(sequence)), sequence) for sequence in (0, *self.steps))

@@ -160,6 +160,7 @@ def write_run(state: SagaState) -> bytes:
             *_run_plain(state),
             state.payload.decode("latin-1"),
             state.result.decode("latin-1"),
+            state.note.decode("latin-1"),
             [_address(waiter) for waiter in state.waiters],
             sorted(state.parked.items()),
             [_HELD.encode(InputHeld(held)).decode("latin-1") for held in state.mailbox],
@@ -181,8 +182,8 @@ def _address(waiter: ReplyAddress) -> tuple[str, int, str]:
 
 def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     """A run with its steps, in the order of their sequences. Raises `UnreadableRecord`."""
-    *loaded, asked, callers, keys = _load(data, len(_RUN_PLAIN) + 13)
-    *plain, payload, result, waiters, parked, mailbox, signals, follows, paused, parent, promises = loaded
+    *loaded, asked, callers, keys = _load(data, len(_RUN_PLAIN) + 14)
+    *plain, payload, result, note, waiters, parked, mailbox, signals, follows, paused, parent, promises = loaded
     state = SagaState(saga_id, plain[0])
     for name, value in zip(_RUN_PLAIN, plain, strict=True):
         setattr(state, name, value)
@@ -192,6 +193,7 @@ def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
     state.undone = None if state.undone is None else Undone(state.undone)
     state.payload = payload.encode("latin-1")
     state.result = result.encode("latin-1")
+    state.note = note.encode("latin-1")
     state.waiters = [ReplyAddress(*waiter) for waiter in waiters]
     state.parked = dict(parked)
     state.mailbox = [_HELD.decode(held.encode("latin-1")).input for held in mailbox]

@@ -551,3 +551,13 @@ def test_a_run_that_was_set_back_keeps_the_token_that_somebody_has() -> None:
     play.reset(3)
     play.keep("approved", "ann", run=first)
     assert play.state.result == b'"ann"'
+
+
+def test_a_fork_has_the_note_of_the_start() -> None:
+    play = Play(Order)
+    play.start("book", note=b'{"summary":"for ann"}')
+    play.do(1, "9")
+    play.reset(1)  # in another run, which is not told it again
+    play.do(1, "9")
+    play.take(msg.Fork(SAGA_ID, "f-1", 1, "order-8"))
+    assert play.of(ev.InputSent)[-1].input.note == b'{"summary":"for ann"}'

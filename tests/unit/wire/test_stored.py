@@ -71,6 +71,7 @@ HINTS: dict[str, dict[str, Any]] = {
     "SagaState": {
         "ballast": int,
         "migrates_from": int,
+        "note": bytes,
         "begin_ms": int | None,
         "began_ms": int,
         "baggage": str | None,
