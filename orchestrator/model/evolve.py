@@ -63,7 +63,7 @@ def _started(state: SagaState, event: ev.SagaStarted, at_ms: int) -> None:
     if event.reply_to is not None:
         state.waiters.append(event.reply_to)
     state.timeout_ms, state.run_timeout_ms = event.timeout_ms, event.run_timeout_ms
-    state.begin_ms = event.begin_ms
+    state.begin_ms = state.not_begun_ms = event.begin_ms
     set_due(state, 0, _run_due(state) if event.begin_ms is None else event.begin_ms)
 
 
@@ -74,13 +74,13 @@ def _run_due(state: SagaState) -> int | None:
 
 
 def _begin_moved(state: SagaState, event: ev.BeginMoved, at_ms: int) -> None:
-    state.begin_ms = event.begin_ms
+    state.begin_ms = state.not_begun_ms = event.begin_ms
     set_due(state, 0, event.begin_ms)
 
 
 def _begun(state: SagaState, event: ev.SagaBegun, at_ms: int) -> None:
     enter(state, event)
-    state.begin_ms = None
+    state.begin_ms = state.not_begun_ms = None
     state.started_at_ms = state.began_ms = at_ms
     set_due(state, 0, _run_due(state))
 

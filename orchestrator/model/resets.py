@@ -76,6 +76,7 @@ def fork(turn: Turn, input: msg.Fork) -> None:
             conflict=Conflict.FAIL,
             baggage=state.baggage,
             note=state.note,
+            begin_at_ms=state.not_begun_ms,
             traceparent=state.traceparent,
             inherited=tuple(inheritance.heir(step, "", step.seed or state.seed, owned=False) for step in steps),
             ballast=state.ballast,

@@ -215,6 +215,7 @@ class SagaState:
         "mailbox",
         "migrates_from",
         "new_due",
+        "not_begun_ms",
         "note",
         "old_due",
         "open",
@@ -265,6 +266,7 @@ class SagaState:
         self.started_at_ms = self.began_ms = 0
         """When its code began; while `begin_ms` is set, when it was asked to."""
         self.begin_ms: int | None = None  # when a delayed saga begins, until it does
+        self.not_begun_ms: int | None = None  # the same, also after the end of one that never did
         self.timeout_ms: int | None = None
         self.run_timeout_ms: int | None = None
         self.ended_at_ms = 0

@@ -99,10 +99,15 @@ class Turn:
     def following(
         self, cause: ev.Following, payload: bytes, *, by: str = "", reason: str = "", until: int = 0
     ) -> ev.RunFollows:
-        """What says that another run of the saga comes next, with an input of its own."""
+        """What says that another run of the saga comes next, with an input of its own.
+
+        One that has not begun keeps the time at which it does.
+        """
         state = self.state
         given = payload, state.started_by, None, state.traceparent
-        return ev.RunFollows(cause, *given, baggage=state.baggage, by=by, reason=reason, until=until)
+        late = state.not_begun_ms is None or state.not_begun_ms <= self.moment.now_ms
+        begin_ms = None if late else state.not_begun_ms
+        return ev.RunFollows(cause, *given, begin_ms=begin_ms, baggage=state.baggage, by=by, reason=reason, until=until)
 
     def terminate(self, reason: str, by: str, follows: ev.RunFollows | None = None) -> None:
         """Ends the run at once; nothing is undone."""

@@ -71,6 +71,7 @@ _RUN_PLAIN = (
     "ballast",
     "due_ms",
     "begin_ms",
+    "not_begun_ms",
     "timeout_ms",
     "run_timeout_ms",
     "sequence",

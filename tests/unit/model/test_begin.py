@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -240,6 +241,50 @@ def test_a_saga_that_continues_keeps_its_time_and_gets_another_runs() -> None:
     play.fire(0)
     assert (play.status, play.state.error_message) == (Status.TIMED_OUT, "the saga's time is up")
     assert play.now_ms == 1_060_000
+
+
+@pytest.mark.parametrize("how", ["reset", "cancelled and redriven", "cancelled and restarted"])
+def test_another_run_of_what_has_not_begun_keeps_its_time(how: str) -> None:
+    play = delayed()
+    move(play, at_ms=1_000_000 + 2 * DAY_MS)
+    first = play.state.run
+    if how == "reset":
+        play.reset(1)
+    else:
+        play.cancel()
+        assert play.status is Status.CANCELED
+        if how == "cancelled and redriven":
+            play.redrive()
+        else:
+            play.restart()
+    assert play.state.run != first
+    assert (play.status, play.sent, play.state.due_of(0)) == (Status.RUNNING, [], 1_000_000 + 2 * DAY_MS)
+    play.fire(0)
+    assert [sent.name for sent in play.sent] == ["reserve"]
+
+
+def test_what_has_begun_or_should_have_is_run_again_at_once() -> None:
+    play = delayed()
+    play.fire(0)
+    play.reset(1)
+    play.undo(1)
+    assert [sent.name for sent in play.sent] == ["reserve", "release", "reserve"]
+    play = delayed()
+    play.cancel()
+    play.now_ms += DAY_MS
+    play.redrive()
+    assert [sent.name for sent in play.sent] == ["reserve"]
+
+
+def test_a_fork_of_what_has_not_begun_begins_when_that_does() -> None:
+    play = delayed()
+    play.take(msg.Fork(SAGA_ID, "f-1", 1, "order-8"))
+    (start,) = [event.input for event in play.of(ev.InputSent)]
+    forked = Play(Plain)
+    forked.take(replace(start, saga_id=SAGA_ID))
+    assert (forked.sent, forked.state.due_of(0)) == ([], 1_000_000 + DAY_MS)
+    forked.fire(0)
+    assert [sent.name for sent in forked.sent] == ["reserve"]
 
 
 def test_an_id_that_is_used_again_may_be_delayed_too() -> None:

@@ -71,6 +71,7 @@ HINTS: dict[str, dict[str, Any]] = {
     "SagaState": {
         "ballast": int,
         "migrates_from": int,
+        "not_begun_ms": int | None,
         "note": bytes,
         "begin_ms": int | None,
         "began_ms": int,
