@@ -119,12 +119,27 @@ def _why_not(state: SagaState, until: int) -> str:
         return "it waits for a worker with its code, which has to take what came meanwhile"
     if state.phase is Status.TERMINATED and state.undo_open:
         return "it was terminated while it was undone, and nobody knows what of that happened: restart it"
+    stays = _stays(state, until)
+    return f"{stays}: {_instead(state)}" if stays else ""
+
+
+def _stays(state: SagaState, until: int) -> str:
+    """What from step `until` on can be neither undone nor done again, nothing where there is no such thing."""
     if state.phase in (Status.CANCELED, Status.TIMED_OUT) and _left(state, until):
-        return f"what it did from step {until} on is past its pivot and stays: restart it, or reset it to a later step"
+        return f"what it did from step {until} on is past its pivot and stays"
     for step in inheritance.since(state, until):
         if step.pivot and step.status is not StepStatus.REFUSED:
-            return f"step {step.sequence} is its pivot and cannot be undone: reset it to a later step"
+            return f"step {step.sequence} is its pivot and cannot be undone"
     return ""
+
+
+def _instead(state: SagaState) -> str:
+    """What can be done where something stays: no later step can be reset to where one before the pivot was undone."""
+    restart = "restart it" if state.ended else "restart it once it has ended"
+    latest, problem = inheritance.point(state, state.sequence + 1)
+    if problem or _stays(state, latest):
+        return restart
+    return f"{restart}, or reset it to a later step" if state.ended else "reset it to a later step"
 
 
 def _left(state: SagaState, until: int) -> bool:

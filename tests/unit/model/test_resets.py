@@ -410,24 +410,54 @@ def test_promises_that_are_settled_stay_so() -> None:
     assert play.state.result == b'"yes"', "the token that the first run gave away is as good"
 
 
-def test_past_its_pivot_a_saga_is_only_reset_to_later_steps() -> None:
-    class Pivoting(Saga[str, None]):
-        async def run(self, what: str) -> None:
-            await self.step(Shop.reserve(), undo=Shop.release)
-            await self.step(Shop.charge(), pivot=True)
-            await self.step(Shop.ship(), undo=Shop.release)
-            await self.step(Shop.note())
+class Pivoting(Saga[str, None]):
+    async def run(self, what: str) -> None:
+        await self.step(Shop.reserve(), undo=Shop.release)
+        await self.step(Shop.charge(), pivot=True)
+        await self.step(Shop.ship(), undo=Shop.release)
+        await self.step(Shop.note())
 
+
+def past_its_pivot() -> Play:
     play = Play(Pivoting)
     play.start("x")
     play.do(1, "r")
     play.do(2, {"number": 1})
     play.do(3, "s")
+    return play
+
+
+def test_past_its_pivot_a_saga_is_only_reset_to_later_steps() -> None:
+    play = past_its_pivot()
     assert absorbed(play.reset(2)) == "step 2 is its pivot and cannot be undone: reset it to a later step"
     play.reset(3)
     play.undo(3)
     assert play.state.pivot_done
     assert last_sent(play)[:3] == ("ship", False, 3)
+
+
+def test_what_was_undone_past_its_pivot_is_only_restarted() -> None:
+    play = past_its_pivot()
+    play.take(msg.Compensate(SAGA_ID, "c-1"))
+    for sequence in (4, 3, 1):
+        if sequence in play.undone:
+            play.undo(sequence)
+    assert play.status is Status.COMPENSATED
+    for to in range(1, 6):
+        assert absorbed(play.reset(to)) == "step 2 is its pivot and cannot be undone: restart it"
+    assert absorbed(play.redrive()) == "step 2 is its pivot and cannot be undone: restart it"
+    play.restart()
+    assert last_sent(play)[:3] == ("reserve", False, 1)
+
+
+def test_what_was_canceled_past_its_pivot_is_reset_to_a_later_step() -> None:
+    play = past_its_pivot()
+    play.cancel()
+    assert play.status is Status.CANCELED
+    stays = "what it did from step 1 on is past its pivot and stays: restart it, or reset it to a later step"
+    assert absorbed(play.reset(1)) == stays
+    play.reset(4)
+    assert last_sent(play)[:3] == ("note", False, 4)
 
 
 @pytest.mark.parametrize("to", [0, 6, -1])
