@@ -114,7 +114,7 @@ def _decide_unknown(
         return (execution if known else None), (), ""
     elif isinstance(input, msg.TimerDue):
         if state.due_of(0) == input.due_ms and moment.now_ms >= input.due_ms:
-            starts.drop_signals(turn, lambda name, payload: "nobody started the saga")
+            turn.drop_signals(lambda name, payload: "nobody started the saga")
     else:
         reason = f"there is no saga {input.saga_id!r}"
         raise InputRejected(reason, getattr(input, "reply_to", None), ev.Refusal.NOT_FOUND)
@@ -176,14 +176,16 @@ def _cancel(turn: Turn, input: msg.Cancel) -> None:
     timed_out_while_parked = state.parked and state.cancel is Cause.TIMED_OUT and not state.cancel_resolved
     again = timed_out_while_parked or 0 in state.parked
     if state.stopping and (state.phase is Status.COMPENSATING or not again):
-        turn.absorb(input, "the saga is stopping already")
+        turn.absorb(input, f"the saga is stopping already{_held_by(state)}")
         return
-    if state.paused is not None:
-        turn.emit(ev.SagaResumed(input.by, "canceled"))
-        if state.phase is Status.WAITING_FOR_CODE and turn.definition is not None:
-            starts.find_code(turn, turn.definition)
     turn.cancel(Cause.CANCELED, input.reason, input.by)
     turn.advance()
+
+
+def _held_by(state: SagaState) -> str:
+    if state.paused is None:
+        return ""
+    return f", and is paused by the rule {state.paused.rule}" if state.paused.rule else ", and is paused: resume it"
 
 
 def _reschedule(turn: Turn, input: msg.Reschedule) -> None:
@@ -241,7 +243,7 @@ def _go_on(turn: Turn) -> None:
 
 def _code_arrived(turn: Turn, input: msg.CodeArrived | msg.MoveVersion) -> None:
     if turn.state.phase is Status.WAITING_FOR_CODE and turn.definition is not None and not turn.held():
-        starts.find_code(turn, turn.definition)
+        turn.find_code()
         turn.advance()
         _take_held(turn)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.model import attempts, calls, children, starts
+from orchestrator.model import attempts, calls, children
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.events import Cause, Status
@@ -71,7 +71,7 @@ def _go_on_unpaused(turn: Turn, by: str, reason: str) -> None:
     if turn.held():
         return
     if state.phase is Status.WAITING_FOR_CODE and turn.definition is not None:
-        starts.find_code(turn, turn.definition)
+        turn.find_code()
     elif state.phase is Status.RUNNING and turn.definition is None:
         turn.emit(ev.CodeMissing())
     if state.phase is not Status.WAITING_FOR_CODE:

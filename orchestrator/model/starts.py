@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from orchestrator.model import calls, checks, children, inheritance, keys, migrations, told, updates
@@ -49,7 +48,7 @@ def begin(turn: Turn, input: msg.Start) -> None:
     if definition is None:
         turn.emit(ev.CodeMissing())
     else:
-        drop_signals(turn, definition.check_signal)
+        turn.drop_signals(definition.check_signal)
     if input.signal is not None:
         turn.emit(ev.SignalReceived(input.signal, input.signal_payload))
     turn.advance()
@@ -76,23 +75,6 @@ def _begin_ms(turn: Turn, input: msg.Start) -> int | None:
     """When the run begins, where it is not at once."""
     begin_ms = turn.moment.due_ms(input.begin_at_ms, input.begin_after_ms)
     return begin_ms if begin_ms is not None and begin_ms > turn.moment.now_ms else None
-
-
-def find_code(turn: Turn, definition: Definition) -> None:
-    """There is code again; signals that it could never take are dropped."""
-    turn.emit(ev.CodeFound())
-    drop_signals(turn, definition.check_signal)
-
-
-def drop_signals(turn: Turn, problem_of: Callable[[str, bytes], str | None]) -> None:
-    """Drops those of the kept signals that have a problem."""
-    place = 0
-    while place < len(turn.state.signals):
-        name, payload = turn.state.signals[place]
-        if (problem := problem_of(name, payload)) is None:
-            place += 1
-        else:
-            turn.emit(ev.SignalDropped(place, name, problem))
 
 
 def after_the_end(

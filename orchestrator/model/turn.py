@@ -7,6 +7,7 @@ ends. A decision has a budget of effects and bytes; what does not fit follows in
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 
 from orchestrator.errors import BUGS, Abort, Canceled, ContinueAsNew, Failure, Pending, RetryLater, StepFailed
 from orchestrator.model import calls, children, handlers, keys, locks, migrations, pauses, requests, undoing
@@ -116,16 +117,36 @@ class Turn:
         self.end(ev.SagaEnded(ev.Status.TERMINATED, undone, b"", "Terminated", reason, by), follows)
 
     def cancel(self, cause: ev.Cause, reason: str, by: str) -> None:
-        """Asks the run to stop: through its code, or without it where there is none to be had.
+        """Asks the run to stop: through its code, or without it where there is none to be had. It is paused no longer.
 
         One that is being set back has nothing to go on with any more: all that it did is undone.
         """
         state = self.state
+        if state.paused is not None:
+            self.emit(ev.SagaResumed(by, "canceled"))
+            if state.phase is ev.Status.WAITING_FOR_CODE and self.definition is not None:
+                self.find_code()
         self.emit(ev.CancelRequested(cause, reason, by))
         if state.begin_ms is not None or state.phase is ev.Status.COMPENSATING:
             self.compensate(cause, "Canceled", reason)
         elif state.phase is ev.Status.WAITING_FOR_CODE or (0 in state.parked and cause is ev.Cause.CANCELED):
             self.stop_without_code(cause, reason)
+
+    def find_code(self) -> None:
+        """There is code again; signals that it could never take are dropped."""
+        assert self.definition is not None
+        self.emit(ev.CodeFound())
+        self.drop_signals(self.definition.check_signal)
+
+    def drop_signals(self, problem_of: Callable[[str, bytes], str | None]) -> None:
+        """Drops those of the kept signals that have a problem."""
+        place = 0
+        while place < len(self.state.signals):
+            name, payload = self.state.signals[place]
+            if (problem := problem_of(name, payload)) is None:
+                place += 1
+            else:
+                self.emit(ev.SignalDropped(place, name, problem))
 
     def fits(self, *, effects: int = 0, size: int = 0) -> bool:
         """Whether the budget bears one more event; if not, the rest follows in a decision of its own."""

@@ -120,7 +120,7 @@ def _pause(state: SagaState) -> Wait:
     assert paused is not None
     reason = f": {paused.reason}" if paused.reason else ""
     if not paused.rule:
-        frees = (f"saga resume {state.saga_id}", f"saga cancel {state.saga_id}")
+        frees = f"saga resume {state.saga_id}", *(() if state.stopping else (f"saga cancel {state.saga_id}",))
         return Wait(f"the end of its pause by {paused.by or 'a person'}{reason}", 0, paused.at_ms, frees=frees)
     return Wait(f"the end of the pause of {paused.rule}", 0, paused.at_ms, frees=(_resume(paused.rule),))
 
@@ -188,8 +188,9 @@ def _notes(state: SagaState, rules: Collection[str]) -> Iterator[str]:
     """What will hold it later, or is kept for it."""
     if state.ended:
         return
-    if state.cancel is not None and not state.cancel_resolved:
-        yield "it is to stop, once the outcome of its pivot is known"
+    if state.cancel is not None and not state.cancel_resolved and state.phase is not Status.COMPENSATING:
+        pivot = any(state.steps[sequence].pivot for sequence in state.open)
+        yield f"it is to stop, once {'the outcome of its pivot is known' if pivot else 'it goes on'}"
     if state.signals:
         names = ", ".join(sorted({name for name, _ in state.signals}))
         yield f"{len(state.signals)} signals are kept that its code has not asked for: {names}"

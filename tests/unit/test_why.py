@@ -218,6 +218,33 @@ def test_a_cancel_that_waits_for_the_pivot_and_the_end() -> None:
     assert (explain(play).status, explain(play).waits, explain(play).notes) == ("COMPLETED", (), ())
 
 
+def test_what_is_undone_waits_for_no_pivot_and_is_canceled_no_more() -> None:
+    class Broken(Saga[None, None]):
+        async def run(self, _: None) -> None:
+            await self.step(Shop.reserve(what="tea"), undo=Shop.release)
+            raise KeyError
+
+    play = play_of(Broken)
+    play.do(1, "x")
+    play.cancel()
+    play.pause()
+    found = explain(play)
+    assert (found.waits[0].frees, found.notes) == ((f"saga resume {SAGA_ID}",), ())
+
+
+def test_a_time_that_is_up_waits_for_whoever_parked_it() -> None:
+    class Short(Saga[None, None], execution_timeout=60):
+        async def run(self, _: None) -> None:
+            await self.step(Shop.note(what="sold"), pivot=True)
+            await self.step(Shop.note(what="told"), retry=Retry(maximum_attempts=1))
+
+    play = play_of(Short)
+    play.do(1)
+    play.again(2)
+    play.fire(0)
+    assert explain(play).notes == ("it is to stop, once it goes on",)
+
+
 def test_it_is_told_in_a_few_lines() -> None:
     wait = Wait("attempt 2 of shop.reserve", 1, 1_000, 91_000, 1, "Busy", ("its time",))
     found = Why("o-1", "1-3-0", "Order", "RUNNING", (wait,), ("type:Order is paused",))

@@ -34,6 +34,19 @@ class Trying(Saga[str, str]):
         return await self.child(Child, what, id="child", cancellation=ChildCancellation.TRY_CANCEL)
 
 
+class Slow(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        try:
+            return await self.step(Shop.reserve(what=what), undo=Shop.release)
+        finally:
+            await self.step(Shop.note(what="is stopped"))
+
+
+class TryingSlowly(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        return await self.child(Slow, what, id="child", cancellation=ChildCancellation.TRY_CANCEL)
+
+
 class PastPivot(Saga[str, str]):
     async def run(self, what: str) -> str:
         await self.step(Shop.reserve(what=what), pivot=True)
@@ -42,7 +55,7 @@ class PastPivot(Saga[str, str]):
 
 @pytest.fixture(params=[True, False], ids=["cold", "warm"])
 def family(request: pytest.FixtureRequest) -> Iterator[Family]:
-    made = Family(Waiting, Trying, PastPivot, Child, cold=request.param)
+    made = Family(Waiting, Trying, TryingSlowly, PastPivot, Child, Slow, cold=request.param)
     yield made
     made.close()
 
@@ -67,6 +80,38 @@ def test_a_child_without_code_is_stopped_once_there_is_some(family: Family, pare
 
 
 @PARENTS
+@pytest.mark.parametrize("rule", ["", "type:Child", "partition"])
+def test_a_paused_child_is_stopped_with_its_parent(family: Family, parent: type[Saga[str, str]], rule: str) -> None:
+    family.start(parent, "parent", "tea")
+    if rule:
+        family.rules.add(rule)
+        family.reply("child", 1, "x")
+        family.rules.discard("partition")  # which would hold the parent too
+    else:
+        family.take(msg.Pause("child", "pause"))
+    assert family.status("child") == "PAUSED"
+    family.cancel("parent")
+    assert family.status("child") == "COMPENSATING"
+    while undoing := family.state("child").undo_open:
+        family.reply("child", max(undoing), undo=True)
+    assert (family.status("child"), family.status("parent")) == ("CANCELED", "CANCELED")
+
+
+@PARENTS
+def test_code_that_came_during_a_childs_pause_has_a_word_when_its_parent_stops(
+    family: Family, parent: type[Saga[str, str]]
+) -> None:
+    family.start(parent, "parent", "tea")
+    code = family.definitions.pop("Child")
+    family.reply("child", 1, "x")
+    family.take(msg.Pause("child", "pause"))
+    family.definitions["Child"] = code
+    family.cancel("parent")
+    told = names(family, "child")
+    assert told[told.index("SagaResumed") :][:4] == ["SagaResumed", "CodeFound", "CancelRequested", "CancelRaised"]
+
+
+@PARENTS
 def test_a_child_that_is_being_reset_is_stopped_for_good(family: Family, parent: type[Saga[str, str]]) -> None:
     family.start(parent, "parent", "tea")
     family.take(msg.Reset("child", "reset", 1, by="ann"))
@@ -78,12 +123,11 @@ def test_a_child_that_is_being_reset_is_stopped_for_good(family: Family, parent:
 
 
 def test_a_child_that_its_parent_undoes_is_not_reset(family: Family) -> None:
-    family.start(Trying, "parent", "tea")
-    family.take(msg.Pause("child", "pause"))
+    family.start(TryingSlowly, "parent", "tea")
     family.cancel("parent")
     family.take(msg.Reset("child", "reset", 1, by="ann"))
     assert "its parent undoes it" in family.journal["child"][-1].reason  # type: ignore[union-attr]
-    family.take(msg.Resume("child", "resume"))
+    family.reply("child", 2)
     family.reply("child", 1, undo=True)
     assert family.status("parent") == "CANCELED"
 

@@ -96,6 +96,25 @@ def test_a_cancel_reaches_a_paused_saga_and_so_does_a_terminate() -> None:
     assert play.state.paused is None
 
 
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ("", "the saga is stopping already, and is paused: resume it"),
+        ("step:shop.release", "the saga is stopping already, and is paused by the rule step:shop.release"),
+    ],
+)
+def test_a_second_cancel_is_told_of_the_pause_that_holds_the_undo(rule: str, reason: str) -> None:
+    play = started(Plain, "tea")
+    play.do(1, "x")
+    if rule:
+        play.rules.add(rule)
+    play.cancel()
+    if not rule:
+        play.pause()
+    play.undo(2)
+    assert play.cancel() == [ev.InputAbsorbed("Cancel", reason)]
+
+
 def test_to_pause_twice_and_to_resume_what_runs_changes_nothing() -> None:
     play = started(Two)
     assert play.resume() == [ev.InputAbsorbed("Resume", "it is not paused")]
