@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 REFUSED_LATE = "refused after the pivot: "
 """How the reason of a parked call begins whose answer is known."""
+DEADLOCK = "Deadlock"
+"""The error of a call that would wait for who makes it."""
 MAX_CALLS = 500
 """Updates of one run that other sagas wait for; of half of `MAX_BYTES` together, for the next run may get them all."""
 
@@ -53,6 +55,11 @@ def _send(turn: Turn, step: Step, direction: Direction, attempt: int, name: str,
     turn.send(msg.Update(step.service, update_id, update_id, name, payload, None, saga_type, caller))
 
 
+def is_undo(update: msg.Update) -> bool:
+    """Whether a call is to reverse another one. No operation waits for that: it is over when its undo begins."""
+    return update.update_id.rsplit("/", 2)[1:2] == ["undo"]
+
+
 def awaits_answer(step: Step) -> bool:
     """Whether it must be heard first whether there is anything to undo."""
     return step.kind is ev.StepKind.CALL and step.status is StepStatus.UNKNOWN
@@ -82,6 +89,8 @@ def update(turn: Turn, input: msg.Update) -> None:
         turn.absorb(input, "it was carried out before")  # as a key that a run gives back at each of its ends
     elif state.phase is Status.COMPENSATING:
         _refuse(turn, input, ev.Refusal.REJECTED, f"the saga is {state.status}")
+    elif input.caller is not None and not is_undo(input) and (problem := _why_never(state, input, input.caller)):
+        answer(turn, input.caller, b"", DEADLOCK, problem)
     elif not is_ready(turn) or turn.warm() is None:
         turn.emit(ev.InputHeld(input))
     elif problem := _why_too_much(state, input):
@@ -90,6 +99,18 @@ def update(turn: Turn, input: msg.Update) -> None:
         sequence, given = state.sequence + 1, (input.update_id, input.name, input.payload)
         turn.emit(ev.UpdateAccepted(sequence, *given, None, input.caller))
         turn.advance()
+
+
+def _why_never(state: SagaState, input: msg.Update, caller: Parent) -> str:
+    """Why the update would never be answered: who asks for it is waited for, without an end, by the saga itself."""
+    asked = f"{caller.saga_id} asks {state.saga_id} for {input.name}"
+    if caller.saga_id == state.saga_id:
+        return f"{asked}: it would wait for the operation that asks; call the method instead"
+    for sequence in sorted(state.open):
+        step = state.steps[sequence]
+        if step.kind is ev.StepKind.CALL and step.service == caller.saga_id and step.due_ms is None:
+            return f"{asked}, which waits for {caller.saga_id} to answer {step.command}: neither would go on"
+    return ""
 
 
 def _why_too_much(state: SagaState, input: msg.Update) -> str:

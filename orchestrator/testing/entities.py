@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from orchestrator.errors import SagaNotFound, UpdateFailed
+from orchestrator.model import calls
 from orchestrator.model import messages as msg
 from orchestrator.testing.histories import update_ended
 from orchestrator.testing.stuck import reason_of, why_stuck
@@ -22,7 +23,7 @@ R = TypeVar("R")
 
 def answer_to(asked: msg.Update, caller: msg.Parent, answers: Mapping[str, tuple[bytes, str, str]]) -> msg.Called:
     """What an entity answers: an undo is done. Raises `AssertionError`."""
-    if asked.update_id.rsplit("/", 2)[1] == "undo":
+    if calls.is_undo(asked):
         answer: tuple[bytes, str, str] = b"null", "", ""
     elif asked.name in answers:
         answer = answers[asked.name]

@@ -13,6 +13,9 @@ from orchestrator.model.pauses import over_command, over_saga
 from orchestrator.model.state import SagaState, Step, StepStatus
 from orchestrator.wire.notes import note_in, read_note, take_tasks
 
+_NAMED = 10
+"""Sagas that one line names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
@@ -191,6 +194,9 @@ def _notes(state: SagaState, rules: Collection[str]) -> Iterator[str]:
     if state.cancel is not None and not state.cancel_resolved and state.phase is not Status.COMPENSATING:
         pivot = any(state.steps[sequence].pivot for sequence in state.open)
         yield f"it is to stop, once {'the outcome of its pivot is known' if pivot else 'it goes on'}"
+    if waiting := sorted({caller.saga_id for caller in state.callers.values()}):
+        more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
+        yield f"it is waited for by {', '.join(waiting[:_NAMED])}{more}"
     if state.signals:
         names = ", ".join(sorted({name for name, _ in state.signals}))
         yield f"{len(state.signals)} signals are kept that its code has not asked for: {names}"

@@ -322,3 +322,17 @@ def test_the_page_shows_what_the_verb_says() -> None:
     lines = lines_of(why(state, trace, ("service:payments",)), saga.world.now_ms)
     page = Path(__file__).parents[2] / "docs" / "operating.md"
     assert "```console\n$ saga why order-7\n" + "\n".join(lines) + "\n```\n" in page.read_text()
+
+
+def test_an_entity_names_the_sagas_that_wait_for_it() -> None:
+    class Clerk(Entity[int]):
+        @operation
+        async def stamp(self) -> None:
+            await self.step(Shop.note(what="stamped"))
+
+    play = play_of(Clerk)
+    for number in range(12):
+        update_id, caller = f"s-{number:02}/1-2-0/1/do/1", msg.Parent(f"s-{number:02}", "1-2-0", 1)
+        play.take(msg.Update(SAGA_ID, update_id, update_id, "stamp", b"{}", None, "Clerk", caller))
+    named = ", ".join(f"s-{number:02}" for number in range(10))
+    assert explain(play).notes == (f"it is waited for by {named} and 2 more",)

@@ -109,7 +109,32 @@ class Strange(Saga[str, str]):
         return "refused before it was asked"
 
 
-SAGAS = (Account, Buyer, Committed, Rushed, Hasty, Teller, Strange)
+class Node(Entity[list[str]]):
+    """Its operations ask other entities of its kind, along a path of their keys."""
+
+    @operation
+    async def walk(self, path: list[str]) -> list[str]:
+        if not path:
+            return ["end"]
+        return [path[0], *await self.entity(Node, path[0]).call(Node.walk(path[1:]))]
+
+    @operation
+    async def hurry(self, path: list[str]) -> list[str]:
+        return await self.entity(Node, path[0]).call(Node.walk(path[1:]), timeout=5)
+
+    @operation
+    async def twice(self, path: list[str]) -> None:
+        await self.walk(path)
+        await self.walk(path)
+
+    @operation
+    async def take_back(self, key: str) -> None:
+        await self.entity(Node, key).call(Node.walk([]), undo=Node.walk([]))
+        await self.step(Shop.note(what=key))
+        raise Abort("Enough")
+
+
+SAGAS = (Account, Node, Buyer, Committed, Rushed, Hasty, Teller, Strange)
 CLIENT = msg.ReplyAddress("answers", 0, "c")
 
 
@@ -412,3 +437,63 @@ def test_keys_and_names_that_cannot_be_are_refused() -> None:
 
         class Bare(Entity):  # type: ignore[type-arg]
             pass
+
+
+def walk(family: Family, key: str, path: list[str] | str, name: str = "walk") -> None:
+    update_id = f"{key} {name} {path}"
+    payload = orjson.dumps({"key": path} if name == "take_back" else {"path": path})
+    family.take(msg.Update(f"Node/{key}", update_id, update_id, name, payload, CLIENT, "Node"))
+    family.deliver()
+
+
+def told(family: Family) -> list[tuple[str, str]]:
+    return [
+        (answer.error_type or answer.status, answer.error_message)
+        for answer in family.answers
+        if "accepted" not in answer.reply_to.correlation_id
+    ]
+
+
+def test_entities_that_ask_one_another(family: Family) -> None:
+    walk(family, "a", ["b", "c"])
+    assert family.answers[-1].payload == b'["b","c","end"]'
+
+
+@pytest.mark.parametrize("name", ["walk", "hurry"])
+def test_an_entity_that_asks_itself_is_refused(family: Family, name: str) -> None:
+    walk(family, "a", ["a"], name)
+    reason = "Node/a asks Node/a for walk: it would wait for the operation that asks; call the method instead"
+    assert told(family) == [("Deadlock", reason)]
+    walk(family, "a", [])
+    assert family.answers[-1].payload == b'["end"]'
+
+
+def test_an_entity_that_is_asked_by_whom_it_waits_for_refuses(family: Family) -> None:
+    walk(family, "a", ["b", "a"])
+    reason = "Node/b asks Node/a for walk, which waits for Node/b to answer walk: neither would go on"
+    assert told(family) == [("Deadlock", reason)]
+    walk(family, "b", ["a"])
+    assert family.answers[-1].payload == b'["a","end"]'
+
+
+def test_what_waits_only_for_a_time_takes_the_call_after_it(family: Family) -> None:
+    walk(family, "a", ["b", "a"], "hurry")
+    assert not told(family)
+    state = family.state("Node/a")
+    (sequence,) = state.open - set(state.asked)
+    due_ms = family.now_ms = state.due_of(sequence) or 0
+    family.take(msg.TimerDue("Node/a", state.run, sequence, due_ms))
+    family.deliver()
+    assert [error for error, _ in told(family)] == ["Timeout"]
+    assert not family.state("Node/b").asked
+
+
+def test_an_undo_is_taken_though_its_saga_is_waited_for(family: Family) -> None:
+    """The operation whose undo it is has ended, so nobody waits for it."""
+    walk(family, "b", "a", "take_back")
+    walk(family, "a", ["b"], "twice")
+    (sequence,) = (s for s in family.state("Node/b").open if family.state("Node/b").steps[s].service == "shop")
+    family.reply("Node/b", sequence)
+    assert told(family) == [("Enough", ""), ("ANSWERED", "")]
+    assert not family.state("Node/b").parked
+    assert "UndoSucceeded" in [type(event).__name__ for event in family.journal["Node/b"]]
