@@ -17,7 +17,7 @@ from typing import Any
 
 from orchestrator.choices import chosen
 from orchestrator.durations import Duration, milliseconds
-from orchestrator.errors import DefinitionError, StepFailed
+from orchestrator.errors import Canceled, DefinitionError, StepFailed
 from orchestrator.model.definition import Context, Definition, WaitRequest
 from orchestrator.model.driver import Asked
 from orchestrator.model.events import StepKind
@@ -60,7 +60,7 @@ class Keys:
                     why = f"another saga held it for {self._timeout_ms} ms"
                     raise StepFailed(f"lock {key}", "LockTimeout", why, unknown=False)
                 self._holds.append(int(hold))
-        except StepFailed:
+        except (StepFailed, Canceled):
             self._give()
             raise
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from orchestrator.locks import with_locks
 from orchestrator.log.base import Record
 from orchestrator.log.memory import MemoryLog
 from orchestrator.model.events import Status
@@ -120,7 +121,7 @@ class World:
 
     def new_engine(self) -> Engine:
         """Another worker with an empty store."""
-        definitions = {saga.definition.name: saga.definition for saga in self.sagas}
+        definitions = with_locks({saga.definition.name: saga.definition for saga in self.sagas})
         config = PartitionConfig(self.topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
         self._wake = wake = Event()
         clients = Clients(

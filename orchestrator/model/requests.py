@@ -105,6 +105,8 @@ def _told(turn: Turn, sequence: int, request: SignalRequest) -> msg.Input:
 def let_go(turn: Turn, driver: Driver) -> bool:
     """Ends what the code no longer waits for, gives up what it does not count on. False: the budget is used up."""
     for taken, (sequence, after) in enumerate(driver.released):
+        if sequence in turn.state.locks:  # it had the key, and the code has not heard of it
+            driver.unlocked.append(sequence)
         if not release(turn, sequence, after):
             del driver.released[:taken]
             return False

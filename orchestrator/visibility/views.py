@@ -15,12 +15,13 @@ import orjson
 from orchestrator.errors import InvalidRequest
 from orchestrator.model.events import Decision, Event, SagaStarted, Status, StepKind
 from orchestrator.model.evolve import evolve
+from orchestrator.model.locks import saga_of
 from orchestrator.model.state import SagaState, Step
 from orchestrator.visibility.database import decode
 from orchestrator.visibility.projection import COLUMNS, read_row
 from orchestrator.visibility.query import Condition, fold, read_filter, read_order, value_of
 from orchestrator.visibility.tasks import Task, tasks_of
-from orchestrator.visibility.why import Trace, Why, why
+from orchestrator.visibility.why import Trace, Why, awaited_keys, holder_of, why
 
 MAX_LIMIT = 1_000
 
@@ -228,13 +229,23 @@ class Views:
         found = self._find(saga_id, run)
         if found is None:
             return None
-        state, trace = SagaState(found.saga_id, found.run), Trace()
-        for _, decision in self.decisions(found.saga_id, found.run, until=found.last_offset):
+        state, trace = self._replayed(found)
+        rules = self._database.execute("SELECT rule FROM pauses WHERE partition = ?", (found.partition,))
+        holders = {key: self._holder(key) for key in awaited_keys(state)}
+        return why(state, trace, [rule for (rule,) in rules], holders)
+
+    def _replayed(self, run: Run) -> tuple[SagaState, Trace]:
+        state, trace = SagaState(run.saga_id, run.run), Trace()
+        for _, decision in self.decisions(run.saga_id, run.run, until=run.last_offset):
             for event in decision.events:
                 evolve(state, event, decision.at_ms)
                 trace.note(event, decision.at_ms)
-        rules = self._database.execute("SELECT rule FROM pauses WHERE partition = ?", (found.partition,))
-        return why(state, trace, [rule for (rule,) in rules])
+        return state, trace
+
+    def _holder(self, key: str) -> str:
+        """The saga that holds a key, empty if none does."""
+        lock = self._find(saga_of(key), None)
+        return "" if lock is None or lock.ended_at_ms is not None else holder_of(self._replayed(lock)[0])
 
     def _find(self, saga_id: str, run: str | None) -> Run | None:
         named = "saga_id = ?" if run is None else "saga_id = ? AND run = ?"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import json
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.model import events as ev
+from orchestrator.model import locks
 from orchestrator.model.calls import awaits_answer
+from orchestrator.model.effects import ANSWERED
 from orchestrator.model.events import Status, StepKind
+from orchestrator.model.messages import Query, ReplyAddress
 from orchestrator.model.pauses import over_command, over_saga
+from orchestrator.model.queries import answer
 from orchestrator.model.state import SagaState, Step, StepStatus
 from orchestrator.wire.notes import note_in, read_note, take_tasks
 
+_NOBODY: Mapping[str, str] = {}
 _NAMED = 10
 """Sagas that one line names."""
 
@@ -71,13 +77,25 @@ class Trace:
             self.undo_error[event.sequence] = _error(event.error_type, event.error_message)
 
 
-def why(state: SagaState, trace: Trace, rules: Collection[str] = ()) -> Why:
-    """Explains a run as it stands; `rules` are those of its partition that stand."""
-    waits = () if state.ended else tuple(_waits(state, trace))
+def awaited_keys(state: SagaState) -> list[str]:
+    """The keys that a run waits for."""
+    steps = (state.steps[sequence] for sequence in sorted(state.open))
+    return [step.command for step in steps if step.kind is StepKind.LOCK]
+
+
+def holder_of(lock: SagaState) -> str:
+    """The saga that holds a key, empty if none does."""
+    told = answer(locks.DEFINITION, lock, Query(lock.saga_id, "why", ReplyAddress("", 0, ""), locks.HELD))
+    return str(json.loads(told.payload)["holder"]) if told.status == ANSWERED else ""
+
+
+def why(state: SagaState, trace: Trace, rules: Collection[str] = (), holders: Mapping[str, str] = _NOBODY) -> Why:
+    """Explains a run as it stands; `rules` are those of its partition that stand, `holders` has who holds a key."""
+    waits = () if state.ended else tuple(_waits(state, trace, holders))
     return Why(state.saga_id, state.run, state.saga_type, str(state.status), waits, tuple(_notes(state, rules)))
 
 
-def _waits(state: SagaState, trace: Trace) -> Iterator[Wait]:
+def _waits(state: SagaState, trace: Trace, holders: Mapping[str, str]) -> Iterator[Wait]:
     saga = f"saga {{}} {state.saga_id}"
     if state.paused is not None:
         yield _pause(state)
@@ -92,7 +110,7 @@ def _waits(state: SagaState, trace: Trace) -> Iterator[Wait]:
         yield from (_task(state.saga_id, key, said) for key, said in trace.tasks.items())
     for sequence in sorted(state.open | state.undo_open):
         step = state.steps[sequence]
-        yield _step(state, step, trace) if step.is_command else _wait(state, step, trace)
+        yield _step(state, step, trace) if step.is_command else _wait(state, step, trace, holders)
     for step in state.steps.values():
         if awaits_answer(step) and step.needs_undo:
             what = f"{step.service} to answer {step.command}, which is undone if it was carried out"
@@ -162,7 +180,7 @@ def _step(state: SagaState, step: Step, trace: Trace) -> Wait:
     return Wait(what, sequence, trace.since.get(sequence, 0), step.due_ms, attempt, error, frees)
 
 
-def _wait(state: SagaState, step: Step, trace: Trace) -> Wait:
+def _wait(state: SagaState, step: Step, trace: Trace, holders: Mapping[str, str]) -> Wait:
     """What is no command: a signal, a time, and whatever else the code waits for by name."""
     frees: tuple[str, ...] = () if step.due_ms is None else ("its time",)
     what = f"the {step.kind} {step.command}".rstrip()
@@ -176,7 +194,8 @@ def _wait(state: SagaState, step: Step, trace: Trace) -> Wait:
     elif step.kind is StepKind.CHILD:
         frees = (f"what holds that saga up: saga why {step.command}", *frees)
     elif step.kind is StepKind.LOCK:
-        frees = (f"whoever holds it: saga locks show {step.command}", *frees)
+        what, freed = _lock(state, step, holders.get(step.command, ""))
+        frees = (*freed, *frees)
     elif step.kind is StepKind.CALL:
         what = f"{step.service} to answer {step.undo_command if step.sequence in state.undo_open else step.command}"
         frees = (f"what holds that saga up: saga why {step.service}", *frees)
@@ -185,6 +204,16 @@ def _wait(state: SagaState, step: Step, trace: Trace) -> Wait:
         keyed = f"saga signal {state.saga_type}.{name} VALUE --key {key}"
         frees = (keyed if key else f"saga signal {state.saga_id} {name} VALUE", *frees)
     return Wait(what, step.sequence, trace.since.get(step.sequence, 0), step.due_ms, frees=frees)
+
+
+def _lock(state: SagaState, step: Step, holder: str) -> tuple[str, tuple[str, ...]]:
+    key = step.command
+    if not holder:
+        return f"the lock {key}", (f"whoever holds it: saga locks show {key}",)
+    if state.parent is not None and holder == state.parent.saga_id:
+        what = f"the lock {key}, which its parent {holder} holds: where that waits for its child neither goes on"
+        return what, (f"saga cancel {holder}", f"saga locks release {key}")
+    return f"the lock {key}, which {holder} holds", (f"what holds that saga up: saga why {holder}",)
 
 
 def _notes(state: SagaState, rules: Collection[str]) -> Iterator[str]:

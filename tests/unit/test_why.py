@@ -336,3 +336,41 @@ def test_an_entity_names_the_sagas_that_wait_for_it() -> None:
         play.take(msg.Update(SAGA_ID, update_id, update_id, "stamp", b"{}", None, "Clerk", caller))
     named = ", ".join(f"s-{number:02}" for number in range(10))
     assert explain(play).notes == (f"it is waited for by {named} and 2 more",)
+
+
+class Kid(Saga[str, None], locks=lambda key: [key]):
+    async def run(self, key: str) -> None:
+        return None
+
+
+class Parent(Saga[str, None], locks=lambda key: [key]):
+    async def run(self, key: str) -> None:
+        await self.child(Kid, key, id="kid")
+
+
+@pytest.mark.parametrize(
+    ("waiter", "what", "frees"),
+    [
+        (
+            "kid",
+            "the lock shelf/1, which its parent p-1 holds: where that waits for its child neither goes on",
+            ("saga cancel p-1", "saga locks release shelf/1"),
+        ),
+        ("k-2", "the lock shelf/1, which p-1 holds", ("what holds that saga up: saga why p-1",)),
+    ],
+)
+def test_who_holds_a_key_is_named(tmp_path: Path, waiter: str, what: str, frees: tuple[str, ...]) -> None:
+    world = World(sagas=(Kid, Parent))
+
+    async def main() -> None:
+        async with Client(world.log, world.topics, PARTITIONS) as client:
+            await client.start(Parent, "shelf/1", id="p-1")
+            await client.start(Kid, "shelf/1", id="k-2")
+
+    drive(world, main())
+    world.settle()
+    with Visibility(tmp_path / "v.sqlite", world.log, world.topics, PARTITIONS) as visibility:
+        assert visibility.catch_up(5)
+        found = visibility.why(waiter)
+    assert found is not None
+    assert (only(found).what, only(found).frees) == (what, frees)

@@ -92,7 +92,25 @@ class Keyed(Saga[str, str]):
         return "done"
 
 
-SAGAS = (Holder, Keyed, Declared, Block, Impatient, AtOnce, Twice, Countdown)
+class Lost(Saga[list[str], str]):
+    """Gives up on the keys together, or on one of them, and goes on for long."""
+
+    async def run(self, keys: list[str]) -> str:
+        place, _ = await self.race(self.lock(*keys), self.sleep(5))
+        await self.sleep(1_000)
+        return str(place)
+
+
+class First(Saga[list[str], str]):
+    """Takes whichever key it gets first."""
+
+    async def run(self, keys: list[str]) -> str:
+        place, _ = await self.race(*(self.lock(key) for key in keys))
+        await self.sleep(1_000)
+        return keys[place]
+
+
+SAGAS = (Lost, First, Holder, Keyed, Declared, Block, Impatient, AtOnce, Twice, Countdown)
 
 
 @pytest.fixture(params=[True, False], ids=["cold", "warm"])
@@ -485,3 +503,31 @@ def test_a_lock_needs_keys_that_can_be() -> None:
     for keys in ((), ("",), ("a\0",), ("a" * 600,)):
         with pytest.raises(DefinitionError):
             saga.lock(*keys)
+
+
+def test_a_lost_race_for_several_keys_gives_back_what_it_had(family: Family) -> None:
+    family.start(Holder, "one", ["b"])
+    family.start(Lost, "two", ["a", "b"])
+    assert (holder(family, "a"), holder(family, "b")) == (("two", []), ("one", ["two"]))
+    fire(family, "two")
+    assert (holder(family, "a"), holder(family, "b")) == (("", []), ("one", []))
+
+
+def test_a_saga_that_is_canceled_while_it_waits_for_keys_gives_back_what_it_had(family: Family) -> None:
+    family.start(Holder, "one", ["b"])
+    family.start(Declared, "two", ["a", "b"])
+    family.cancel("two")
+    assert (holder(family, "a"), holder(family, "b")) == (("", []), ("one", []))
+
+
+def test_a_key_that_came_beside_the_first_one_is_given_back(family: Family) -> None:
+    family.start(Holder, "one", ["a"])
+    family.start(Holder, "two", ["b"])
+    family.start(First, "three", ["a", "b"])
+    family.take(msg.Pause("three", "pause"))
+    finish(family, "two")
+    finish(family, "one")
+    assert (holder(family, "a"), holder(family, "b")) == (("three", []), ("three", []))
+    family.take(msg.Resume("three", "resume"))
+    family.deliver()
+    assert (holder(family, "a"), holder(family, "b")) == (("", []), ("three", []))
