@@ -95,19 +95,24 @@ def signal_command(words: tuple[str, ...], key: str | None, ttl: float, as_json:
 @click.command("reschedule")
 @click.argument("saga_id")
 @start_options
+@within_option
 @connection_options
 @json_option
 def reschedule_command(
-    saga_id: str, start_at: datetime | None, start_delay: float | None, as_json: bool, **options: Any
+    saga_id: str, start_at: datetime | None, start_delay: float | None, within: float, as_json: bool, **options: Any
 ) -> None:
     """Moves the time at which a saga begins that was started with a delay, while it has not begun."""
     send(
         options,
         lambda client: client.reschedule(
-            saga_id, start_at=in_utc(start_at), start_delay=start_delay, by=getpass.getuser()
+            saga_id,
+            start_at=in_utc(start_at),
+            start_delay=start_delay,
+            by=getpass.getuser(),
+            timeout=within or None,
         ),
     )
-    done(as_json, saga_id, "another start", 0)
+    done(as_json, saga_id, "another start", within)
 
 
 @click.command("query")
@@ -328,16 +333,17 @@ def _pause_or_resume(
 @click.option("--to", "version", type=click.IntRange(1), help="This version; the saga stays there.")
 @click.option("--newest", is_flag=True, help="The newest that there is, now and later, as other sagas.")
 @click.option("--reason", default="")
+@within_option
 @connection_options
 @json_option
 def move_version_command(
-    saga_id: str, version: int | None, newest: bool, reason: str, as_json: bool, **options: Any
+    saga_id: str, version: int | None, newest: bool, reason: str, within: float, as_json: bool, **options: Any
 ) -> None:
     """Has a saga go on with another version of its code; one that is parked for its code is tried again."""
     if (version is None) != newest:
         raise click.UsageError("give --to VERSION, or --newest")
-    send(options, lambda client: client.move_version(saga_id, version or 0, reason=reason, by=getpass.getuser()))
-    done(as_json, saga_id, "move-version", 0)
+    how = {"version": version or 0}
+    operate("move-version", lambda client: client.move_version, saga_id, reason, within, as_json, options, **how)
 
 
 @click.command("park")

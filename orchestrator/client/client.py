@@ -218,13 +218,18 @@ class Client(Operations, Talking, Tasks, Following):
         start_delay: Duration | None = None,
         by: str = "",
         run: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Moves the time at which a saga begins that was started with a delay; nothing once it has begun.
 
-        Raises as `cancel` does.
+        Returns and raises as `cancel` does.
         """
-        begin = begin_of(start_at, start_delay)
-        await self._send(self._requests.reschedule(id, self._message_id(), begin, run, by or self.client_id), id)
+        begin, whose = begin_of(start_at, start_delay), by or self.client_id
+
+        def request(reply: ReplyAddress | None) -> Request:
+            return self._requests.reschedule(id, self._message_id(), begin, run, whose, reply)
+
+        await self._tell(request, id, timeout)
 
     async def attach(self, saga: type[Saga[Any, O]], id: str) -> Handle[O]:
         """A handle on a saga that somebody started. Whether it exists is known when its result is asked for.

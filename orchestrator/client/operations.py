@@ -213,14 +213,25 @@ class Operations(Part):
         await self._tell(request, id, timeout)
 
     async def move_version(
-        self, id: str, version: int, *, reason: str = "", by: str = "", run: str | None = None
+        self,
+        id: str,
+        version: int,
+        *,
+        reason: str = "",
+        by: str = "",
+        run: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Has a saga go on with this version of its code and stay there; 0: with the newest, as others do.
 
-        A saga that is parked for its code is tried again with it.
+        A saga that is parked for its code is tried again with it. A version that its worker lacks is refused.
         """
-        request = self._requests.move_version(id, self._message_id(), version, run, reason, by or self.client_id)
-        await self._send(request, id)
+        whose = by or self.client_id
+
+        def request(reply: ReplyAddress | None) -> Request:
+            return self._requests.move_version(id, self._message_id(), version, run, reason, whose, reply)
+
+        await self._tell(request, id, timeout)
 
     async def _act(self, kind: Act, id: str, run: str | None, reason: str, by: str, timeout: float | None) -> None:
         def request(reply: ReplyAddress | None) -> Request:

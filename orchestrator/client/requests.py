@@ -122,10 +122,12 @@ class Requests:
         }
         return self._request(self._inbox, saga_id, headers, payload)
 
-    def reschedule(self, saga_id: str, message_id: str, begin: Begin, run: str | None, by: str) -> Request:
+    def reschedule(
+        self, saga_id: str, message_id: str, begin: Begin, run: str | None, by: str, reply: ReplyAddress | None = None
+    ) -> Request:
         if begin == NOW:
             raise InvalidRequest(f"when should saga {saga_id!r} begin? Give start_at or start_delay")
-        headers = _act("reschedule", message_id, run, "", by) | begin.headers()
+        headers = _act("reschedule", message_id, run, "", by) | begin.headers() | _answer_to(reply)
         return self._request(self._inbox, saga_id, headers)
 
     def attach(self, saga_type: str, saga_id: str, message_id: str, reply: ReplyAddress) -> Request:
@@ -315,12 +317,19 @@ class Requests:
         return self._request(self._operations, saga_id, headers | {h.STEP: to, wi.TARGET: target})
 
     def move_version(
-        self, saga_id: str, message_id: str, version: int, run: str | None, reason: str, by: str
+        self,
+        saga_id: str,
+        message_id: str,
+        version: int,
+        run: str | None,
+        reason: str,
+        by: str,
+        reply: ReplyAddress | None = None,
     ) -> Request:
         """`version` 0: the newest."""
         if not 0 <= version < 2**31:
             raise InvalidRequest(f"there is no version {version}; they count from 1, and 0 means the newest")
-        headers = _act("move-version", message_id, run, reason, by) | {wi.VERSION: version}
+        headers = _act("move-version", message_id, run, reason, by) | {wi.VERSION: version} | _answer_to(reply)
         return self._request(self._operations, saga_id, headers)
 
     def complete(

@@ -255,8 +255,12 @@ def _move_version(turn: Turn, input: msg.MoveVersion) -> None:
         return
     followed = of_start(turn.newest, state.saga_id)
     version = input.version or (state.version if followed is None else followed.version)
-    turn.execution.detach()
     target = next((d for d in _versions(turn.newest) if d.version == version), None)
+    if target is None and turn.newest is not None and input.version:
+        known = ", ".join(str(each.version) for each in _versions(turn.newest))
+        turn.absorb(input, f"the saga's worker has no version {version} of {state.saga_type}, but {known}")
+        return
+    turn.execution.detach()
     migrates = target is not None and migrations.migrates(target, state)
     turn.emit(ev.VersionChanged(version, input.version > 0, input.by, input.reason, migrates))
     if 0 in state.parked:

@@ -61,6 +61,7 @@ class Reschedule:
     begin_after_ms: int | None = None
     run: str | None = None
     by: str = ""
+    reply_to: ReplyAddress | None = None
 
 
 @frozen
@@ -380,6 +381,7 @@ class MoveVersion:
     run: str | None = None
     reason: str = ""
     by: str = ""
+    reply_to: ReplyAddress | None = None
 
 
 @frozen
@@ -429,9 +431,12 @@ Input = (
     | Update
     | Called
 )
-OPERATIONS = (Cancel, Terminate, Unpark, Pause, Resume, Compensate, Restart, Redrive, Reset, Fork)
+OPERATIONS = (
+    *(Cancel, Terminate, Unpark, Pause, Resume, Compensate),
+    *(Restart, Redrive, Reset, Fork, Reschedule, MoveVersion),
+)
 """What a person asks for: who gave an address hears what came of it."""
-EXTERNAL = (Start, Signal, Reschedule, MoveVersion, SetPauseRule, Settle, *OPERATIONS)
+EXTERNAL = (Start, Signal, SetPauseRule, Settle, *OPERATIONS)
 """Inputs that come from outside and are remembered by their `message_id`. To attach twice is to attach."""
 
 

@@ -202,7 +202,8 @@ def _inbox(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.Input
         begin = _begin(headers)
         if begin == (None, None):
             raise MalformedMessage(f"to reschedule needs the header {h.START_AT!r} or {h.START_DELAY_MS!r}")
-        return msg.Reschedule(saga_id, message_id, *begin, headers.get(h.SAGA_RUN) or None, headers.get(BY, ""))
+        run, by = headers.get(h.SAGA_RUN) or None, headers.get(BY, "")
+        return msg.Reschedule(saga_id, message_id, *begin, run, by, _reply_to(headers))
     if kind == "attach":
         reply_to = _reply_to(headers)
         if reply_to is None:
@@ -299,7 +300,7 @@ def _operation(saga_id: str, record: Incoming, headers: dict[str, str]) -> msg.I
         return msg.Fork(saga_id, message_id, to, target, run, reason, by or "operator", reply_to)
     if kind == "move-version":
         version = h.whole_number(headers, VERSION)
-        return msg.MoveVersion(saga_id, message_id, version, run, reason, by or "operator")
+        return msg.MoveVersion(saga_id, message_id, version, run, reason, by or "operator", reply_to)
     if kind in Override._value2member_map_:
         sequence = h.whole_number(headers, h.STEP, 0)
         action, by = Override(kind), by or "operator"

@@ -8,6 +8,7 @@ from orchestrator import Saga
 from orchestrator.client import Client
 from orchestrator.errors import NotApplied, SagaFailed, SagaNotFound
 from orchestrator.model.messages import Outcome
+from orchestrator.signals import signal
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
 from tests.shop_world import PARTITIONS, Inventory, Shipping, World, drive, succeed
 
@@ -42,3 +43,46 @@ def test_an_input_that_does_not_fit_changes_nothing_and_another_one_does() -> No
     world.behave = behave
     assert drive(world, work()) == "tea in A"
     assert came == ["ship", "reserve", "reserve"]
+
+
+class Waits(Saga[str, str]):
+    go = signal(str)
+
+    async def run(self, what: str) -> str:
+        return await self.receive(Waits.go)
+
+
+def test_to_reschedule_and_to_move_to_another_version_tells_what_came_of_it() -> None:
+    world = World(sagas=(Waits,))
+
+    async def work() -> None:
+        async with Client(world.log, world.topics, PARTITIONS) as client:
+            await client.start(Waits, "x", id="s", start_delay=3_600)
+            await client.reschedule("s", start_delay=0, timeout=5)
+            with pytest.raises(NotApplied, match="the saga has begun already"):
+                await client.reschedule("s", start_delay=5, timeout=5)
+            with pytest.raises(NotApplied, match="the saga's worker has no version 77 of Waits, but 1"):
+                await client.move_version("s", 77, timeout=5)
+            await client.move_version("s", 1, timeout=5)
+            with pytest.raises(SagaNotFound, match="there is no saga 'nobody'"):
+                await client.reschedule("nobody", start_delay=5, timeout=5)
+            with pytest.raises(SagaNotFound, match="there is no saga 'nobody'"):
+                await client.move_version("nobody", 2, timeout=5)
+
+    drive(world, work())
+    assert world.status("s") == "RUNNING"
+
+
+def test_a_saga_whose_code_nobody_has_is_moved_and_waits() -> None:
+    world = World(sagas=(Waits,))
+
+    async def work() -> None:
+        async with Client(world.log, world.topics, PARTITIONS) as client:
+            await client.start(Waits, "x", id="s")
+            world.settle()
+            world.sagas = ()
+            world.crash()
+            with pytest.raises(NotApplied, match="it is moved, and waits until one has that version"):
+                await client.move_version("s", 2, timeout=5)
+
+    drive(world, work())

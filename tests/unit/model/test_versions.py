@@ -127,10 +127,19 @@ def test_a_person_moves_a_run_that_diverges_back_and_it_stays_there() -> None:
     assert result(play) == '"one"'
 
 
-def test_a_person_moves_a_run_to_a_version_that_comes_later() -> None:
+def test_a_run_is_not_moved_to_a_version_that_its_worker_lacks() -> None:
     play = playing(One)
+    reason = "the saga's worker has no version 77 of Order, but 1"
+    assert move(play, 77) == [ev.InputAbsorbed("MoveVersion", reason)]
+    assert result(play) == '"one"'
+
+
+def test_a_run_whose_code_is_missing_is_moved_to_a_version_that_comes_later() -> None:
+    play = playing(One)
+    play.lose_code()
     assert [type(event).__name__ for event in move(play, 2)] == ["VersionChanged", "CodeMissing"]
     play.do(1, "x")
+    play.known = True
     deploy(play, One, Two)
     assert result(play) == '"two"'
 
