@@ -250,7 +250,7 @@ def _print(described: ScheduleDescription) -> None:
     limits = "" if schedule.remaining_actions is None else f", {schedule.remaining_actions} times more"
     lines = [
         ("schedule", described.id),
-        ("status", "paused" if described.paused else "running"),
+        ("status", "ended" if described.ended else "paused" if described.paused else "running"),
         ("note", described.note),
         ("starts", f"{schedule.saga_type}  {json.dumps(schedule.input)}"),
         ("when", schedule.spec.words + limits),

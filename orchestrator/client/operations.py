@@ -73,7 +73,8 @@ class Operations(Part):
         """Pauses sagas of a type, those that would send a command of a service or the step `service.command` (with a
         type: of that type only), or those of one partition. New ones start and wait. Gives the rule.
 
-        Returns when the worker of each partition has taken it. Raises as `pause` does.
+        Returns when the worker of each partition has taken it. A name that no saga has is no error, for one may come:
+        such a rule holds nothing, and stands until it is resumed. Raises as `pause` does.
         """
         return await self._set_rule(True, type, service, step, partition, reason, by, timeout)
 
@@ -108,7 +109,10 @@ class Operations(Part):
         `payload` is the step's result as JSON, or what to retry it with instead of its own. `step` 0 means whatever is
         parked; to retry, where nothing is, whatever is between two attempts.
         """
-        whose, override = by or self.client_id, Override(action)
+        whose = by or self.client_id
+        if action not in tuple(Override):
+            raise InvalidRequest(f"a decision is {', '.join(Override)}, not {action!r}")
+        override = Override(action)
 
         def request(reply: ReplyAddress | None) -> Request:
             return self._requests.unpark(id, self._message_id(), override, step, payload, run, reason, whose, reply)

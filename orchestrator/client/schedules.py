@@ -107,7 +107,7 @@ class Schedules:
             raise SagaAlreadyExists(saga_id, "there is a schedule of this id: update it, or delete it first")
 
     async def describe(self, id: str) -> ScheduleDescription:
-        """How it stands, what it started last, and its next times. Raises `QueryFailed`."""
+        """How it stands, what it started last, and its next times; also of one that has ended. Raises `QueryFailed`."""
         return await self._client.query(_saga_id(id), ScheduleSaga.describe, datetime.now(UTC))
 
     async def update(

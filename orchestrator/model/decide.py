@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.model import answers, attempts, calls, checks, children, migrations, operations, resets, starts, told
+from orchestrator.model import (
+    answers,
+    attempts,
+    calls,
+    checks,
+    children,
+    locks,
+    migrations,
+    operations,
+    resets,
+    starts,
+    told,
+)
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.checks import InputRejected as InputRejected
@@ -73,7 +85,7 @@ def _decide(
         if not isinstance(input, msg.TimerDue) or input not in state.mailbox:  # each owner hears of a timer anew
             turn.emit(ev.InputHeld(input))
     elif newest is not None and newest.lasting and _would_take_back(input, state):
-        turn.absorb(input, "an entity or a lock is not undone or run again: terminate it, or delete the entity")
+        turn.absorb(input, _instead(state))
     elif state.ended and not isinstance(input, _ALSO_ENDED):
         _after_end(turn, input)
     else:
@@ -156,6 +168,14 @@ _CHECKED = (msg.Reply, msg.SendFailed, msg.Unpark)
 def _would_take_back(input: msg.Input, state: SagaState) -> bool:
     """Whether it would undo or repeat what the saga did for others."""
     return isinstance(input, _TAKING_BACK) or (isinstance(input, msg.Redrive) and state.ended)
+
+
+def _instead(state: SagaState) -> str:
+    """What to do with what is not undone or run again."""
+    if state.saga_type == locks.LOCK:
+        key = state.saga_id.removeprefix(locks.saga_of(""))
+        return f"a lock is not undone or run again: `saga locks release {key}` hands the key to the next who waits"
+    return "an entity is not undone or run again: delete it, or terminate it"
 
 
 def _after_end(turn: Turn, input: msg.Input) -> None:

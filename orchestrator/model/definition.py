@@ -38,6 +38,10 @@ class Context(Protocol):
         """How many outcomes the code has seen in this run."""
 
     @property
+    def ended(self) -> bool:
+        """Whether the run is over. Only what is asked later can find that: a query."""
+
+    @property
     def replaying(self) -> bool:
         """Whether the code is being brought to where it was: for logs that should be written once."""
 

@@ -123,6 +123,11 @@ class Driver:
         return self.delivered
 
     @property
+    def ended(self) -> bool:
+        """Implements `definition.Context.ended`."""
+        return self._state.ended
+
+    @property
     def seed(self) -> str:
         """Implements `definition.Context.seed`."""
         step = self._state.steps.get(self._upcoming())

@@ -155,8 +155,8 @@ class ScheduleSaga(Saga[ScheduleState, None], name=SCHEDULE_TYPE):
 
     @query
     def describe(self, now: datetime | None = None) -> ScheduleDescription:
-        """How it stands, with the next ten times after `now`."""
-        state = self._state
+        """How it stands, with the next ten times after `now`; none once it has ended."""
+        state, ended = self._state, self._context.ended
         after = max(filter(None, (state.after, now)), default=self.now())
         most = 10 if state.schedule.remaining_actions is None else min(10, state.schedule.remaining_actions)
         return ScheduleDescription(
@@ -167,9 +167,10 @@ class ScheduleSaga(Saga[ScheduleState, None], name=SCHEDULE_TYPE):
             running=list(self._open.values()),
             waiting=[action.at for action in state.waiting],
             recent=state.recent,
-            next_times=state.schedule.spec.next_times(after, most),
+            next_times=[] if ended else state.schedule.spec.next_times(after, most),
             counts=state.counts,
             created_by=state.created_by,
+            ended=ended,
         )
 
     # -- times

@@ -134,7 +134,7 @@ class ScheduleState(_Model):
 class ScheduleDescription(_Model):
     """How a schedule stands. `note`: why it is paused or was resumed; `recent` are its last ten runs that ended.
 
-    `schedule.remaining_actions` are those that remain now.
+    `schedule.remaining_actions` are those that remain now. `ended`: it was deleted, or no time is left.
     """
 
     id: str
@@ -147,6 +147,7 @@ class ScheduleDescription(_Model):
     next_times: list[datetime]
     counts: Counts
     created_by: str = ""
+    ended: bool = False
 
 
 def stamp(moment: datetime) -> str:

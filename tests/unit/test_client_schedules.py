@@ -116,8 +116,13 @@ def test_it_is_told_what_to_do(world: World) -> None:
         with pytest.raises(UpdateRejected, match="never be due"):
             await schedules.update("sales", spec=ScheduleSpec(crons=("0 * * * *",), end=first))
         await schedules.pause("sales", "holidays")
-        assert (await schedules.describe("sales")).paused
+        told = await schedules.describe("sales")
+        assert told.paused
+        assert not told.ended
         await schedules.delete("sales")
+        told = await schedules.describe("sales")
+        assert told.ended
+        assert told.next_times == []
 
     using(world, work)
     assert world.status("schedule:sales") is Status.TERMINATED
