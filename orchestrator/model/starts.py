@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator.model import calls, checks, children, inheritance, keys, migrations, told, updates
+from orchestrator.model import calls, checks, children, inheritance, keys, migrations, pauses, told, updates
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.definition import TOKEN_OF, Definition
@@ -67,6 +67,8 @@ def begin_with(turn: Turn, input: msg.Update) -> None:
     if turn.definition is None and input.reply_to is not None:
         reason = f"the worker that owns it has no code of {input.saga_type}"
         raise updates.UpdateRejected(input, ev.Refusal.NO_CODE, reason)
+    if input.reply_to is not None and (rule := pauses.over_saga(turn.moment.paused, input.saga_type)):
+        raise updates.paused_by(rule, input)
     begin(turn, msg.Start(input.saga_id, input.message_id, input.saga_type, b"null"))
     calls.deliver(turn, input)
 

@@ -177,12 +177,16 @@ class Turn:
         self.park(f"{who} raised {type(error).__name__}", text)
 
     def held(self) -> bool:
-        """Whether the saga is paused, or is from here on. Whom a person had stopped is held by no rule over sagas."""
+        """Whether the saga is paused, or is from here on."""
+        if self.state.paused is None:
+            self._pause_by(self.rule())
+        return self.state.paused is not None
+
+    def rule(self) -> str:
+        """The rule over sagas that holds this one, empty if none does. Whom a person had stopped is held by none."""
         state = self.state
         asked = state.cancel is ev.Cause.CANCELED or state.forced or state.ended
-        if state.paused is None and self.moment.paused and not asked:
-            self._pause_by(pauses.over_saga(self.moment.paused, state.saga_type))
-        return state.paused is not None
+        return "" if asked or not self.moment.paused else pauses.over_saga(self.moment.paused, state.saga_type)
 
     def holds_back(self, service: str, command: str) -> bool:
         """Whether this command may not be sent now; then the saga is paused."""

@@ -36,6 +36,11 @@ class UpdateRejected(Exception):
         return tuple(Answer(saga_id, "", address, REFUSED, b"", kind, reason) for address in (accepted_address(to), to))
 
 
+def paused_by(rule: str, update: msg.Update) -> UpdateRejected:
+    """That a rule holds the saga which is asked."""
+    return UpdateRejected(update, ev.Refusal.NOT_NOW, f"the saga is paused by the rule {rule}")
+
+
 def update(turn: Turn, input: msg.Update) -> None:
     """Accepts an update. Raises `UpdateRejected`, having changed nothing."""
     state = turn.state
@@ -54,6 +59,8 @@ def update(turn: Turn, input: msg.Update) -> None:
     if state.parked or state.paused or state.begin_ms is not None:
         words = "has not begun" if state.begin_ms is not None else f"is {state.status}"
         raise UpdateRejected(input, ev.Refusal.NOT_NOW, f"the saga {words}")
+    if rule := turn.rule():
+        raise paused_by(rule, input)
     if len(state.asked) >= MAX_OPEN:
         raise UpdateRejected(input, ev.Refusal.NOT_NOW, f"{MAX_OPEN} updates of the saga are under way")
     if len(input.payload) > MAX_BYTES:

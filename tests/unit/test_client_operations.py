@@ -6,7 +6,8 @@ import pytest
 
 from orchestrator import Saga
 from orchestrator.client import Client
-from orchestrator.errors import NotApplied, SagaFailed, SagaNotFound
+from orchestrator.entities import Entity, operation
+from orchestrator.errors import InvalidRequest, NotApplied, SagaFailed, SagaNotFound, UpdateRejected
 from orchestrator.model.messages import Outcome
 from orchestrator.signals import signal
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
@@ -84,5 +85,73 @@ def test_a_saga_whose_code_nobody_has_is_moved_and_waits() -> None:
             world.crash()
             with pytest.raises(NotApplied, match="it is moved, and waits until one has that version"):
                 await client.move_version("s", 2, timeout=5)
+
+    drive(world, work())
+
+
+def test_a_decision_that_there_is_not_is_refused_with_those_there_are() -> None:
+    world = World(sagas=(Waits,))
+
+    async def work() -> None:
+        async with Client(world.log, world.topics, PARTITIONS) as client:
+            with pytest.raises(InvalidRequest, match="a decision is retry, skip, set-result, not 'explode'"):
+                await client.unpark("s", "explode")  # type: ignore[arg-type]
+
+    drive(world, work())
+
+
+class Tally(Entity[int]):
+    @operation
+    async def add(self, amount: int) -> int:
+        self.state += amount
+        return self.state
+
+
+class Asks(Saga[str, int]):
+    async def run(self, key: str) -> int:
+        return await self.entity(Tally, key).call(Tally.add(10))
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_client_hears_at_once_that_an_entity_is_paused_and_a_saga_waits(exists: bool) -> None:
+    world = World(sagas=(Tally, Asks))
+
+    async def work() -> int:
+        async with Client(world.log, world.topics, PARTITIONS) as client:
+            tally = client.entity(Tally, "a")
+            if exists:
+                await tally.call(Tally.add(1))
+            await client.pause_all(type="Tally")
+            for _ in range(2):
+                with pytest.raises(UpdateRejected, match=r"the saga is (paused by the rule type:Tally|PAUSED)"):
+                    await tally.call(Tally.add(2))
+            await tally.tell(Tally.add(4))
+            asks = await client.start(Asks, "a", id="asks")
+            world.settle()
+            with pytest.raises(UpdateRejected, match=r"the saga is (paused by the rule type:Tally|PAUSED)"):
+                await tally.call(Tally.add(8))
+            await client.resume_all(type="Tally")
+            return await asks.result(timeout=5)
+
+    assert drive(world, work()) == 14 + exists
+
+
+def test_who_would_cancel_a_lock_is_told_how_it_is_released() -> None:
+    class Holds(Saga[str, str]):
+        async def run(self, key: str) -> str:
+            await self.lock(key)
+            return str(await self.step(Inventory.reserve(order_id=key)))
+
+    world = World(sagas=(Holds, Tally))
+    world.behave = lambda message: None
+
+    async def work() -> None:
+        async with Client(world.log, world.topics, PARTITIONS) as client:
+            await client.start(Holds, "k", id="holds")
+            await client.entity(Tally, "a").call(Tally.add(1))
+            with pytest.raises(NotApplied, match="`saga locks release k` hands the key to the next who waits"):
+                await client.cancel("lock/k", timeout=5)
+            with pytest.raises(NotApplied, match="an entity is not undone or run again: delete it, or terminate it"):
+                await client.cancel("Tally/a", timeout=5)
 
     drive(world, work())
