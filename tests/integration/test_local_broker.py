@@ -8,9 +8,11 @@ from threading import current_thread
 import pytest
 
 from orchestrator import Client, LocalContext, Map, MapChange, MapJob, MapReport, Saga, SagaFailed
+from orchestrator import saga as saga_module
 from orchestrator.model.events import Status
+from orchestrator.visibility import Visibility
 from tests.shop_cluster import shop
-from tests.shop_world import Inventory, Order, Payments, refuse
+from tests.shop_world import PARTITIONS, Inventory, Order, Payments, refuse
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
@@ -66,6 +68,29 @@ def test_a_file_is_mapped_in_a_worker(broker: str, prefix: str, tmp_path: Path) 
     assert [line["row"] for line in lines] == list(range(1, 201))
     assert [line["result"] for line in lines[:-1]] == [600] * 199
     assert lines[-1]["error_type"] == "BadRow"
+
+
+def test_a_file_of_json_lines_is_mapped_over_several_runs(
+    broker: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The threshold of the suggestion is what keeps the history short; it is made small here."""
+    monkeypatch.setattr(saga_module, "SUGGEST_AFTER_OUTCOMES", 60)
+    source, results = tmp_path / "orders.jsonl", tmp_path / "prices.jsonl"
+    source.write_text("".join(f'{{"id": "o-{number}", "sku": "tea"}}\n' for number in range(120)))
+
+    async def main() -> MapReport:
+        async with Client.connect(broker, prefix=prefix) as client:
+            job = MapJob(source=str(source), results=str(results))
+            return await (await client.start(Prices, job, id="m-1")).result(timeout=60)
+
+    with shop(broker, prefix, sagas=(Prices,)) as (log, topics):
+        assert asyncio.run(main()) == MapReport(rows=120, failed=0, results=str(results))
+        with Visibility(tmp_path / "v.sqlite", log, topics, PARTITIONS) as visibility:
+            assert visibility.catch_up(60)
+            runs = [run.status for run in visibility.find("id = 'm-1'", "started")]
+    assert runs == [Status.CONTINUED_AS_NEW, Status.CONTINUED_AS_NEW, Status.COMPLETED]
+    lines = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [(line["row"], line["result"]) for line in lines] == [(number, 600) for number in range(1, 121)]
 
 
 def test_local_steps_run_in_the_worker_and_are_undone(broker: str, prefix: str) -> None:

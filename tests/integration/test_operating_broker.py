@@ -16,14 +16,16 @@ from orchestrator.errors import NotApplied, ResultTimeout, SagaFailed, SagaNotFo
 from orchestrator.log.base import Log
 from orchestrator.model import messages as msg
 from orchestrator.model.decide import decide
+from orchestrator.model.events import Status
 from orchestrator.model.messages import Outcome
 from orchestrator.runtime import partition
 from orchestrator.saga import Saga
 from orchestrator.topics import TopicNames
 from orchestrator.visibility import Visibility, Wait
+from orchestrator.wire.commands import CommandMessage, ReplyMessage
 from tests.expense import Expense
 from tests.shop_cluster import shop
-from tests.shop_world import PARTITIONS, Greeting, Order, OrderFulfilment, refuse
+from tests.shop_world import PARTITIONS, Greeting, Order, OrderFulfilment, refuse, succeed
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
@@ -78,6 +80,44 @@ def test_a_person_retries_sets_a_result_and_has_it_undone(broker: str, prefix: s
 
     with shop(broker, prefix, refuse("charge", outcome=Outcome.RETRY)) as (log, topics):
         asyncio.run(main(log, topics))
+
+
+def test_a_person_says_that_a_parked_undo_is_done(broker: str, prefix: str, tmp_path: Path) -> None:
+    def behave(message: CommandMessage) -> ReplyMessage | None:
+        refused = message.command_type in ("charge", "release")
+        return ReplyMessage(Outcome.FAILURE, b"", "Down") if refused else succeed(message)
+
+    async def main(log: Log, topics: TopicNames) -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            order = await client.start(OrderFulfilment, Order(id="o-1"), id="o-1")
+            with Visibility(tmp_path / "v.sqlite", log, topics, PARTITIONS) as visibility:
+                wait = await parked(visibility, "o-1")
+                assert wait.what == "a person: inventory.release is parked"
+                assert f"saga park set-result o-1 --step {wait.step} --result JSON" in wait.frees
+            how: dict[str, Any] = {"step": wait.step, "payload": b"null", "by": "ann", "timeout": 60}
+            await client.unpark("o-1", "set-result", reason="put back by hand", **how)
+            with pytest.raises(SagaFailed, match="Down") as caught:
+                await order.result(timeout=60)
+            assert (caught.value.status, caught.value.undone) == (Status.COMPENSATED, "all")
+
+    with shop(broker, prefix, behave) as (log, topics):
+        asyncio.run(main(log, topics))
+
+
+def test_who_reschedules_or_moves_to_another_version_hears_what_came_of_it(broker: str, prefix: str) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            await client.start(Greeting, "Ada", id="g-1", start_delay=3_600)
+            with pytest.raises(SagaNotFound):
+                await client.reschedule("nobody", start_delay=0, timeout=60)
+            await client.reschedule("g-1", start_delay=0, timeout=60)
+            with pytest.raises(NotApplied, match="the saga has begun already"):
+                await client.reschedule("g-1", start_delay=0, timeout=60)
+            with pytest.raises(NotApplied, match="the saga's worker has no version 77 of Greeting, but 1"):
+                await client.move_version("g-1", 77, timeout=60)
+
+    with shop(broker, prefix):
+        asyncio.run(main())
 
 
 async def parked(visibility: Visibility, saga_id: str) -> Wait:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from orchestrator import Calendar, Client, Interval, Overlap, Saga, ScheduleSpec, Status, cli
+from orchestrator import Abort, Calendar, Client, Interval, Overlap, Saga, ScheduleSpec, Status, cli
 from orchestrator.visibility import Visibility
 from tests.shop_cluster import shop
 from tests.shop_world import PARTITIONS
@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
 class Report(Saga[str, str]):
     async def run(self, region: str) -> str:
+        if region == "nowhere":
+            raise Abort("NoData")
         return f"{region} at {self.baggage['scheduled-at']}"
 
 
@@ -131,3 +133,35 @@ def test_times_are_excluded_delayed_and_made_up_for_after_an_outage(broker: str,
             assert visibility.catch_up(60)
             times = sorted(at_of(run.saga_id) for run in visibility.find("schedule = 'kept'"))
     assert {later - earlier for earlier, later in pairwise(times)} == {HALF}
+
+
+def test_a_time_zone_a_number_of_times_and_a_pause_after_a_failure_that_is_mended(broker: str, prefix: str) -> None:
+    often = ScheduleSpec(intervals=(Interval(every=0.3),))
+    tokyo = ScheduleSpec(crons=("30 9 * * *",), time_zone="Asia/Tokyo")
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            schedules = client.schedules
+            await schedules.create("tokyo", Report, "east", tokyo)
+            assert await schedules.backfill("tokyo", day, day + timedelta(days=1), Overlap.ALLOW_ALL) == 1
+            await until_started(client, "tokyo", 1)
+            assert (await schedules.describe("tokyo")).recent[0].at == day.replace(minute=30)
+            await schedules.create("twice", Report, "north", often, remaining_actions=2)
+            await schedules.create("fails", Report, "nowhere", often, pause_on_failure=True)
+            async with asyncio.timeout(60):
+                while not (await schedules.describe("fails")).paused:
+                    await asyncio.sleep(0.05)
+            assert "NoData" in (await schedules.describe("fails")).note
+            await schedules.update("fails", action=(Report, "south"))
+            await schedules.resume("fails")
+            before = len((await schedules.describe("fails")).recent)
+            await until_started(client, "fails", before + 1)
+            assert (await schedules.describe("fails")).recent[-1].outcome == "completed"
+            async with asyncio.timeout(60):
+                while not (told := await schedules.describe("twice")).ended:
+                    await asyncio.sleep(0.05)
+            assert (told.counts.started, told.next_times) == (2, [])
+
+    with shop(broker, prefix, sagas=(Report,)):
+        asyncio.run(main())

@@ -45,6 +45,7 @@ class Copying(Service):
 
 class Flaky(Service):
     work = command(Rows, str)
+    forget = command(Rows)
 
 
 class Idle(Service):
@@ -93,6 +94,22 @@ class Timed(Saga[None, str], run_timeout=0.5):
         return "late"
 
 
+class Whole(Saga[int, str], execution_timeout=1.0):
+    async def run(self, number: int) -> str:
+        await self.sleep(0.2)
+        self.continue_as_new(number + 1)
+
+
+class Giving(Saga[str, str]):
+    """Gives up on a step by its time, or by the type of its error."""
+
+    async def run(self, how: str) -> str:
+        by_time = Retry(0.05, 1.0, retry_timeout=2)
+        by_type = Retry(0.05, 1.0, non_retryable_error_types=("Broken",))
+        await self.step(Flaky.work(count=1), undo=Flaky.forget, retry=by_time if how == "time" else by_type)
+        return "done"
+
+
 class Later(Saga[datetime, str]):
     async def run(self, when: datetime) -> str:
         await self.sleep_until(when)
@@ -130,9 +147,15 @@ asked: list[str] = []
 @flaky.handles(Flaky.work)
 def work(request: Rows, context: HandlerContext) -> str:
     asked.append(context.saga_id)
+    if context.saga_id == "by-type" and context.attempt == 3:
+        raise RetryLater(error_type="Broken")
     if down.is_set():
         raise ConnectionError("nobody there")
     return "done"
+
+
+@flaky.handles(Flaky.forget)
+def forget(request: Rows) -> None: ...
 
 
 @contextmanager
@@ -141,7 +164,9 @@ def running(broker: str, prefix: str, participant: Participant = copying, circui
     admin = log.admin()
     apply(admin, plan(topics, partitions=PARTITIONS, replication=1, services=["copying", "idle", "flaky"]))
     admin.close()
-    definitions = {saga.definition.name: saga.definition for saga in (Copied, Limited, Patient, Timed, Later)}
+    definitions = {
+        saga.definition.name: saga.definition for saga in (Copied, Limited, Patient, Timed, Whole, Giving, Later)
+    }
     config = PartitionConfig(
         topics,
         PARTITIONS,
@@ -190,6 +215,36 @@ def test_what_nobody_begins_and_what_falls_silent_times_out(broker: str, prefix:
 
     with running(broker, prefix):
         asyncio.run(main())
+
+
+def test_the_time_of_all_runs_of_a_saga_is_up(broker: str, prefix: str) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            whole = await client.start(Whole, 1, id="w-1")
+            with pytest.raises(SagaFailed, match="the saga's time is up") as caught:
+                await whole.result(timeout=60)
+            assert caught.value.status == Status.TIMED_OUT
+
+    with running(broker, prefix):
+        asyncio.run(main())
+
+
+def test_retries_end_by_their_time_and_by_the_type_of_an_error(broker: str, prefix: str) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            for how, error in (("type", "Broken"), ("time", "ConnectionError")):
+                handle = await client.start(Giving, how, id=f"by-{how}")
+                with pytest.raises(SagaFailed, match=error) as caught:
+                    await handle.result(timeout=60)
+                assert caught.value.status == Status.COMPENSATED
+
+    asked.clear()
+    down.set()
+    with running(broker, prefix, flaky):
+        asyncio.run(main())
+    down.clear()
+    assert 1 < asked.count("by-time") <= 41
+    assert asked.count("by-type") == 3
 
 
 def test_a_delayed_start_is_moved_and_cancelled(broker: str, prefix: str) -> None:
