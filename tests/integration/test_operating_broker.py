@@ -116,8 +116,17 @@ def test_who_reschedules_or_moves_to_another_version_hears_what_came_of_it(broke
             with pytest.raises(NotApplied, match="the saga's worker has no version 77 of Greeting, but 1"):
                 await client.move_version("g-1", 77, timeout=60)
 
+    def say(*words: str) -> tuple[int, str]:
+        run = CliRunner().invoke(cli.saga, [*words, "-b", broker, "--prefix", prefix])
+        return run.exit_code, run.output.strip() or str(run.exception)
+
     with shop(broker, prefix):
         asyncio.run(main())
+        assert say("move-version", "g-1", "--to", "1") == (0, "g-1: move-version is applied")
+        code, words = say("move-version", "nobody", "--newest")
+        assert (code, "there is no saga 'nobody'" in words) == (1, True)
+        code, words = say("reschedule", "g-1", "--start-delay", "5")
+        assert (code, "the saga has begun already" in words) == (1, True)
 
 
 async def parked(visibility: Visibility, saga_id: str) -> Wait:
