@@ -73,8 +73,8 @@ class Operations(Part):
         """Pauses sagas of a type, those that would send a command of a service or the step `service.command` (with a
         type: of that type only), or those of one partition. New ones start and wait. Gives the rule.
 
-        Returns when the worker of each partition has taken it. A name that no saga has is no error, for one may come:
-        such a rule holds nothing, and stands until it is resumed. Raises as `pause` does.
+        Returns when the worker of each partition has taken it. A rule for a type that no worker has stands too, for one
+        may come, but that is told by `NotApplied`. Raises as `pause` does.
         """
         return await self._set_rule(True, type, service, step, partition, reason, by, timeout)
 

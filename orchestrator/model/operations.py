@@ -22,7 +22,7 @@ def answer(turn: Turn, input: msg.Input) -> None:
     elif any(isinstance(event, ev.InputHeld) for event in events):
         reason = "no worker has the saga's code: it is kept until one does"
     elif isinstance(input, msg.MoveVersion) and turn.state.phase is Status.WAITING_FOR_CODE:
-        reason = "no worker has the saga's code: it is moved, and waits until one has that version"
+        reason = f"no worker has the saga's code: it goes on with version {turn.state.version} once one does"
     turn.emit(ev.InputAnswered(input.reply_to, reason))
     if len(events) > 1 and isinstance(events[-2], ev.ContinueDue):
         events.append(events.pop(-2))  # it comes last

@@ -42,6 +42,12 @@ def check_rule(rule: str) -> None:
         raise ValueError(f"{rule[:60]!r} is no rule: a step is `service.command`, names have no blanks and no colons")
 
 
+def type_in(rule: str) -> str:
+    """The saga type that a rule names, empty where it names none."""
+    kind, *names = rule.split(":")
+    return names[0] if kind == "type" or (kind == "step" and len(names) == 2) else ""
+
+
 def over_saga(rules: Collection[str], saga_type: str) -> str:
     """The rule under which sagas of this type wait; empty if there is none."""
     if PARTITION in rules:

@@ -324,7 +324,7 @@ class Partition:
 
     def _set_rule(self, given: msg.SetPauseRule, taken: Taken) -> None:
         self.intake.done(taken)
-        events = self._pauses.set(given, self._now_ms)
+        events = self._pauses.set(given, self._now_ms, self.config.definitions)
         self._submit(decision_of(self._now_ms, "", "", events, given.message_id, taken), None)
 
     def _pass(self, taken: Taken | DeadLetter) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
-from orchestrator.model.pauses import MAX_RULES
+from orchestrator.model.pauses import MAX_RULES, type_in
 from orchestrator.model.turn import Execution
 from orchestrator.store import keys
 from orchestrator.store.base import Store
@@ -38,8 +38,8 @@ class Pauses:
     def restless(self) -> bool:
         return bool(self._to_release)
 
-    def set(self, given: msg.SetPauseRule, now_ms: int) -> tuple[ev.Event, ...]:
-        """What is to be journaled."""
+    def set(self, given: msg.SetPauseRule, now_ms: int, types: Container[str]) -> tuple[ev.Event, ...]:
+        """What is to be journaled. `types` are those that the owner has: a rule for another one stands, but says so."""
         reason = ""
         if given.standing == (given.rule in self.standing):
             reason = f"{given.rule} is {'paused already' if given.standing else 'not paused'}"
@@ -52,6 +52,8 @@ class Pauses:
             events.append(event)
             if not given.standing:
                 self._to_release.extend(self._held(lambda rule: rule == given.rule))
+            elif (named := type_in(given.rule)) and named not in types:
+                reason = f"no worker has a saga of type {named}: {given.rule} stands and waits for one, or resume it"
         if given.reply_to is not None:
             events.append(ev.InputAnswered(given.reply_to, reason))
         return tuple(events)

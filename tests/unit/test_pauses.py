@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,9 +141,9 @@ def test_who_hears_nothing_is_told_so(world: World) -> None:
 def test_a_partition_has_a_bound_of_rules() -> None:
     pauses = Pauses(MemoryStores().open(0), {}, {})
     for number in range(MAX_RULES):
-        assert len(pauses.set(msg.SetPauseRule("m", f"type:T{number}", True), 1)) == 1
-    assert pauses.set(msg.SetPauseRule("m", "partition", True), 1) == ()
-    assert len(pauses.set(msg.SetPauseRule("m", "type:T1", False), 1)) == 1
+        assert len(pauses.set(msg.SetPauseRule("m", f"type:T{number}", True), 1, ())) == 1
+    assert pauses.set(msg.SetPauseRule("m", "partition", True), 1, ()) == ()
+    assert len(pauses.set(msg.SetPauseRule("m", "type:T1", False), 1, ())) == 1
 
 
 def test_a_list_shows_what_is_paused_and_by_what(world: World, tmp_path: Path) -> None:
@@ -166,3 +167,13 @@ def test_a_list_shows_what_is_paused_and_by_what(world: World, tmp_path: Path) -
         assert visibility.catch_up(5)
         assert visibility.counts() == {"PAUSED": 1, "COMPLETED": 1}
         assert visibility.database.execute("SELECT rule, by FROM pauses").fetchall() == []
+
+
+@pytest.mark.parametrize("named", [{"type": "Typo"}, {"type": "Typo", "step": "payments.charge"}])
+def test_a_rule_for_a_type_that_no_worker_has_stands_and_says_so(named: dict[str, Any]) -> None:
+    async def pause(client: Client) -> None:
+        with pytest.raises(NotApplied, match=r"no worker has a saga of type Typo: .* stands and waits for one"):
+            await client.pause_all(**named)
+        await client.resume_all(**named)
+
+    using(World(), pause)
