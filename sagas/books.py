@@ -17,18 +17,22 @@ from orchestrator.participant import HandlerContext, Participant
 from orchestrator.service import Service
 
 
-def bookkeeper(service: type[Service]) -> Participant:
-    """A participant of the service that remembers what it has answered in its own book's file."""
-    return Participant(service, inbox=SqlInbox(connecting(service.name)))
+def bookkeeper(service: type[Service], *, fsync: bool = False) -> Participant:
+    """A participant of the service that remembers what it has answered in its own book's file.
+
+    `fsync`: what is committed is on the disk, so that the book outlives the machine too.
+    """
+    return Participant(service, inbox=SqlInbox(connecting(service.name, fsync=fsync)))
 
 
-def connecting(service: str) -> Callable[[], sqlite3.Connection]:
+def connecting(service: str, *, fsync: bool = False) -> Callable[[], sqlite3.Connection]:
     """For `SqlInbox`: makes connections to a service's book, which is created if it is not there."""
 
     def connect() -> sqlite3.Connection:
         connection = sqlite3.connect(book_of(service), timeout=30, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")  # outlives the process, not the machine: enough here
+        # NORMAL outlives the process, not the machine: enough for most.
+        connection.execute(f"PRAGMA synchronous={'FULL' if fsync else 'NORMAL'}")
         connection.execute(
             "CREATE TABLE IF NOT EXISTS book (number INTEGER PRIMARY KEY, key TEXT, saga_id TEXT, run TEXT,"
             " step INTEGER, direction TEXT, entry TEXT)"

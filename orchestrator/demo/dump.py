@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event
 
@@ -16,8 +16,8 @@ from orchestrator.topics import TopicNames
 READ_WITHIN_S = 60.0
 
 
-def dump_topics(log: Log, topics: Sequence[str], partitions: int) -> dict[str, Raw]:
-    """Every record of every topic as it stands now, by topic and partition."""
+def read_topics(log: Log, topics: Sequence[str], partitions: int) -> Iterator[Record]:
+    """Every record of every topic as it stands now, each partition in its order. Raises `SagaError`."""
     wake = Event()
     admin = log.admin()
     wanted: list[TopicPartition] = [(topic, partition) for topic in topics for partition in range(partitions)]
@@ -25,7 +25,6 @@ def dump_topics(log: Log, topics: Sequence[str], partitions: int) -> dict[str, R
         bounds = admin.ends(wanted)
     finally:
         admin.close()
-    found: dict[TopicPartition, list[Record]] = {key: [] for key in wanted}
     reader = log.reader(wake=wake)
     try:
         left = {key: end for key, (start, end) in bounds.items() if start < end}
@@ -40,7 +39,7 @@ def dump_topics(log: Log, topics: Sequence[str], partitions: int) -> dict[str, R
                 if isinstance(happening, Record):
                     key = (happening.topic, happening.partition)
                     if happening.offset < left.get(key, -1):
-                        found[key].append(happening)
+                        yield happening
                     if happening.offset + 1 >= left.get(key, 1 << 62):
                         del left[key]
                         reader.unassign(*key)
@@ -50,7 +49,16 @@ def dump_topics(log: Log, topics: Sequence[str], partitions: int) -> dict[str, R
                 wake.clear()
     finally:
         reader.close()
-    return {topic: {partition: found[topic, partition] for partition in range(partitions)} for topic in topics}
+
+
+def dump_topics(log: Log, topics: Sequence[str], partitions: int) -> dict[str, Raw]:
+    """Every record of every topic as it stands now, by topic and partition. Raises `SagaError`."""
+    found: dict[str, dict[int, list[Record]]] = {
+        topic: {partition: [] for partition in range(partitions)} for topic in topics
+    }
+    for record in read_topics(log, topics, partitions):
+        found[record.topic][record.partition].append(record)
+    return dict(found)
 
 
 def read_books(paths: Iterable[tuple[str, Path]]) -> list[ServiceEffect]:
@@ -68,13 +76,21 @@ def read_books(paths: Iterable[tuple[str, Path]]) -> list[ServiceEffect]:
     return effects
 
 
-def gather_evidence(
-    log: Log, names: TopicNames, partitions: int, services: Sequence[str], told: Sequence[Told], books: Path
-) -> Evidence:
-    """Everything the checker needs after the demonstration."""
+def evidence_topics(names: TopicNames, services: Sequence[str]) -> list[str]:
+    """The topics that the checker looks at."""
     inputs = [names.inbox, names.replies, names.internal, names.operations]
-    others = [names.journal, names.answers, names.dead_letters, *(names.commands(service) for service in services)]
-    raw = dump_topics(log, inputs + others, partitions)
+    return [*inputs, names.journal, names.answers, names.dead_letters, *map(names.commands, services)]
+
+
+def evidence_of(
+    raw: Mapping[str, Raw],
+    names: TopicNames,
+    partitions: int,
+    told: Sequence[Told],
+    effects: Sequence[ServiceEffect],
+    services: Sequence[str],
+) -> Evidence:
+    """What the checker needs, of topics by name and of services that commit the key with the effect."""
     return Evidence(
         partitions=partitions,
         journal=raw[names.journal],
@@ -86,6 +102,15 @@ def gather_evidence(
         dead_letters=raw[names.dead_letters],
         commands={service: raw[names.commands(service)] for service in services},
         told=told,
-        effects=read_books((service, books / f"{service}.db") for service in services),
+        effects=effects,
         once=frozenset(services),
     )
+
+
+def gather_evidence(
+    log: Log, names: TopicNames, partitions: int, services: Sequence[str], told: Sequence[Told], books: Path
+) -> Evidence:
+    """Everything the checker needs after the demonstration."""
+    raw = dump_topics(log, evidence_topics(names, services), partitions)
+    effects = read_books((service, books / f"{service}.db") for service in services)
+    return evidence_of(raw, names, partitions, told, effects, services)

@@ -16,16 +16,15 @@ from typing import Any
 from orchestrator.broker import provide
 from orchestrator.checker.check import check
 from orchestrator.checker.evidence import Evidence, Raw, Told, Verdict
+from orchestrator.checker.ownership import tenures
 from orchestrator.client import Client
 from orchestrator.config import Settings, load_settings
 from orchestrator.demo.dump import gather_evidence
 from orchestrator.demo.processes import Process
 from orchestrator.errors import ConfigurationError, ResultTimeout, SagaError, SagaFailed
 from orchestrator.log.kafka import KafkaLog
-from orchestrator.model.rule import Kind, Rule
 from orchestrator.provisioning import apply, plan
 from orchestrator.sagas.order_fulfilment import CARD_LIMIT_CENTS, Order, OrderFulfilment
-from orchestrator.wire.journal import read_envelope
 
 MODULE = "orchestrator.sagas.order_fulfilment"
 SERVICES = ("inventory", "payments", "shipping")
@@ -232,21 +231,9 @@ GONE_AFTER_MS = 1_000
 def recovery_times(journal: Raw, killed_at_ms: int) -> dict[int, float]:
     """For each partition that the killed worker owned: seconds from the kill to its next owner's first decision."""
     found: dict[int, float] = {}
-    for partition, records in journal.items():
-        rule = Rule()
-        last_ms, claimed = 0, False
-        for record in records:
-            envelope = read_envelope(record.value)
-            if not rule.accept(
-                envelope.kind, envelope.nonce, envelope.seq, envelope.prev_hash, record.offset, record.value or b""
-            ):
-                continue
-            if claimed and envelope.kind == Kind.DECISION:
-                found[partition] = (record.timestamp_ms - killed_at_ms) / 1000
-                break
-            if envelope.kind == Kind.CLAIM and record.timestamp_ms > killed_at_ms:
-                if last_ms > killed_at_ms + GONE_AFTER_MS:
-                    break
-                claimed = True
-            last_ms = record.timestamp_ms
+    for partition, held in tenures(journal).items():
+        before = [each for each in held if each.claim_ms <= killed_at_ms]
+        later = [each.first_ms for each in held[len(before) :] if each.first_ms is not None]
+        if later and (not before or before[-1].last_ms <= killed_at_ms + GONE_AFTER_MS):
+            found[partition] = (later[0] - killed_at_ms) / 1000
     return found

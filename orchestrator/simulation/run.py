@@ -18,19 +18,18 @@ from typing import Any
 from orchestrator.checker.check import examine
 from orchestrator.checker.evidence import Verdict
 from orchestrator.checker.journal import Accepted
+from orchestrator.checker.stores import replayed
 from orchestrator.model.events import StepRefused
 from orchestrator.model.ids import idempotency_key
 from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SAGA_TRANSITIONS, STEP_TRANSITIONS
 from orchestrator.runtime.progress import Progress
-from orchestrator.runtime.replica import Replica
 from orchestrator.simulation import clients
 from orchestrator.simulation.local import check_calls
 from orchestrator.simulation.nemesis import KINDS
 from orchestrator.simulation.people import AFTERWARDS
 from orchestrator.simulation.processes import TOPICS
 from orchestrator.simulation.world import START_MS, World
-from orchestrator.store.memory import MemoryStores
 
 MOST_EVENTS = 12_000
 MOST_MS = 300_000
@@ -197,14 +196,11 @@ def _compare_stores(world: World, verdict: Verdict) -> None:
         owned = tenure is not None and tenure.partition is not None and tenure.store is not None
         if not owned and (worker.standby is None or drawn not in worker.standby.followed):
             continue
-        at = Progress(worker.stores.peek(drawn)).at.offset
-        rebuilt = MemoryStores().open(0)
-        replay = Replica(rebuilt)
-        for record in world.log.records(TOPICS.journal, drawn)[: at + 1]:
-            replay.feed(record.offset, record.timestamp_ms, record.value)
-        replay.flush()
-        if worker.stores.peek(drawn).values != rebuilt.values:
-            verdict.blame("C7", f"the store of partition {drawn} differs from a replay up to offset {at}")
+        store = worker.stores.peek(drawn)
+        at = Progress(store).at.offset
+        for _, rebuilt in replayed(world.log.records(TOPICS.journal, drawn)[: at + 1], [at]):
+            if store.values != rebuilt.values:
+                verdict.blame("C7", f"the store of partition {drawn} differs from a replay up to offset {at}")
 
 
 def _check_outcomes(world: World, accepted: Accepted, verdict: Verdict) -> None:

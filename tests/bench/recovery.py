@@ -27,6 +27,7 @@ from threading import Event, Thread
 from typing import Any
 
 from orchestrator.broker import SHORT_LIVED, provide
+from orchestrator.checker.ownership import accepted
 from orchestrator.config import load_settings
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.rule import Kind
@@ -43,7 +44,6 @@ from orchestrator.wire import headers as h
 from orchestrator.wire.journal import read_envelope
 from tests.bench.growth import Waiting
 from tests.e2e.shop import MODULE, Shop
-from tests.e2e.takeover import accepted
 
 BATCH = 2_000
 """Orders under way at once."""

@@ -13,8 +13,9 @@ from typing import Any
 from confluent_kafka.admin import AdminClient
 
 from orchestrator.broker import Cluster
+from orchestrator.checker.evidence import Raw
+from orchestrator.checker.ownership import accepted, owned_by, taken_over, tenures
 from tests.e2e.shop import Shop, wait_until
-from tests.e2e.takeover import decided_again, owned_by, taken_over
 
 PER_SECOND = 30.0
 SESSION_MS = 6_000
@@ -74,8 +75,8 @@ def _shared(shop: Shop, worker: str, name: str) -> int:
     """The pid of a worker, once both own partitions."""
 
     def shared() -> bool:
-        journal, now_ms = shop.journal(), time.time_ns() // 1_000_000
-        return all(owned_by(journal, shop.processes[each].pid, now_ms) for each in ("worker-1", "worker-2"))
+        held, now_ms = tenures(shop.journal()), time.time_ns() // 1_000_000
+        return all(owned_by(held, shop.processes[each].pid, now_ms) for each in ("worker-1", "worker-2"))
 
     _order(shop, 16, f"{name}-before", None)
     assert wait_until(shared, 40), "one of the workers owns nothing"
@@ -101,13 +102,13 @@ def _order(shop: Shop, count: int, name: str, meanwhile: Callable[[], None] | No
 
 
 def _taken_over(shop: Shop, name: str, since: str, pid: int, at_ms: int, later_ms: int) -> Fault:
-    journal = shop.journal()
-    found = taken_over(journal, pid, at_ms)
+    held = tenures(shop.journal())
+    found = taken_over(held, pid, at_ms)
     begin_ms = at_ms + later_ms
     return Fault(
         name,
         since,
-        owned_by(journal, pid, at_ms),
+        owned_by(held, pid, at_ms),
         {partition: again.claim_ms - begin_ms for partition, again in found.items()},
         {partition: again.decision_ms - begin_ms for partition, again in found.items()},
     )
@@ -121,6 +122,17 @@ def _journals_led(shop: Shop, cluster: Cluster) -> dict[int, set[int]]:
     for number, partition in partitions.items():
         led[partition.leader].add(number)
     return led
+
+
+def decided_again(journal: Raw, at_ms: int) -> dict[int, int]:
+    """For each partition with a decision after `at_ms`, the time of the first one."""
+    found = {}
+    for partition, records in journal.items():
+        later = (each.at_ms for each in accepted(records) if not each.is_claim and each.at_ms > at_ms)
+        first = next(later, None)
+        if first is not None:
+            found[partition] = first
+    return found
 
 
 def _spread(times_ms: dict[int, int]) -> dict[str, int] | None:
