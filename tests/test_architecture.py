@@ -33,7 +33,7 @@ LAYERS: list[tuple[str, set[str]]] = [
     ("edges", {"log", "store", "snapshots"}),
     ("runtime", {"runtime", "provisioning", "acls"}),
     ("surfaces", {"client", "participant", "sources", "visibility", "http", "testing", "broker", "checker"}),
-    ("around them", {"telemetry", "connectors", "sagas", "simulation", "demo", "bench"}),
+    ("around them", {"telemetry", "connectors", "sagas", "simulation", "demo", "bench", "chaos"}),
     ("command line", {"cli"}),
 ]
 """Imports go down only: to a lower layer, or inside a package."""
@@ -69,6 +69,7 @@ BESIDE = {
     "snapshots": {"store"},
     "sagas": {"connectors"},
     "bench": {"demo", "sagas"},
+    "chaos": {"demo", "sagas"},
     "demo": {"sagas"},
     "simulation": {"sagas"},
     "testing": {"participant", "checker", "client", "sources"},
@@ -119,7 +120,7 @@ THIRD_PARTY = {
     "fastavro": {"wire"},
     "orjson": {"wire", "config", "visibility", "http"},
     "cronsim": {"schedules"},
-    "pydantic": RIM | {"bench"},
+    "pydantic": RIM | {"bench", "chaos"},
     "click": {"cli"},
     "prometheus_client": {"telemetry"},
     "starlette": {"http"},

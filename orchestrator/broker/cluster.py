@@ -33,6 +33,10 @@ class Cluster:
         """Bootstrap servers of a further listener. Raises KeyError."""
         return ",".join(node.address(listener) for node in self.nodes)
 
+    def advertised(self, listener: str) -> dict[int, int]:
+        """The ports that clients of a proxied listener are told, each with the broker's own behind it."""
+        return {node.layout.advertised[listener]: node.layout.ports[listener] for node in self.nodes}
+
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start every node that is down, together, and wait until each sees all. Raises BrokerUnavailable."""
         for node in self.nodes:
@@ -61,25 +65,28 @@ def start_cluster(
     size: int = 3,
     *,
     listeners: Mapping[str, str] | None = None,
+    proxied: Sequence[str] = (),
     properties: Mapping[str, str] | None = None,
     jvm: Sequence[str] = (),
 ) -> Cluster:
     """`size` nodes that all serve, on free loopback ports; they end with `close`, or when this process ends.
 
-    `listeners` maps names of further listeners to their security protocols; `properties` win over ours;
-    `jvm` are options for Java. Raises BrokerUnavailable.
+    `listeners` maps names of further listeners to their security protocols; clients of those that are `proxied` are
+    told other ports, on which the caller listens. `properties` win over ours; `jvm` are options for Java. Raises
+    BrokerUnavailable.
     """
     kit = find_kit()
     directory = Path(tempfile.mkdtemp(prefix="saga-cluster-"))
     further = dict(listeners or {})
-    ports = pick_free_ports(size * (2 + len(further)))
+    ports = pick_free_ports(size * (2 + len(further) + len(proxied)))
     voters = {number: ports.pop() for number in range(1, size + 1)}
     cluster_id = make_id()
     nodes = []
     for number in voters:
         named = {name: (kind, ports.pop()) for name, kind in further.items()}
+        told = {name: ports.pop() for name in proxied}
         place = directory / f"node-{number}"
-        layout = Layout(number, ports.pop(), voters, place, cluster_id, named, dict(properties or {}))
+        layout = Layout(number, ports.pop(), voters, place, cluster_id, named, dict(properties or {}), told)
         nodes.append(Node(kit, layout, jvm=jvm, remove=directory))
     cluster = Cluster(nodes, directory)
     try:

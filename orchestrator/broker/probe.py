@@ -42,6 +42,19 @@ def list_brokers(host: str, port: int, timeout_s: float = 1.0) -> frozenset[int]
         return frozenset()
 
 
+def find_leaders(host: str, port: int, topic: str, timeout_s: float = 1.0) -> dict[int, int]:
+    """The id of the broker that leads each partition of a topic, as the broker on this port knows it; -1: nobody.
+
+    Empty while nothing answers, or where the topic is not known there.
+    """
+    name = topic.encode()
+    wanted = struct.pack(">ih", 1, len(name)) + name
+    try:
+        return _parse_leaders(_request(host, port, _METADATA, 1, wanted, timeout_s))
+    except (OSError, ValueError, struct.error):
+        return {}
+
+
 def split_address(address: str) -> tuple[str, int]:
     """`host:port` or `[v6]:port` → (host, port). Raises ValueError for anything else."""
     host, separator, port = address.strip().rpartition(":")
@@ -89,7 +102,14 @@ def _lowest_outgoing_port() -> int:
 
 
 def _parse_brokers(body: bytes) -> frozenset[int]:
-    """The head of a Metadata answer, version 1: a count, then (id, host, port, rack or null) of each broker."""
+    return _read_brokers(body)[0]
+
+
+def _read_brokers(body: bytes) -> tuple[frozenset[int], int]:
+    """The head of a Metadata answer, version 1: a count, then (id, host, port, rack or null) of each broker.
+
+    Also where it ends.
+    """
     (count,) = struct.unpack_from(">i", body)
     ids, position = set(), 4
     for _ in range(count):
@@ -98,7 +118,26 @@ def _parse_brokers(body: bytes) -> frozenset[int]:
         (rack_size,) = struct.unpack_from(">h", body, position)
         position += 2 + max(rack_size, 0)
         ids.add(broker)
-    return frozenset(ids)
+    return frozenset(ids), position
+
+
+def _parse_leaders(body: bytes) -> dict[int, int]:
+    """Of the one topic behind the brokers and the controller's id: (error, number, leader, replicas, in-sync ones)."""
+    position = _read_brokers(body)[1] + 4
+    topics, _, name_size = struct.unpack_from(">ihh", body, position)
+    if topics != 1:
+        raise ValueError("not the answer about one topic")
+    position += 8 + name_size + 1
+    (count,) = struct.unpack_from(">i", body, position)
+    position += 4
+    leaders = {}
+    for _ in range(count):
+        _, number, leader, replicas = struct.unpack_from(">hiii", body, position)
+        position += 14 + 4 * replicas
+        (in_sync,) = struct.unpack_from(">i", body, position)
+        position += 4 + 4 * in_sync
+        leaders[number] = leader
+    return leaders
 
 
 def _request(host: str, port: int, api: int, version: int, body: bytes, timeout_s: float) -> bytes:

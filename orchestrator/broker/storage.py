@@ -26,6 +26,7 @@ class Layout:
 
     `voters` maps every node's id to its controller port. `listeners` maps the name of each further listener to its
     (security protocol, port); what such a protocol needs beyond that goes into `properties`, which win over all others.
+    `advertised` has the ports that clients of a listener are told in place of its own: those of a proxy before it.
     """
 
     node_id: int
@@ -35,6 +36,7 @@ class Layout:
     cluster_id: str
     listeners: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
+    advertised: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ports(self) -> dict[str, int]:
@@ -96,12 +98,13 @@ def make_properties(layout: Layout) -> dict[str, str]:
     in_sync = str(min(2, nodes))
     protocols = {PLAIN: PLAIN, CONTROLLER: PLAIN} | {name: kind for name, (kind, _) in layout.listeners.items()}
     served = [f"{name}://{HOST}:{port}" for name, port in layout.ports.items()]
+    told = [f"{name}://{HOST}:{port}" for name, port in {**layout.ports, **layout.advertised}.items()]
     own = {
         "process.roles": "broker,controller",
         "node.id": str(layout.node_id),
         "controller.quorum.voters": ",".join(f"{node}@{HOST}:{port}" for node, port in layout.voters.items()),
         "listeners": ",".join([*served, f"{CONTROLLER}://{HOST}:{layout.voters[layout.node_id]}"]),
-        "advertised.listeners": ",".join(served),
+        "advertised.listeners": ",".join(told),
         "listener.security.protocol.map": ",".join(f"{name}:{kind}" for name, kind in protocols.items()),
         "controller.listener.names": CONTROLLER,
         "inter.broker.listener.name": PLAIN,

@@ -13,6 +13,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "acls": ("acls", "List and give the permissions of a role on a secured cluster"),
     "bench": ("bench", "Measure throughput, latency and CPU beside a floor in the same run"),
     "cancel": ("operate", "Stop a saga and undo what it did"),
+    "chaos": ("chaos", "Break brokers, workers and services under thousands of sagas, and check every one"),
     "count": ("look", "Count sagas, by status, type or a search attribute"),
     "dead-letters": ("dead_letters", "List, show and redrive what could not be handled"),
     "compensate": ("operate", "Undo what a saga did, whatever its code would do next"),

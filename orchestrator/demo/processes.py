@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 STOP_WITHIN_S = 20.0
@@ -51,6 +52,29 @@ class Process:
             _signal_group(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._close_input()
+
+    def freeze(self) -> None:
+        """SIGSTOP of the whole group: connections stay open, nothing moves until `thaw`."""
+        if self._process is not None:
+            _signal_group(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT after `freeze`; no effect otherwise."""
+        if self._process is not None:
+            _signal_group(self._process.pid, signal.SIGCONT)
+
+    def children(self) -> list[int]:
+        """The pids of the processes that this one has started and that are there: a supervisor's workers."""
+        try:
+            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        except OSError:
+            return []
+
+    def kill_children(self) -> None:
+        """kill -9 of what it has started, and not of itself."""
+        for pid in self.children():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def stop(self) -> int:
         """A graceful stop, by force after a while. Returns the exit code."""

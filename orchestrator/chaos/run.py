@@ -1,0 +1,260 @@
+"""A run of chaos from the first broker to the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from orchestrator.broker import SHORT_LIVED, Cluster, start_cluster
+from orchestrator.chaos.history import Histories, now_ms
+from orchestrator.chaos.judge import Findings, judge
+from orchestrator.chaos.kept import keep_records, write_effects, write_told
+from orchestrator.chaos.links import Links
+from orchestrator.chaos.load import Load
+from orchestrator.chaos.nemesis import Nemesis
+from orchestrator.chaos.report import LISTED, page
+from orchestrator.chaos.sagas import SERVICES
+from orchestrator.chaos.schedule import draw
+from orchestrator.chaos.story import Story, tell
+from orchestrator.chaos.system import PARTITIONS, System
+from orchestrator.checker.evidence import Evidence, Raw
+from orchestrator.demo.dump import evidence_of, evidence_topics, read_books, read_topics
+from orchestrator.errors import ConfigurationError
+from orchestrator.log.base import AdminFailed
+from orchestrator.participant.loop import SWITCH_INTERVAL_S
+
+LISTENER = "LINKED"
+"""That of the worker whose network is struck."""
+READY_WITHIN_S = 120.0
+QUIET_S = 6.0
+"""Nothing is written any more: for so long."""
+QUIET_WITHIN_S = 180.0
+SAY_EACH_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is asked for. `folder`: where all evidence is kept; None: nothing but the page, unless there is a flaw."""
+
+    minutes: float
+    seed: int
+    per_second: float = 85.0
+    workers: int = 3
+    brokers: int = 3
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.minutes <= 0 or self.per_second <= 0 or self.workers < 1 or self.brokers < 1:
+            raise ConfigurationError("chaos needs some time, some sagas, one worker and one broker at least")
+
+    @property
+    def replication(self) -> int:
+        return min(3, self.brokers)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run showed. `result` is the object that `--json` gives."""
+
+    result: dict[str, Any]
+    stories: list[Story] = field(default_factory=list)
+
+
+class Chaos:
+    """One run; `say` gets lines of progress."""
+
+    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
+        self.plan = plan
+        self._say = say
+        self._folder = _make(plan.folder)
+        self._histories = Histories(self._folder / "history.jsonl")
+        self._began_ms = 0
+        self._lost: list[str] = []
+        self._by_type: Counter[str] = Counter()
+
+    def run(self) -> Outcome:
+        """Everything. Raises `SagaError`, `BrokerUnavailable` where something cannot be started or brought back."""
+        plan, began = self.plan, time.monotonic()
+        (self._folder / "settings.json").write_text(json.dumps(self._settings(), indent=2) + "\n")
+        interval = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        try:
+            with ExitStack() as stack:
+                stack.callback(self._histories.close)
+                self._say(f"starting {plan.brokers} brokers")
+                cluster = stack.enter_context(
+                    start_cluster(plan.brokers, listeners={LISTENER: "PLAINTEXT"}, proxied=[LISTENER], jvm=SHORT_LIVED)
+                )
+                system, raw = self._run_on(cluster, stack)
+            evidence = self._evidence(system, raw)
+            self._say("checking every invariant")
+            findings = judge(
+                evidence,
+                stores=system.stores_by_partition(),
+                damaged=frozenset(system.damaged),
+                kills=system.kills,
+                faults=self._histories.faults,
+                lost=self._lost,
+            )
+            return self._outcome(evidence, findings, time.monotonic() - began)
+        finally:
+            sys.setswitchinterval(interval)
+
+    def _run_on(self, cluster: Cluster, stack: ExitStack) -> tuple[System, dict[str, Raw]]:
+        plan = self.plan
+        links = Links(f"worker-{plan.workers}", cluster.advertised(LISTENER))
+        links.start()
+        stack.callback(links.close)
+        system = System(cluster, self._folder)
+        system.prepare(plan.replication)
+        system.declare(plan.workers, plan.replication, {links.worker: links.servers})
+        stack.callback(system.kill)
+        system.start()
+        asyncio.run(self._load(system, links))
+        self._say("stopping workers and services")
+        system.stop()
+        self._say("reading every topic")
+        topics = evidence_topics(system.names, SERVICES)
+        records = read_topics(system.log(), topics, PARTITIONS)
+        return system, keep_records(self._folder / "raw", records, topics, PARTITIONS)
+
+    async def _load(self, system: System, links: Links) -> None:
+        plan, seconds = self.plan, 60 * self.plan.minutes
+        load = Load(system.servers, plan.seed, plan.per_second, self._histories)
+        schedule = draw(plan.seed, seconds)
+        await load.open()
+        try:
+            self._say("waiting for the first sagas")
+            await self._first(load, system)
+            self._say(f"{plan.per_second:g} sagas a second for {seconds:.0f} s, {len(schedule)} faults")
+            self._began_ms, began = now_ms(), time.monotonic()
+            nemesis = Nemesis(system, load, links, self._histories, lambda text: self._say(f"fault: {text}"))
+            report = asyncio.create_task(self._report(load))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(nemesis.strike(schedule))
+                group.create_task(load.run(seconds))
+            self._say(f"all healed, all heard after {time.monotonic() - began:.0f} s; waiting until nothing moves")
+            report.cancel()
+            await asyncio.to_thread(self._wait_until_quiet, system)
+            system.check()
+        finally:
+            await load.close()
+        self._lost += load.lost
+        self._by_type = load.ended
+
+    async def _first(self, load: Load, system: System) -> None:
+        waiting = asyncio.create_task(load.first(READY_WITHIN_S))
+        while not waiting.done():
+            await asyncio.wait([waiting], timeout=0.5)
+            system.check()
+        await waiting
+
+    async def _report(self, load: Load) -> None:
+        while True:
+            await asyncio.sleep(SAY_EACH_S)
+            self._say(f"{load.started} sagas started, {sum(load.ended.values())} ended, {len(load.running)} under way")
+
+    def _wait_until_quiet(self, system: System) -> None:
+        """Until no topic that the checker reads grows any more."""
+        names = system.names
+        topics = [names.inbox, names.replies, names.internal, names.operations, names.journal]
+        wanted = [
+            (topic, partition) for topic in [*topics, *map(names.commands, SERVICES)] for partition in range(PARTITIONS)
+        ]
+        deadline = time.monotonic() + QUIET_WITHIN_S
+        before, since = None, time.monotonic()
+        with closing(system.log().admin()) as admin:
+            while time.monotonic() - since < QUIET_S:
+                time.sleep(0.5)
+                try:
+                    ends = admin.ends(wanted)
+                except AdminFailed:
+                    ends = None
+                if ends is None or ends != before:
+                    before, since = ends, time.monotonic()
+                if time.monotonic() > deadline:
+                    self._lost.append(f"C14: topics still grow {QUIET_WITHIN_S:.0f} s after the last result")
+                    return
+
+    def _evidence(self, system: System, raw: dict[str, Raw]) -> Evidence:
+        effects = read_books((service, system.books / f"{service}.db") for service in SERVICES)
+        told = list(self._histories.told.values())
+        write_told(self._folder / "told.jsonl", told)
+        write_effects(self._folder / "effects.jsonl", effects)
+        return evidence_of(raw, system.names, PARTITIONS, told, effects, SERVICES)
+
+    def _settings(self) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "seed": plan.seed,
+            "minutes": plan.minutes,
+            "sagas_per_second": plan.per_second,
+            "brokers": plan.brokers,
+            "replication": plan.replication,
+            "workers": plan.workers,
+            "partitions": PARTITIONS,
+            "version": version("saga-orchestrator"),
+        }
+
+    def _outcome(self, evidence: Evidence, findings: Findings, seconds: float) -> Outcome:
+        verdict, faults = findings.verdict, self._histories.faults
+        kinds = Counter(each.kind for each in faults)
+        stories = tell(verdict.violations[:LISTED], evidence, faults)
+        result = {
+            **self._settings(),
+            "sagas": sum(each.accepted is not False for each in evidence.told),
+            "faults": len(faults),
+            "fault_kinds": len(kinds),
+            "violations": len(verdict.violations),
+            "violation_list": verdict.violations[:LISTED],
+            "recovery_ms": findings.percentiles(),
+            "recoveries": len(findings.recovery_ms),
+            "workers_killed": findings.kills,
+            "statuses": dict(sorted(verdict.statuses.items())),
+            "sagas_by_type": dict(sorted(self._by_type.items())),
+            "starts_unknown": sum(each.accepted is None for each in evidence.told),
+            "effects": verdict.effects,
+            "decisions": verdict.decisions,
+            "records_dropped": verdict.dropped,
+            "inputs_absorbed": findings.duplicates,
+            "dead_letters": sum(len(records) for records in evidence.dead_letters.values()),
+            "stores_compared": findings.stores,
+            "faults_by_kind": dict(sorted(kinds.items())),
+            "seconds": round(seconds, 1),
+            "folder": str(self._folder),
+        }
+        (self._folder / "report.html").write_text(page(result, faults, stories, self._began_ms))
+        (self._folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        if not verdict.violations and self.plan.folder is None:
+            _leave(self._folder, ["report.html", "result.json"])
+        return Outcome(result, stories)
+
+
+def _make(folder: Path | None) -> Path:
+    """Raises `ConfigurationError` where there is something in it already."""
+    if folder is None:
+        return Path(tempfile.mkdtemp(prefix="saga-chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise ConfigurationError(f"{folder} is not empty: name a new folder for what is kept of this run")
+    return folder.resolve()
+
+
+def _leave(folder: Path, names: Sequence[str]) -> None:
+    """Deletes all in a folder but these files."""
+    for each in folder.iterdir():
+        if each.is_dir():
+            shutil.rmtree(each, ignore_errors=True)
+        elif each.name not in names:
+            each.unlink()

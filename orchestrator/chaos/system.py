@@ -1,0 +1,141 @@
+"""What chaos is made with: a cluster, workers and services as a user would start them, each in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrator.broker import Cluster
+from orchestrator.broker.probe import HOST, find_leaders
+from orchestrator.chaos.history import now_ms
+from orchestrator.chaos.sagas import BOOKS, MODULE, SERVICES
+from orchestrator.demo.processes import Process
+from orchestrator.errors import SagaError
+from orchestrator.log.kafka import KafkaLog
+from orchestrator.provisioning import apply, plan
+from orchestrator.topics import TopicNames
+
+PARTITIONS = 8
+EXTRA = "worker-extra"
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A worker process that was killed: its number, and when, in milliseconds since 1970."""
+
+    pid: int
+    at_ms: int
+
+
+@dataclass(slots=True)
+class System:
+    """Everything that runs. `links`: what a worker's connections go through instead of straight to the brokers."""
+
+    cluster: Cluster
+    folder: Path
+    workers: dict[str, Process] = field(default_factory=dict)
+    services: dict[str, Process] = field(default_factory=dict)
+    kills: list[Kill] = field(default_factory=list)
+    damaged: set[Path] = field(default_factory=set)
+    """Directories of stores that were struck."""
+    names: TopicNames = field(default_factory=TopicNames)
+
+    @property
+    def servers(self) -> str:
+        return self.cluster.bootstrap_servers
+
+    @property
+    def books(self) -> Path:
+        return self.folder / "books"
+
+    def log(self) -> KafkaLog:
+        """Clients of the cluster, straight to the brokers."""
+        return KafkaLog(self.servers)
+
+    def prepare(self, replication: int) -> None:
+        """Creates the topics. Raises `AdminFailed`."""
+        self.books.mkdir()
+        with closing(self.log().admin()) as admin:
+            apply(admin, plan(self.names, partitions=PARTITIONS, replication=replication, services=SERVICES))
+
+    def declare(self, workers: int, replication: int, linked: Mapping[str, str]) -> None:
+        """Says what there will be; nothing is started. `linked`: by worker, bootstrap servers that are not ours."""
+        for name in [*(f"worker-{number}" for number in range(1, workers + 1)), EXTRA]:
+            servers = linked.get(name, self.servers)
+            self.workers[name] = self._process(name, ["worker", MODULE, "--processes", "1"], replication, servers)
+        for name in SERVICES:
+            self.services[name] = self._process(name, ["participant", f"{MODULE}:{name}"], replication, self.servers)
+
+    def start(self) -> None:
+        """All of it but the worker that only joins at times."""
+        for process in self._all():
+            if process.name != EXTRA:
+                process.start()
+
+    def check(self) -> None:
+        """Raises `SagaError` with the end of the output of a process that has ended."""
+        for process in self._all():
+            if process.name != EXTRA and not process.running:
+                raise SagaError(f"{process.name} ended:\n{process.tail()}")
+
+    def stop(self) -> None:
+        """Gracefully, as an operator would. The brokers stay."""
+        for process in self._all():
+            process.thaw()
+        for process in self._all():
+            process.stop()
+
+    def kill(self) -> None:
+        """All processes at once, frozen ones too. The brokers stay."""
+        for process in self._all():
+            process.kill()
+
+    def kill_worker(self, name: str, *, whole: bool = True) -> None:
+        """kill -9 of a worker: with its supervisor, or (`whole=False`) of the worker process alone."""
+        process = self.workers[name]
+        pids = process.children()
+        self.kills += [Kill(pid, now_ms()) for pid in pids]
+        if whole:
+            process.kill()
+        else:
+            process.kill_children()
+
+    def stores(self, name: str) -> list[Path]:
+        """The directories of a worker's stores."""
+        return sorted((self.folder / "state" / name).glob("stores/*/partition-*"))
+
+    def stores_by_partition(self) -> dict[int, list[Path]]:
+        """The directories of all workers' stores."""
+        found: dict[int, list[Path]] = {}
+        for name in self.workers:
+            for store in self.stores(name):
+                found.setdefault(int(store.name.removeprefix("partition-")), []).append(store)
+        return dict(sorted(found.items()))
+
+    def leader(self, topic: str, partition: int) -> int | None:
+        """The place in the cluster of the node that leads a partition, None while nobody says."""
+        for node in self.cluster.nodes:
+            leader = find_leaders(HOST, node.layout.port, topic).get(partition, -1)
+            for place, each in enumerate(self.cluster.nodes):
+                if each.layout.node_id == leader:
+                    return place
+        return None
+
+    def _process(self, name: str, arguments: Sequence[str], replication: int, servers: str) -> Process:
+        environment = {
+            "SAGA_BOOTSTRAP_SERVERS": servers,
+            "SAGA_DEVELOPMENT": "true",
+            "SAGA_PARTITIONS": str(PARTITIONS),
+            "SAGA_REPLICATION": str(replication),
+            "SAGA_STATE_DIRECTORY": str(self.folder / "state" / name),
+            "SAGA_METRICS_PORT": "0",
+            BOOKS: str(self.books),
+        }
+        logs = self.folder / "logs"
+        logs.mkdir(exist_ok=True)
+        return Process(name, arguments, logs, environment)
+
+    def _all(self) -> list[Process]:
+        return [*self.workers.values(), *self.services.values()]
