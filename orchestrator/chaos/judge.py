@@ -31,7 +31,7 @@ class Findings:
     recovery_ms: list[int] = field(default_factory=list)
     kills: int = 0
     stores: int = 0
-    duplicates: int = 0
+    absorbed: int = 0
 
     def percentiles(self) -> dict[str, int | None]:
         """Middle and last hundredth of the recovery times; None where nothing was killed."""
@@ -63,7 +63,7 @@ def judge(
     _check_recovery(held, kills, faults, findings)
     for partition, directories in stores.items():
         _check_stores(partition, evidence.journal, directories, damaged, findings)
-    findings.duplicates = verdict.absorbed
+    findings.absorbed = verdict.absorbed
     return findings
 
 

@@ -227,7 +227,7 @@ class Chaos:
             "effects": verdict.effects,
             "decisions": verdict.decisions,
             "records_dropped": verdict.dropped,
-            "inputs_absorbed": findings.duplicates,
+            "inputs_absorbed": findings.absorbed,
             "dead_letters": sum(len(records) for records in evidence.dead_letters.values()),
             "stores_compared": findings.stores,
             "faults_by_kind": dict(sorted(kinds.items())),

@@ -102,11 +102,11 @@ KINDS: tuple[Kind, ...] = (
     ),
 )
 _GAPS_S = {
-    Lane.WORKERS: (4.0, 9.0),
-    Lane.SERVICES: (4.0, 10.0),
-    Lane.BROKERS: (14.0, 26.0),
-    Lane.INPUTS: (3.0, 8.0),
-    Lane.LINKS: (6.0, 14.0),
+    Lane.WORKERS: (6.0, 12.0),
+    Lane.SERVICES: (6.0, 12.0),
+    Lane.BROKERS: (16.0, 30.0),
+    Lane.INPUTS: (4.0, 9.0),
+    Lane.LINKS: (10.0, 20.0),
 }
 """Between the end of a fault and the next of its lane."""
 FIRST_S = 3.0

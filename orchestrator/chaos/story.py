@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.chaos.history import Struck
@@ -17,7 +17,7 @@ from orchestrator.wire.journal import read_claim, read_decision, read_envelope
 MARGIN_MS = 15_000
 """So long before its first and after its last event a fault still belongs to a saga's story."""
 MOST_LINES = 60
-_SAGA = re.compile(r"\b[a-z]+-[0-9]{7}(?:-child)?\b")
+_WORD = re.compile(r"[^\s,:;()\[\]{}'\"]+")
 
 
 @dataclass(slots=True)
@@ -37,14 +37,22 @@ class _Line:
     text: str
 
 
-def sagas_in(violation: str) -> list[str]:
-    """The ids of sagas that a violation names."""
-    return list(dict.fromkeys(_SAGA.findall(violation)))
+def sagas_in(violation: str, known: Collection[str]) -> list[str]:
+    """The ids of known sagas that a violation names, by themselves or in the keys of their steps."""
+    found: dict[str, None] = {}
+    for word in _WORD.findall(violation):
+        while word not in known and "/" in word:
+            word = word.rpartition("/")[0]
+        if word in known:
+            found[word] = None
+    return list(found)
 
 
 def tell(violations: Sequence[str], evidence: Evidence, faults: Sequence[Struck]) -> list[Story]:
     """A story for each violation. Reads the journal once for all of them."""
-    wanted = {saga_id for violation in violations for saga_id in sagas_in(violation)}
+    known = {each.saga_id for each in evidence.told} | {each.saga_id for each in evidence.effects}
+    named = [sagas_in(violation, known) for violation in violations]
+    wanted = {saga_id for ids in named for saga_id in ids}
     found: dict[str, list[_Line]] = {saga_id: [] for saga_id in wanted}
     for saga_id, line in _journal_lines(evidence.journal, wanted):
         found[saga_id].append(line)
@@ -55,9 +63,9 @@ def tell(violations: Sequence[str], evidence: Evidence, faults: Sequence[Struck]
             found[effect.saga_id].append(_Line(last_ms, words))
     told = {each.saga_id: each for each in evidence.told if each.saga_id in wanted}
     stories = []
-    for violation in violations:
+    for violation, ids in zip(violations, named, strict=True):
         story = Story(violation)
-        for saga_id in sagas_in(violation):
+        for saga_id in ids:
             story.lines += _of_saga(saga_id, found[saga_id], faults)
             if saga_id in told:
                 each = told[saga_id]

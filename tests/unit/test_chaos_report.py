@@ -1,0 +1,220 @@
+"""The verdict of a run, its page and the story of a violation, told from the evidence of a simulated world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.chaos.history import Histories, Struck, read_lines
+from orchestrator.chaos.judge import RECOVERED_WITHIN_MS, Findings, judge
+from orchestrator.chaos.kept import keep_records
+from orchestrator.chaos.report import page
+from orchestrator.chaos.schedule import KINDS
+from orchestrator.chaos.story import MOST_LINES, sagas_in, tell
+from orchestrator.chaos.system import Kill
+from orchestrator.checker.evidence import Evidence, Told
+from orchestrator.log.base import Record
+from orchestrator.simulation import clients
+from orchestrator.simulation.run import MOST_EVENTS, MOST_MS
+from orchestrator.simulation.world import START_MS, World
+
+SEED = 3
+
+
+@cache
+def evidence() -> Evidence:
+    """Of a simulated world without faults, in which a service has had an effect that it remembers with the key."""
+    for seed in range(SEED, SEED + 50):
+        world = World(seed)
+        for number in range(world.to_start):
+            world.later(10 * number, partial(clients.start_saga, world, number))
+        settled = world.run(MOST_EVENTS, MOST_MS)
+        found = world.evidence(settled=settled)
+        if settled and any(each.service in found.once for each in found.effects):
+            return found
+    raise AssertionError("no seed has such an effect")
+
+
+def judged(given: Evidence, **more: Any) -> Findings:
+    values: dict[str, Any] = {"stores": {}, "damaged": frozenset(), "kills": (), "faults": (), "lost": ()}
+    return judge(given, **{**values, **more})
+
+
+def doubled() -> Evidence:
+    """The same evidence, but the book of one service has an effect twice."""
+    given = evidence()
+    effect = next(each for each in given.effects if each.service in given.once)
+    again = replace(effect, at=max(each.at for each in given.effects) + 1)
+    return replace(given, effects=[*given.effects, again])
+
+
+def result_of(findings: Findings, faults: list[Struck]) -> Mapping[str, Any]:
+    verdict = findings.verdict
+    return {
+        "seed": 5,
+        "minutes": 2.0,
+        "sagas_per_second": 20.0,
+        "brokers": 3,
+        "replication": 3,
+        "workers": 3,
+        "partitions": 8,
+        "version": "1",
+        "sagas": 1_234,
+        "faults": len(faults),
+        "fault_kinds": 2,
+        "violations": len(verdict.violations),
+        "recovery_ms": findings.percentiles(),
+        "statuses": verdict.statuses,
+        "sagas_by_type": {"ChaosOrder": 1_234},
+        "effects": verdict.effects,
+        "decisions": verdict.decisions,
+        "records_dropped": verdict.dropped,
+        "inputs_absorbed": findings.absorbed,
+        "dead_letters": 0,
+        "starts_unknown": 0,
+        "stores_compared": findings.stores,
+        "faults_by_kind": {"broker-killed": 1, "claim-forged": 1},
+    }
+
+
+def struck() -> list[Struck]:
+    return [
+        Struck(1, "broker-killed", "broker 2", START_MS + 10, START_MS + 900),
+        Struck(2, "claim-forged", "", START_MS + 50, START_MS + 60, "partition <3>"),
+        Struck(3, "claim-forged", "", START_MS + 9_000_000, START_MS + 9_000_001),
+    ]
+
+
+def test_what_is_as_it_should_be_has_no_violation() -> None:
+    assert judged(evidence()).verdict.violations == []
+
+
+def test_an_effect_that_stands_twice_in_a_book_is_a_violation_with_its_story() -> None:
+    given = doubled()
+    findings = judged(given)
+    (violation,) = findings.verdict.violations
+    assert violation.startswith("C3")
+    assert "twice" in violation
+    (story,) = tell(findings.verdict.violations, given, struck())
+    effect = given.effects[-1]
+    assert story.lines[0] == effect.saga_id
+    text = str(story)
+    assert "SagaStarted" in text
+    assert "at 0" not in text.partition("journal")[0]
+    assert text.count(f"in the book of {effect.service}: {effect.key}") == 2
+    assert "FAULT 1 broker-killed broker 2 (healed after 890 ms)" in text
+    assert "FAULT 3" not in text
+    shown = page(result_of(findings, struck()), struck(), [story], START_MS)
+    assert 'class="verdict bad">1 violations' in shown
+    assert "had its effect twice" in shown
+
+
+def test_the_page_says_first_that_all_is_well_and_needs_nothing_else() -> None:
+    findings = judged(evidence())
+    shown = page(result_of(findings, struck()), struck(), [], START_MS)
+    assert shown.index('class="verdict good">No invariant was violated') < shown.index("<table>")
+    assert "saga chaos --minutes 2 --seed 5 --sagas-per-second 20 --workers 3 --brokers 3" in shown
+    assert "partition &lt;3&gt;" in shown
+    assert "http" not in shown
+    assert "<script" not in shown
+    assert shown.count("<rect") == len(struck())
+    does = {kind.name: kind.does for kind in KINDS}
+    assert does["claim-forged"] in shown
+    assert does["poison"] not in shown
+
+
+def test_a_story_stays_short() -> None:
+    many = [Struck(number, "poison", "", START_MS + number, START_MS + number) for number in range(500)]
+    given = doubled()
+    (story,) = tell(judged(given).verdict.violations, given, many)
+    assert len(story.lines) < MOST_LINES + 5
+    assert any("more ..." in line for line in story.lines)
+
+
+def test_a_violation_names_sagas_by_themselves_or_in_keys() -> None:
+    known = {"order-1", "order-1/child", "a b"}
+    assert sagas_in("C3: order-1/1-0-0/1/do had its effect twice", known) == ["order-1"]
+    assert sagas_in("C2: order-1/child: told FAILED, 'order-1' too", known) == ["order-1/child", "order-1"]
+    assert sagas_in("C6: journal 3 at offset 7", known) == []
+
+
+def test_what_clients_found_wrong_is_a_violation() -> None:
+    assert judged(evidence(), lost=["C2: nothing came"]).verdict.violations == ["C2: nothing came"]
+    told = [*evidence().told, Told("never-seen", True)]
+    assert judged(replace(evidence(), told=told)).verdict.violations == [
+        "C1: never-seen was accepted and has 0 first runs"
+    ]
+
+
+def test_a_killed_worker_that_nobody_follows_is_a_violation_and_a_late_one_too() -> None:
+    journal = evidence().journal
+    last_ms = max(record.timestamp_ms for records in journal.values() for record in records)
+    owners = {owner_pid(records) for records in journal.values()}
+    kills = [Kill(pid, last_ms + 1) for pid in sorted(owners)]
+    found = judged(evidence(), kills=kills).verdict.violations
+    assert found
+    assert all(each.startswith("C14") and "nobody decided" in each for each in found)
+    assert RECOVERED_WITHIN_MS > 30_000
+
+
+def owner_pid(records: Any) -> int:
+    from orchestrator.checker.ownership import accepted
+
+    owner = next(each.owner for each in accepted(records))
+    return int(owner.rpartition("-")[2])
+
+
+def test_evidence_in_files_is_judged_as_that_in_memory(tmp_path: Path) -> None:
+    given = evidence()
+    topics = {"journal": given.journal, "inbox": given.inbox}
+
+    def records() -> Any:
+        for name, raw in topics.items():
+            for partition in raw.values():
+                for record in partition:
+                    yield record._replace(topic=name)
+
+    kept = keep_records(tmp_path / "raw", records(), list(topics), given.partitions)
+    for name, raw in topics.items():
+        for partition, expected in raw.items():
+            again = kept[name][partition]
+            assert len(again) == len(expected)
+            assert [each._replace(topic=name) for each in expected] == list(again)
+    from_files = replace(given, journal=kept["journal"], inbox=kept["inbox"])
+    assert judged(from_files).verdict.violations == []
+    assert judged(from_files).verdict.decisions == judged(given).verdict.decisions
+
+
+def test_headers_that_are_no_text_are_kept_as_they_are(tmp_path: Path) -> None:
+    record = Record("t", 0, 4, 9, b"\xff", None, (("a", b"\xff\xfe"), ("a", b"b"), ("c", "ü".encode())))
+    kept = keep_records(tmp_path / "raw", [record], ["t"], 2)
+    assert list(kept["t"][0]) == [record] == [kept["t"][0][0]]
+    assert list(kept["t"][1]) == []
+
+
+def test_a_history_has_starts_ends_and_faults_in_order(tmp_path: Path) -> None:
+    histories = Histories(tmp_path / "history.jsonl")
+    histories.start("a", "ChaosOrder", True)
+    histories.start("b", "ChaosOrder", None, "NotAcknowledged")
+    fault = histories.begin(1, "poison", "")
+    histories.heal(fault)
+    histories.end("a", "COMPLETED")
+    histories.close()
+    lines = list(read_lines(tmp_path / "history.jsonl"))
+    assert [each["what"] for each in lines] == ["start", "start", "fault", "healed", "result"]
+    assert [each.get("told") for each in lines[:2]] == ["ok", "unknown"]
+    assert histories.told == {"a": Told("a", True, "COMPLETED"), "b": Told("b", None)}
+    assert fault.during(fault.begin_ms, fault.begin_ms)
+    assert not fault.during(0, fault.begin_ms - 1)
+
+
+@pytest.mark.parametrize(("times", "expected"), [([], None), ([5], 5), ([1, 2, 3], 2)])
+def test_percentiles_of_few_times(times: list[int], expected: int | None) -> None:
+    findings = judged(evidence())
+    findings.recovery_ms = times
+    assert findings.percentiles()["p50"] == expected
