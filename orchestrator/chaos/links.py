@@ -39,6 +39,7 @@ class Links:
         self._delay_s = 0.0
         self._loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
+        self._servers: list[asyncio.Server] = []
         self._passing: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="links", daemon=True)
 
@@ -55,7 +56,7 @@ class Links:
     def close(self) -> None:
         """Breaks all connections and ends."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._break_all)
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
 
@@ -66,9 +67,6 @@ class Links:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0.05))
         self._loop.close()
 
     async def _listen(self) -> None:
@@ -79,7 +77,15 @@ class Links:
             async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, broker: int = broker) -> None:
                 await self._serve(reader, writer, broker)
 
-            await asyncio.start_server(serve, HOST, port)
+            self._servers.append(await asyncio.start_server(serve, HOST, port))
+
+    async def _end(self) -> None:
+        for server in self._servers:
+            server.close()
+        await self._behave(Manner.CUT, 0.0)
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        if serving:
+            await asyncio.wait(serving)
 
     async def _behave(self, manner: Manner, delay_s: float) -> None:
         before, self._manner, self._delay_s = self._manner, manner, delay_s

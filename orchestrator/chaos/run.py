@@ -142,7 +142,7 @@ class Chaos:
             nemesis = Nemesis(system, load, links, self._histories, lambda text: self._say(f"fault: {text}"))
             report = asyncio.create_task(self._report(load))
             async with asyncio.TaskGroup() as group:
-                group.create_task(nemesis.strike(schedule))
+                group.create_task(nemesis.strike(schedule, seconds))
                 group.create_task(load.run(seconds))
             self._say(f"all healed, all heard after {time.monotonic() - began:.0f} s; waiting until nothing moves")
             report.cancel()

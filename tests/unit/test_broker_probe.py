@@ -63,6 +63,22 @@ def test_broker_ids_are_read_from_a_metadata_answer() -> None:
         assert probe.list_brokers(probe.HOST, port) == {1, 3}
 
 
+def test_leaders_are_read_from_a_metadata_answer() -> None:
+    broker = struct.pack(">ih", 1, 9) + b"127.0.0.1" + struct.pack(">ih", 9, -1)
+
+    def partition(number: int, leader: int, replicas: int, in_sync: int) -> bytes:
+        listed = struct.pack(f">i{replicas}i", replicas, *range(replicas))
+        return struct.pack(">hii", 0, number, leader) + listed + struct.pack(f">i{in_sync}i", in_sync, *range(in_sync))
+
+    topic = struct.pack(">ihh", 1, 0, 3) + b"one" + struct.pack(">?i", False, 3)
+    topic += partition(2, 1, 3, 2) + partition(0, 3, 3, 3) + partition(1, -1, 3, 0)
+    body = struct.pack(">i", 7) + struct.pack(">i", 1) + broker + struct.pack(">i", 1) + topic
+    with answering(struct.pack(">i", len(body)) + body) as port:
+        assert probe.find_leaders(probe.HOST, port, "one") == {0: 3, 1: -1, 2: 1}
+    with answering(b"") as port:
+        assert probe.find_leaders(probe.HOST, port, "one") == {}
+
+
 def test_free_ports_differ_and_leave_out_what_is_taken() -> None:
     ports = probe.pick_free_ports(50)
     assert len(set(ports)) == 50

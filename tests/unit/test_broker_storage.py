@@ -66,6 +66,12 @@ def test_further_listeners_and_own_properties(tmp_path: Path) -> None:
     assert won["num.io.threads"] == "1"
 
 
+def test_clients_are_told_the_port_of_a_proxy(tmp_path: Path) -> None:
+    made = make_properties(layout(tmp_path, listeners={"LINKED": ("PLAINTEXT", 19_500)}, advertised={"LINKED": 19_600}))
+    assert made["listeners"] == "PLAINTEXT://127.0.0.1:19000,LINKED://127.0.0.1:19500,CONTROLLER://127.0.0.1:20001"
+    assert made["advertised.listeners"] == "PLAINTEXT://127.0.0.1:19000,LINKED://127.0.0.1:19600"
+
+
 def test_values_survive_javas_reading(tmp_path: Path) -> None:
     prepare_storage(layout(tmp_path, properties={"sasl.jaas.config": 'a password="b\\c";\nd'}))
     assert 'sasl.jaas.config=a password="b\\\\c";\\nd' in (tmp_path / "server.properties").read_text().splitlines()

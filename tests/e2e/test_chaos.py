@@ -1,0 +1,40 @@
+"""A short run of chaos on three real brokers: more than ten kinds of faults, sagas of every type, nothing violated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.chaos.history import read_lines
+from tests.e2e.shop import run_saga
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(560)]
+MINUTES = "0.9"
+PER_SECOND = "12"
+TYPES = 10
+
+
+def test_chaos_for_a_minute_violates_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "kept"
+    options = ("--minutes", MINUTES, "--seed", "11", "--sagas-per-second", PER_SECOND, "--workers", "2")
+    ran = run_saga("chaos", *options, "--folder", str(folder), "--json", timeout_s=540)
+    assert ran.returncode == 0, ran.stderr[-6_000:]
+    result = json.loads(ran.stdout.splitlines()[-1])
+    assert result["violations"] == 0
+    assert result["violation_list"] == []
+    assert result["fault_kinds"] >= 10
+    assert result["fault_kinds"] == len(result["faults_by_kind"])
+    assert result["sagas"] > 300
+    assert len(result["sagas_by_type"]) == TYPES
+    assert all(result["sagas_by_type"].values())
+    assert result["effects"] > result["sagas"] / 4
+    assert result["stores_compared"] > 0
+    assert (result["brokers"], result["replication"], result["workers"]) == (3, 3, 2)
+    lines = list(read_lines(folder / "history.jsonl"))
+    assert sum(line["what"] == "fault" for line in lines) == result["faults"]
+    assert sum(line["what"] == "healed" for line in lines) == result["faults"]
+    assert json.loads((folder / "result.json").read_text()) == result
+    assert "No invariant was violated" in (folder / "report.html").read_text()
+    assert any((folder / "raw").glob("saga.journal-*.jsonl"))
