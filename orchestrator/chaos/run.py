@@ -213,7 +213,7 @@ class Chaos:
         stories = tell(verdict.violations[:LISTED], evidence, faults)
         result = {
             **self._settings(),
-            "sagas": sum(each.accepted is not False for each in evidence.told),
+            "sagas": sum(each.accepted is True or each.status is not None for each in evidence.told),
             "faults": len(faults),
             "fault_kinds": len(kinds),
             "violations": len(verdict.violations),
