@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -50,14 +52,19 @@ def judge(
     kills: Sequence[Kill],
     faults: Sequence[Struck],
     lost: Sequence[str],
+    logs: Sequence[Path] = (),
 ) -> Findings:
     """Everything that can be told.
 
     `stores`: by partition the directories of stores that nobody uses any more; those that are `damaged` were struck,
-    so that one that cannot be read is no flaw. `lost`: what the clients themselves found wrong.
+    so that one that cannot be read is no flaw. `lost`: what the clients themselves found wrong. `logs`: of the
+    processes, which must not have failed by themselves.
     """
     verdict = check(evidence)
     verdict.violations += lost
+    for path in logs:
+        for problem in failures_in(path.read_text(errors="replace")):
+            verdict.blame("engine", f"{path.stem}: {problem}")
     findings = Findings(verdict, kills=len(kills))
     held = tenures(evidence.journal)
     _check_recovery(held, kills, faults, findings)
@@ -109,6 +116,22 @@ def _check_stores(
                     findings.verdict.blame("C7", f"{_name(Path(name))} at offset {offset}: {difference}")
         except (JournalHalted, UnreadableRecord) as error:
             findings.verdict.blame("C7", f"partition {partition} cannot be replayed: {error}")
+
+
+_ENDED = re.compile(r"process \d+ ended with code (-?\d+)")
+_EXPECTED = {0, -signal.SIGKILL, -signal.SIGTERM}
+
+
+def failures_in(log: str) -> list[str]:
+    """Lines of a process's log that say that something failed in a way in which nobody broke it: each kind once."""
+    found: dict[str, str] = {}
+    for line in log.splitlines():
+        ended = _ENDED.search(line)
+        if ended is not None and int(ended[1]) not in _EXPECTED:
+            found.setdefault(ended[1], line)
+        elif line.startswith("Traceback"):
+            found.setdefault("Traceback", "an error that nobody caught, see its log")
+    return list(found.values())
 
 
 def _name(directory: Path) -> str:

@@ -37,6 +37,9 @@ ASKED_AGAIN_AFTER_S = 12.0
 """A result that has not come: most are late and not lost, and thousands of questions would make them later."""
 MOST_UNDER_WAY = 4_000
 """Sagas. Above it, starts wait and are made up for later: what does not come back in time is not helped by more."""
+TICK_S = 0.01
+CATCH_UP = 3
+"""Times the pace: how fast starts are made up for."""
 SHELVES = 40
 """Keys that sagas take turns at."""
 
@@ -148,16 +151,18 @@ class Load:
         """The load, at its pace whatever comes back; returns when all has ended or the time for it is up."""
         began = time.monotonic()
         tasks: set[asyncio.Task[None]] = set()
+        at_once = 1 + int(CATCH_UP * self._per_second * TICK_S)
         self._until = began + seconds + SETTLED_WITHIN_S
         while (passed := time.monotonic() - began) < seconds:
-            while self.started < passed * self._per_second and len(self.running) < MOST_UNDER_WAY:
+            due = min(int(passed * self._per_second) - self.started, MOST_UNDER_WAY - len(self.running), at_once)
+            for _ in range(due):
                 self.started += 1
                 errand = draw(self._seed, self.started)
                 self.running[errand.id] = errand
                 task = asyncio.create_task(self._do(errand))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(TICK_S)
         while tasks:
             await asyncio.gather(*tasks)
 

@@ -106,6 +106,7 @@ class Chaos:
                 kills=system.kills,
                 faults=self._histories.faults,
                 lost=self._lost,
+                logs=sorted((self._folder / "logs").glob("*.log")),
             )
             return self._outcome(evidence, findings, time.monotonic() - began)
         finally:

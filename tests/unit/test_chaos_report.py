@@ -162,6 +162,17 @@ def test_a_killed_worker_that_nobody_follows_is_a_violation_and_a_late_one_too()
     assert RECOVERED_WITHIN_MS > 30_000
 
 
+def test_a_process_that_failed_by_itself_is_a_violation(tmp_path: Path) -> None:
+    log = tmp_path / "worker-1.log"
+    killed = "cli.supervise: process 7 ended with code -9 after 3.0 s: starting another\n"
+    log.write_text(killed)
+    assert judged(evidence(), logs=[log]).verdict.violations == []
+    log.write_text(killed + 2 * killed.replace("-9", "1") + "Traceback (most recent call last):\n  File\n")
+    first, second = judged(evidence(), logs=[log]).verdict.violations
+    assert first.startswith("engine: worker-1: cli.supervise: process 7 ended with code 1")
+    assert "nobody caught" in second
+
+
 def owner_pid(records: Any) -> int:
     from orchestrator.checker.ownership import accepted
 
