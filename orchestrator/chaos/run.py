@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.broker import SHORT_LIVED, Cluster, start_cluster
+from orchestrator.chaos.guard import Guard
 from orchestrator.chaos.history import Histories, now_ms
 from orchestrator.chaos.judge import Findings, judge
 from orchestrator.chaos.kept import keep_records, write_effects, write_told
@@ -117,7 +118,9 @@ class Chaos:
         links = Links(f"worker-{plan.workers}", cluster.advertised(LISTENER))
         links.start()
         stack.callback(links.close)
-        system = System(cluster, self._folder)
+        guard = Guard()
+        stack.callback(guard.close)
+        system = System(cluster, self._folder, guard)
         system.prepare(plan.replication)
         system.declare(plan.workers, plan.replication, {links.worker: links.servers})
         stack.callback(system.kill)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from orchestrator.broker import Cluster
 from orchestrator.broker.probe import HOST, find_leaders
+from orchestrator.chaos.guard import Guard, Guarded
 from orchestrator.chaos.history import now_ms
 from orchestrator.chaos.sagas import BOOKS, MODULE, SERVICES
 from orchestrator.demo.processes import Process
@@ -31,10 +32,11 @@ class Kill:
 
 @dataclass(slots=True)
 class System:
-    """Everything that runs. `links`: what a worker's connections go through instead of straight to the brokers."""
+    """Everything that runs."""
 
     cluster: Cluster
     folder: Path
+    guard: Guard
     workers: dict[str, Process] = field(default_factory=dict)
     services: dict[str, Process] = field(default_factory=dict)
     kills: list[Kill] = field(default_factory=list)
@@ -135,7 +137,9 @@ class System:
         }
         logs = self.folder / "logs"
         logs.mkdir(exist_ok=True)
-        return Process(name, arguments, logs, environment)
+        process = Guarded(name, arguments, logs, environment)
+        process.guard = self.guard
+        return process
 
     def _all(self) -> list[Process]:
         return [*self.workers.values(), *self.services.values()]

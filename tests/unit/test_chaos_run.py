@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator import cli
+from orchestrator.broker.process import pid_exists
 from orchestrator.chaos import sagas
+from orchestrator.chaos.guard import OURS, watch
 from orchestrator.chaos.run import Chaos, Plan, _leave
 from orchestrator.errors import ConfigurationError
 
@@ -64,3 +70,23 @@ def test_a_service_is_as_slow_as_its_file_says(tmp_path: Path, monkeypatch: pyte
     assert time.monotonic() - began >= 0.1
     sagas.slow_file(tmp_path, "cards").write_text("600000")
     sagas.dawdle("post")
+
+
+def test_who_is_started_by_a_run_that_is_killed_is_killed_too() -> None:
+    sleeper = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()", OURS], stdin=subprocess.PIPE, start_new_session=True
+    )
+    stranger = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert watch([f"{sleeper.pid}\n", "end\n"]) == 0
+        assert pid_exists(sleeper.pid)
+        os.killpg(sleeper.pid, signal.SIGSTOP)
+        assert watch([f"{sleeper.pid}\n", f"{stranger.pid}\n"]) == 1
+        assert sleeper.wait(20) == -signal.SIGKILL
+        assert pid_exists(stranger.pid)
+    finally:
+        for each in (sleeper, stranger):
+            each.kill()
+            each.communicate()
