@@ -45,7 +45,7 @@ class Store(Protocol):
         """
 
     def close(self) -> None:
-        """Releases the directory; a second call does nothing.
+        """Releases the directory, damaged or not; a second call does nothing.
 
         Writes that returned survive, except over a crash of the machine.
         """

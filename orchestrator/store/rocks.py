@@ -7,6 +7,7 @@ crash of the machine the log's intact prefix is what is left, positions and stat
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ from rocksdict import (
 )
 
 from orchestrator.store.base import Change, StoreBroken, StoreBusy, bound_of
+
+log = logging.getLogger(__name__)
 
 _MIB = 1 << 20
 _MEMTABLE = 4 * _MIB
@@ -140,7 +143,8 @@ class RocksStore:
         except DbClosedError:
             return
         except Exception as error:
-            raise _broken(self._path, error) from error
+            # It is released all the same. Who closes a damaged store is about to wipe it, and must get to that.
+            log.warning("%s was closed, and is damaged: %s", self._path, error)
 
     def _cursor(self, start: bytes, bound: bytes | None) -> RdictIter:
         if bound is None:

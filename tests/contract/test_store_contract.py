@@ -286,6 +286,29 @@ def test_damaged_table_raises_and_never_ends_a_scan_early(tmp_path: Path) -> Non
     store.close()
 
 
+def write_until_merged(store: Store, chance: random.Random) -> None:
+    for _ in range(400):
+        store.write([(b"%06d" % n, chance.randbytes(1_000)) for n in range(0, 20_000, 200)])
+
+
+def test_store_that_breaks_while_it_is_written_can_be_closed_and_wiped(tmp_path: Path) -> None:
+    """Damage in a table may be met first when tables are merged: then writing fails, and closing would say so again."""
+    stores = RocksStores(tmp_path)
+    store = stores.open(0)
+    chance = random.Random(1)
+    store.write([(b"%06d" % n, chance.randbytes(100)) for n in range(20_000)])
+    store.close()
+    damage_tables(tmp_path / "partition-0")
+    store = stores.open(0)
+    with pytest.raises(StoreBroken, match="partition-0"):
+        write_until_merged(store, chance)
+    store.close()
+    stores.wipe(0)
+    store = stores.open(0)
+    assert list(store.scan(b"")) == []
+    store.close()
+
+
 @pytest.mark.parametrize("pattern", ["CURRENT", "MANIFEST-*", "*.sst"])
 def test_damaged_directory_is_broken_and_can_be_wiped(tmp_path: Path, pattern: str) -> None:
     stores = RocksStores(tmp_path)
