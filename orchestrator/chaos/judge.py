@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import quantiles
 
 from orchestrator.chaos.history import Struck
-from orchestrator.chaos.system import Kill
 from orchestrator.checker.check import check
 from orchestrator.checker.evidence import Evidence, Raw, Verdict
 from orchestrator.checker.ownership import Tenures, owned_by, taken_over, tenures
@@ -23,6 +22,14 @@ from orchestrator.wire.avro import UnreadableRecord
 
 RECOVERED_WITHIN_MS = 90_000
 """From a kill, or from the healing of the last fault that overlaps what follows it, to the next accepted decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A worker process that was killed: its number, and when, in milliseconds since 1970."""
+
+    pid: int
+    at_ms: int
 
 
 @dataclass(slots=True)

@@ -1,16 +1,21 @@
-"""Raw evidence in files: what was read of each partition, told statuses and the services' books, to be judged again."""
+"""What is kept of a run in files: each partition's records, and what was told, broken and killed."""
 
 from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, overload
 
-from orchestrator.checker.evidence import Raw, ServiceEffect, Told
+from orchestrator.chaos.history import Struck
+from orchestrator.chaos.judge import Kill
+from orchestrator.checker.evidence import Raw, Told
+from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import Record
 
+TOLD, RUN = "told.jsonl", "run.json"
 _LOSSLESS = "surrogateescape"
 _OPEN_BUFFER = 1 << 18
 
@@ -79,22 +84,63 @@ def keep_records(folder: Path, records: Iterable[Record], topics: Sequence[str],
     }
 
 
-def write_told(path: Path, told: Iterable[Told]) -> None:
-    """What clients were told, a line for each saga."""
-    _write(path, ([each.saga_id, each.accepted, each.status] for each in told))
+def open_records(folder: Path, topics: Sequence[str], partitions: int) -> dict[str, Raw]:
+    """What `keep_records` wrote, once more. Counts the lines of each file."""
+    found: dict[str, Raw] = {}
+    for topic in topics:
+        raw = {}
+        for partition in range(partitions):
+            path = _path(folder, topic, partition)
+            raw[partition] = KeptRecords(path, topic, partition, _lines_in(path))
+        found[topic] = raw
+    return found
 
 
-def write_effects(path: Path, effects: Iterable[ServiceEffect]) -> None:
-    """What the services did, a line for each effect."""
-    _write(
-        path,
-        ([each.at, each.service, each.key, each.saga_id, each.run, each.sequence, each.direction] for each in effects),
-    )
+@dataclass(slots=True)
+class Material:
+    """What is known of a run beside topics, books and stores. `settings` as in the result; times in milliseconds.
+
+    `damaged` are directories of stores below the folder, `lost` what clients found wrong, `ended` sagas by type.
+    """
+
+    settings: dict[str, Any]
+    began_ms: int
+    ended_ms: int
+    told: list[Told] = field(default_factory=list)
+    faults: list[Struck] = field(default_factory=list)
+    kills: list[Kill] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    ended: dict[str, int] = field(default_factory=dict)
 
 
-def _write(path: Path, lines: Iterable[list[Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+def write_material(folder: Path, material: Material) -> None:
+    """As `told.jsonl`, a line for each saga, and `run.json`."""
+    with (folder / TOLD).open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps([each.saga_id, each.accepted, each.status]) + "\n" for each in material.told)
+    values = {**asdict(material), "told": None}
+    (folder / RUN).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def read_material(folder: Path) -> Material:
+    """Raises `ConfigurationError` where no run was kept there."""
+    try:
+        values = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        with (folder / TOLD).open(encoding="utf-8") as file:
+            told = [Told(*json.loads(line)) for line in file]
+    except OSError as error:
+        raise ConfigurationError(f"{folder} does not hold the evidence of a run: {error}") from None
+    values["told"] = told
+    values["faults"] = [Struck(**each) for each in values["faults"]]
+    values["kills"] = [Kill(**each) for each in values["kills"]]
+    return Material(**values)
+
+
+def _lines_in(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_OPEN_BUFFER), b""))
 
 
 def _line(record: Record) -> str:

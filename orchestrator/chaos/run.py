@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import sys
 import tempfile
@@ -11,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,18 +18,15 @@ from typing import Any
 from orchestrator.broker import SHORT_LIVED, Cluster, start_cluster
 from orchestrator.chaos.guard import Guard
 from orchestrator.chaos.history import Histories, now_ms
-from orchestrator.chaos.judge import Findings, judge
-from orchestrator.chaos.kept import keep_records, write_effects, write_told
+from orchestrator.chaos.kept import Material, keep_records, write_material
 from orchestrator.chaos.links import Links
 from orchestrator.chaos.load import Load
 from orchestrator.chaos.nemesis import Nemesis
-from orchestrator.chaos.report import LISTED, page
 from orchestrator.chaos.sagas import SERVICES
 from orchestrator.chaos.schedule import draw
-from orchestrator.chaos.story import Story, tell
 from orchestrator.chaos.system import PARTITIONS, System
-from orchestrator.checker.evidence import Evidence, Raw
-from orchestrator.demo.dump import evidence_of, evidence_topics, read_books, read_topics
+from orchestrator.chaos.verdict import PAGE, RAW, RESULT, Outcome, conclude
+from orchestrator.demo.dump import evidence_topics, read_topics
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import AdminFailed
 from orchestrator.participant.loop import SWITCH_INTERVAL_S
@@ -64,14 +60,6 @@ class Plan:
         return min(3, self.brokers)
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What a run showed. `result` is the object that `--json` gives."""
-
-    result: dict[str, Any]
-    stories: list[Story] = field(default_factory=list)
-
-
 class Chaos:
     """One run; `say` gets lines of progress."""
 
@@ -86,8 +74,7 @@ class Chaos:
 
     def run(self) -> Outcome:
         """Everything. Raises `SagaError`, `BrokerUnavailable` where something cannot be started or brought back."""
-        plan, began = self.plan, time.monotonic()
-        (self._folder / "settings.json").write_text(json.dumps(self._settings(), indent=2) + "\n")
+        plan = self.plan
         interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         try:
@@ -97,23 +84,16 @@ class Chaos:
                 cluster = stack.enter_context(
                     start_cluster(plan.brokers, listeners={LISTENER: "PLAINTEXT"}, proxied=[LISTENER], jvm=SHORT_LIVED)
                 )
-                system, raw = self._run_on(cluster, stack)
-            evidence = self._evidence(system, raw)
-            self._say("checking every invariant")
-            findings = judge(
-                evidence,
-                stores=system.stores_by_partition(),
-                damaged=frozenset(system.damaged),
-                kills=system.kills,
-                faults=self._histories.faults,
-                lost=self._lost,
-                logs=sorted((self._folder / "logs").glob("*.log")),
-            )
-            return self._outcome(evidence, findings, time.monotonic() - began)
+                self._run_on(cluster, stack)
         finally:
             sys.setswitchinterval(interval)
+        self._say("checking every invariant")
+        outcome = conclude(self._folder)
+        if not outcome.result["violations"] and plan.folder is None:
+            _leave(self._folder, [PAGE, RESULT])
+        return outcome
 
-    def _run_on(self, cluster: Cluster, stack: ExitStack) -> tuple[System, dict[str, Raw]]:
+    def _run_on(self, cluster: Cluster, stack: ExitStack) -> None:
         plan = self.plan
         links = Links(f"worker-{plan.workers}", cluster.advertised(LISTENER))
         links.start()
@@ -130,8 +110,19 @@ class Chaos:
         system.stop()
         self._say("reading every topic")
         topics = evidence_topics(system.names, SERVICES)
-        records = read_topics(system.log(), topics, PARTITIONS)
-        return system, keep_records(self._folder / "raw", records, topics, PARTITIONS)
+        keep_records(self._folder / RAW, read_topics(system.log(), topics, PARTITIONS), topics, PARTITIONS)
+        material = Material(
+            self._settings(),
+            self._began_ms,
+            now_ms(),
+            told=list(self._histories.told.values()),
+            faults=self._histories.faults,
+            kills=system.kills,
+            damaged=[str(each.relative_to(self._folder)) for each in sorted(system.damaged)],
+            lost=self._lost,
+            ended=dict(sorted(self._by_type.items())),
+        )
+        write_material(self._folder, material)
 
     async def _load(self, system: System, links: Links) -> None:
         plan, seconds = self.plan, 60 * self.plan.minutes
@@ -191,13 +182,6 @@ class Chaos:
                     self._lost.append(f"C14: topics still grow {QUIET_WITHIN_S:.0f} s after the last result")
                     return
 
-    def _evidence(self, system: System, raw: dict[str, Raw]) -> Evidence:
-        effects = read_books((service, system.books / f"{service}.db") for service in SERVICES)
-        told = list(self._histories.told.values())
-        write_told(self._folder / "told.jsonl", told)
-        write_effects(self._folder / "effects.jsonl", effects)
-        return evidence_of(raw, system.names, PARTITIONS, told, effects, SERVICES)
-
     def _settings(self) -> dict[str, Any]:
         plan = self.plan
         return {
@@ -210,39 +194,6 @@ class Chaos:
             "partitions": PARTITIONS,
             "version": version("saga-orchestrator"),
         }
-
-    def _outcome(self, evidence: Evidence, findings: Findings, seconds: float) -> Outcome:
-        verdict, faults = findings.verdict, self._histories.faults
-        kinds = Counter(each.kind for each in faults)
-        stories = tell(verdict.violations[:LISTED], evidence, faults)
-        result = {
-            **self._settings(),
-            "sagas": sum(each.accepted is True or each.status is not None for each in evidence.told),
-            "faults": len(faults),
-            "fault_kinds": len(kinds),
-            "violations": len(verdict.violations),
-            "violation_list": verdict.violations[:LISTED],
-            "recovery_ms": findings.percentiles(),
-            "recoveries": len(findings.recovery_ms),
-            "workers_killed": findings.kills,
-            "statuses": dict(sorted(verdict.statuses.items())),
-            "sagas_by_type": dict(sorted(self._by_type.items())),
-            "starts_unknown": sum(each.accepted is None for each in evidence.told),
-            "effects": verdict.effects,
-            "decisions": verdict.decisions,
-            "records_dropped": verdict.dropped,
-            "inputs_absorbed": findings.absorbed,
-            "dead_letters": sum(len(records) for records in evidence.dead_letters.values()),
-            "stores_compared": findings.stores,
-            "faults_by_kind": dict(sorted(kinds.items())),
-            "seconds": round(seconds, 1),
-            "folder": str(self._folder),
-        }
-        (self._folder / "report.html").write_text(page(result, faults, stories, self._began_ms))
-        (self._folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-        if not verdict.violations and self.plan.folder is None:
-            _leave(self._folder, ["report.html", "result.json"])
-        return Outcome(result, stories)
 
 
 def _make(folder: Path | None) -> Path:

@@ -11,6 +11,7 @@ from orchestrator.broker import Cluster
 from orchestrator.broker.probe import HOST, find_leaders
 from orchestrator.chaos.guard import Guard, Guarded
 from orchestrator.chaos.history import now_ms
+from orchestrator.chaos.judge import Kill
 from orchestrator.chaos.sagas import BOOKS, MODULE, SERVICES
 from orchestrator.demo.processes import Process
 from orchestrator.errors import SagaError
@@ -20,14 +21,6 @@ from orchestrator.topics import TopicNames
 
 PARTITIONS = 8
 EXTRA = "worker-extra"
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """A worker process that was killed: its number, and when, in milliseconds since 1970."""
-
-    pid: int
-    at_ms: int
 
 
 @dataclass(slots=True)
@@ -107,14 +100,6 @@ class System:
     def stores(self, name: str) -> list[Path]:
         """The directories of a worker's stores."""
         return sorted((self.folder / "state" / name).glob("stores/*/partition-*"))
-
-    def stores_by_partition(self) -> dict[int, list[Path]]:
-        """The directories of all workers' stores."""
-        found: dict[int, list[Path]] = {}
-        for name in self.workers:
-            for store in self.stores(name):
-                found.setdefault(int(store.name.removeprefix("partition-")), []).append(store)
-        return dict(sorted(found.items()))
 
     def leader(self, topic: str, partition: int) -> int | None:
         """The place in the cluster of the node that leads a partition, None while nobody says."""

@@ -23,6 +23,12 @@ from orchestrator.cli.output import give, json_option, say
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep all evidence in this new folder; else only the page is kept, unless something is wrong.",
 )
+@click.option(
+    "--judge",
+    "kept",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Start nothing: judge once more what was kept in this folder.",
+)
 @json_option
 def chaos_command(
     minutes: float,
@@ -31,6 +37,7 @@ def chaos_command(
     workers: int,
     brokers: int,
     folder: Path | None,
+    kept: Path | None,
     as_json: bool,
 ) -> None:
     """Breaks workers, services, brokers, their network and their files under thousands of mixed sagas.
@@ -39,12 +46,16 @@ def chaos_command(
     `report.html` in the folder says what was broken when. The same seed breaks the same things at the same times.
     """
     from orchestrator.chaos.run import Chaos, Plan
+    from orchestrator.chaos.verdict import conclude
 
     logging.getLogger("orchestrator").setLevel(logging.CRITICAL)  # clients meet brokers that are down
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
-    plan = Plan(minutes, seed, sagas_per_second, workers, brokers, folder)
-    outcome = Chaos(plan, lambda text: say(f"{time.monotonic() - began:6.1f} s  {text}")).run()
+    if kept is not None:
+        outcome = conclude(kept)
+    else:
+        plan = Plan(minutes, seed, sagas_per_second, workers, brokers, folder)
+        outcome = Chaos(plan, lambda text: say(f"{time.monotonic() - began:6.1f} s  {text}")).run()
     result = outcome.result
     for story in outcome.stories:
         say(f"VIOLATION {story}")

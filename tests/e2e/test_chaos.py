@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from orchestrator.chaos.history import read_lines
+from orchestrator.chaos.verdict import conclude
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(560)]
 MINUTES = "0.9"
@@ -52,3 +55,20 @@ def test_chaos_for_a_minute_violates_nothing(tmp_path: Path) -> None:
     assert json.loads((folder / "result.json").read_text()) == result
     assert "No invariant was violated" in (folder / "report.html").read_text()
     assert any((folder / "raw").glob("saga.journal-*.jsonl"))
+    assert conclude(folder).result == {**result, "folder": str(folder)}
+    check_planted(folder)
+
+
+def check_planted(folder: Path) -> None:
+    """An effect that is entered a second time in a service's book turns the verdict."""
+    with closing(sqlite3.connect(folder / "books" / "stock.db")) as book, book:
+        book.execute(
+            "INSERT INTO book (key, saga_id, run, step, direction, entry)"
+            " SELECT key, saga_id, run, step, direction, entry FROM book WHERE saga_id LIKE 'order-%' LIMIT 1"
+        )
+    outcome = conclude(folder)
+    (story,) = outcome.stories
+    assert story.violation.startswith("C3")
+    assert "had its effect twice" in story.violation
+    assert any("SagaStarted" in line for line in story.lines)
+    assert "1 violations of invariants" in (folder / "report.html").read_text()

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from orchestrator.chaos.history import Histories, Struck, read_lines
-from orchestrator.chaos.judge import RECOVERED_WITHIN_MS, Findings, judge
-from orchestrator.chaos.kept import keep_records
+from orchestrator.chaos.judge import RECOVERED_WITHIN_MS, Findings, Kill, judge
+from orchestrator.chaos.kept import Material, keep_records, open_records, read_material, write_material
 from orchestrator.chaos.report import page
 from orchestrator.chaos.schedule import KINDS
 from orchestrator.chaos.story import MOST_LINES, sagas_in, tell
-from orchestrator.chaos.system import Kill
 from orchestrator.checker.evidence import Evidence, Told
+from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import Record
 from orchestrator.simulation import clients
 from orchestrator.simulation.run import MOST_EVENTS, MOST_MS
@@ -201,11 +201,25 @@ def test_evidence_in_files_is_judged_as_that_in_memory(tmp_path: Path) -> None:
     assert judged(from_files).verdict.decisions == judged(given).verdict.decisions
 
 
+def test_what_is_known_of_a_run_is_read_again_as_it_was_written(tmp_path: Path) -> None:
+    told = [Told("a", True, "COMPLETED"), Told("b", None), Told("c", False)]
+    written = Material(
+        {"seed": 5, "partitions": 8}, 1, 2, told, struck(), [Kill(7, 9)], ["state/w"], ["C2: x"], {"T": 3}
+    )
+    write_material(tmp_path, written)
+    assert read_material(tmp_path) == written
+    with pytest.raises(ConfigurationError, match="does not hold"):
+        read_material(tmp_path / "nowhere")
+
+
 def test_headers_that_are_no_text_are_kept_as_they_are(tmp_path: Path) -> None:
     record = Record("t", 0, 4, 9, b"\xff", None, (("a", b"\xff\xfe"), ("a", b"b"), ("c", "ü".encode())))
     kept = keep_records(tmp_path / "raw", [record], ["t"], 2)
     assert list(kept["t"][0]) == [record] == [kept["t"][0][0]]
     assert list(kept["t"][1]) == []
+    again = open_records(tmp_path / "raw", ["t"], 2)
+    assert [list(again["t"][partition]) for partition in (0, 1)] == [[record], []]
+    assert [len(again["t"][partition]) for partition in (0, 1)] == [1, 0]
 
 
 def test_a_history_has_starts_ends_and_faults_in_order(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""What a kept run amounts to: judged from its folder alone, whether it has just ended or was kept long ago."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.chaos.judge import Findings, judge
+from orchestrator.chaos.kept import Material, open_records, read_material
+from orchestrator.chaos.report import LISTED, page
+from orchestrator.chaos.sagas import SERVICES
+from orchestrator.chaos.story import Story, tell
+from orchestrator.checker.evidence import Evidence
+from orchestrator.demo.dump import evidence_of, evidence_topics, read_books
+from orchestrator.topics import TopicNames
+
+RAW, BOOKS, STATE, LOGS = "raw", "books", "state", "logs"
+PAGE, RESULT = "report.html", "result.json"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run showed. `result` is the object that `--json` gives."""
+
+    result: dict[str, Any]
+    stories: list[Story] = field(default_factory=list)
+
+
+def conclude(folder: Path) -> Outcome:
+    """Judges what is in the folder and writes the page and the result there. Raises `ConfigurationError`."""
+    material = read_material(folder)
+    partitions, names = material.settings["partitions"], TopicNames()
+    raw = open_records(folder / RAW, evidence_topics(names, SERVICES), partitions)
+    effects = read_books((service, folder / BOOKS / f"{service}.db") for service in SERVICES)
+    evidence = evidence_of(raw, names, partitions, material.told, effects, SERVICES)
+    findings = judge(
+        evidence,
+        stores=_stores(folder / STATE),
+        damaged=frozenset(folder / each for each in material.damaged),
+        kills=material.kills,
+        faults=material.faults,
+        lost=material.lost,
+        logs=sorted((folder / LOGS).glob("*.log")),
+    )
+    stories = tell(findings.verdict.violations[:LISTED], evidence, material.faults)
+    result = _result(folder, material, evidence, findings)
+    (folder / PAGE).write_text(page(result, material.faults, stories, material.began_ms), encoding="utf-8")
+    (folder / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return Outcome(result, stories)
+
+
+def _stores(state: Path) -> dict[int, list[Path]]:
+    """The directories of all workers' stores, by partition."""
+    found: dict[int, list[Path]] = {}
+    for store in sorted(state.glob("*/stores/*/partition-*")):
+        found.setdefault(int(store.name.removeprefix("partition-")), []).append(store)
+    return dict(sorted(found.items()))
+
+
+def _result(folder: Path, material: Material, evidence: Evidence, findings: Findings) -> dict[str, Any]:
+    verdict = findings.verdict
+    kinds = Counter(each.kind for each in material.faults)
+    return {
+        **material.settings,
+        "sagas": sum(each.accepted is True or each.status is not None for each in material.told),
+        "faults": len(material.faults),
+        "fault_kinds": len(kinds),
+        "violations": len(verdict.violations),
+        "violation_list": verdict.violations[:LISTED],
+        "recovery_ms": findings.percentiles(),
+        "recoveries": len(findings.recovery_ms),
+        "workers_killed": findings.kills,
+        "statuses": dict(sorted(verdict.statuses.items())),
+        "sagas_by_type": material.ended,
+        "starts_unknown": sum(each.accepted is None for each in material.told),
+        "effects": verdict.effects,
+        "decisions": verdict.decisions,
+        "records_dropped": verdict.dropped,
+        "inputs_absorbed": findings.absorbed,
+        "dead_letters": sum(len(records) for records in evidence.dead_letters.values()),
+        "stores_compared": findings.stores,
+        "faults_by_kind": dict(sorted(kinds.items())),
+        "seconds": round((material.ended_ms - material.began_ms) / 1000, 1),
+        "folder": str(folder),
+    }
