@@ -133,12 +133,16 @@ _EXPECTED = {0, 1, -signal.SIGKILL, -signal.SIGTERM}
 def failures_in(log: str) -> list[str]:
     """Lines of a process's log that say that something failed in a way in which nobody broke it: each kind once."""
     found: dict[str, str] = {}
+    tracing = False
     for line in log.splitlines():
         ended = _ENDED.search(line)
         if ended is not None and int(ended[1]) not in _EXPECTED:
             found.setdefault(ended[1], line)
         elif line.startswith("Traceback"):
-            found.setdefault("Traceback", "an error that nobody caught, see its log")
+            tracing = True
+        elif tracing and line and not line.startswith(" "):
+            found.setdefault(line.partition(":")[0], f"nobody caught {line}")
+            tracing = False
     return list(found.values())
 
 

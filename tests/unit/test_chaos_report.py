@@ -167,10 +167,12 @@ def test_a_process_that_failed_by_itself_is_a_violation(tmp_path: Path) -> None:
     killed = "cli.supervise: process 7 ended with code -9 after 3.0 s: starting another\n"
     log.write_text(killed)
     assert judged(evidence(), logs=[log]).verdict.violations == []
-    log.write_text(killed + 2 * killed.replace("-9", "-11") + "Traceback (most recent call last):\n  File\n")
+    log.write_text(
+        killed + 2 * killed.replace("-9", "-11") + "Traceback (most recent call last):\n  File\nKeyError: 7\n"
+    )
     first, second = judged(evidence(), logs=[log]).verdict.violations
     assert first.startswith("engine: worker-1: cli.supervise: process 7 ended with code -11")
-    assert "nobody caught" in second
+    assert second == "engine: worker-1: nobody caught KeyError: 7"
 
 
 def owner_pid(records: Any) -> int:
