@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from orchestrator.chaos.nemesis import Nemesis
 from orchestrator.chaos.sagas import SERVICES
 from orchestrator.chaos.schedule import draw
 from orchestrator.chaos.system import PARTITIONS, System
+from orchestrator.chaos.tap import Tap
 from orchestrator.chaos.verdict import PAGE, RAW, RESULT, Outcome, conclude
 from orchestrator.demo.dump import evidence_topics, read_topics
 from orchestrator.errors import ConfigurationError
@@ -102,6 +104,10 @@ class Chaos:
         stack.callback(guard.close)
         system = System(cluster, self._folder, guard)
         system.prepare(plan.replication)
+        commands = [system.names.commands(service) for service in SERVICES]
+        tap = Tap(system.log(), commands, PARTITIONS)
+        stack.callback(tap.close)
+        tap.start()
         system.declare(plan.workers, plan.replication, {links.worker: links.servers})
         stack.callback(system.kill)
         system.start()
@@ -110,7 +116,10 @@ class Chaos:
         system.stop()
         self._say("reading every topic")
         topics = evidence_topics(system.names, SERVICES)
-        keep_records(self._folder / RAW, read_topics(system.log(), topics, PARTITIONS), topics, PARTITIONS)
+        others = [topic for topic in topics if topic not in commands]
+        tap.finish()
+        records = chain(tap.records(), read_topics(system.log(), others, PARTITIONS))
+        keep_records(self._folder / RAW, records, topics, PARTITIONS)
         material = Material(
             self._settings(),
             self._began_ms,
