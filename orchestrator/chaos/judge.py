@@ -130,19 +130,22 @@ _EXPECTED = {0, 1, -signal.SIGKILL, -signal.SIGTERM}
 """1 is how a worker ends that cannot ask the cluster about its topics when it starts: it says so in a line."""
 
 
+_OUTERMOST = 'File "<frozen runpy>"'
+
+
 def failures_in(log: str) -> list[str]:
     """Lines of a process's log that say that something failed in a way in which nobody broke it: each kind once."""
     found: dict[str, str] = {}
-    tracing = False
+    uncaught = False
     for line in log.splitlines():
         ended = _ENDED.search(line)
         if ended is not None and int(ended[1]) not in _EXPECTED:
             found.setdefault(ended[1], line)
-        elif line.startswith("Traceback"):
-            tracing = True
-        elif tracing and line and not line.startswith(" "):
+        elif _OUTERMOST in line:
+            uncaught = True  # what is only logged does not come so far
+        elif uncaught and line and not line.startswith(" "):
             found.setdefault(line.partition(":")[0], f"nobody caught {line}")
-            tracing = False
+            uncaught = False
     return list(found.values())
 
 

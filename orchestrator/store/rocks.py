@@ -183,6 +183,9 @@ class _Scan:
         try:
             cursor.status()
         except Exception as error:
+            # The error keeps this frame, and a cursor in it would keep the directory locked against being wiped.
+            del cursor
+            self._cursor = None
             raise _broken(self._path, error) from error
         raise StopIteration
 

@@ -286,6 +286,24 @@ def test_damaged_table_raises_and_never_ends_a_scan_early(tmp_path: Path) -> Non
     store.close()
 
 
+def test_store_is_wiped_while_the_error_of_a_scan_is_handled(tmp_path: Path) -> None:
+    """The error holds the frames that it came through, and those the scan."""
+    stores = RocksStores(tmp_path)
+    store = stores.open(0)
+    chance = random.Random(1)
+    store.write([(b"%06d" % n, chance.randbytes(100)) for n in range(20_000)])
+    store.close()
+    damage_tables(tmp_path / "partition-0")
+    store = stores.open(0)
+    scan = store.scan(b"")
+    with pytest.raises(StoreBroken, match="partition-0") as caught:
+        list(scan)
+    store.close()
+    stores.wipe(0)
+    assert caught.value.__traceback__ is not None
+    stores.open(0).close()
+
+
 def write_until_merged(store: Store, chance: random.Random) -> None:
     for _ in range(400):
         store.write([(b"%06d" % n, chance.randbytes(1_000)) for n in range(0, 20_000, 200)])

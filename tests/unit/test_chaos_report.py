@@ -162,14 +162,17 @@ def test_a_killed_worker_that_nobody_follows_is_a_violation_and_a_late_one_too()
     assert RECOVERED_WITHIN_MS > 30_000
 
 
+UNCAUGHT = 'Traceback (most recent call last):\n  File "<frozen runpy>", line 1, in main\n    x\nKeyError: 7\n'
+
+
 def test_a_process_that_failed_by_itself_is_a_violation(tmp_path: Path) -> None:
     log = tmp_path / "worker-1.log"
     killed = "cli.supervise: process 7 ended with code -9 after 3.0 s: starting another\n"
     log.write_text(killed)
     assert judged(evidence(), logs=[log]).verdict.violations == []
-    log.write_text(
-        killed + 2 * killed.replace("-9", "-11") + "Traceback (most recent call last):\n  File\nKeyError: 7\n"
-    )
+    log.write_text(killed + UNCAUGHT.replace("<frozen runpy>", "engine.py"))
+    assert judged(evidence(), logs=[log]).verdict.violations == []
+    log.write_text(killed + 2 * killed.replace("-9", "-11") + UNCAUGHT)
     first, second = judged(evidence(), logs=[log]).verdict.violations
     assert first.startswith("engine: worker-1: cli.supervise: process 7 ended with code -11")
     assert second == "engine: worker-1: nobody caught KeyError: 7"
