@@ -48,7 +48,7 @@ def judged(given: Evidence, **more: Any) -> Findings:
 def doubled() -> Evidence:
     """The same evidence, but the book of one service has an effect twice."""
     given = evidence()
-    effect = next(each for each in given.effects if each.service in given.once)
+    effect = max((each for each in given.effects if each.service in given.once), key=lambda each: each.at)  # not undone
     again = replace(effect, at=max(each.at for each in given.effects) + 1)
     return replace(given, effects=[*given.effects, again])
 

@@ -207,7 +207,7 @@ def test_who_asks_for_an_operation_an_update_or_a_query_is_told(monkeypatch: pyt
     world.settle()
     breaks(monkeypatch, msg.Pause, msg.Update)
     monkeypatch.setattr(Questions, "ask", lambda self, query: 1 / 0)
-    monkeypatch.setattr(Pauses, "set", lambda self, given, now_ms: 1 / 0)
+    monkeypatch.setattr(Pauses, "set", lambda self, *given: 1 / 0)
 
     async def work(client: Client) -> None:
         with pytest.raises(NotApplied, match="a bug; it stands among the dead letters"):
