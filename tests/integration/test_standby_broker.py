@@ -35,12 +35,16 @@ def test_a_standby_takes_over_with_its_own_store(broker: str, prefix: str, tmp_p
         definitions = {Greeting.definition.name: Greeting.definition}
         config = PartitionConfig(topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
         worker = Worker(log, config, stores, standby=True)
+
+        def owned() -> int:
+            return sum(each.phase is Phase.OWNING for each in list(worker.engine.tenures.values()))
+
         thread = Thread(target=worker.run, name="standby")
         thread.start()
         try:
             standby = worker.standby
             assert standby is not None
-            assert eventually(lambda: len(standby.followed) == PARTITIONS // 2, 40)
+            assert eventually(lambda: owned() == len(standby.followed) == PARTITIONS // 2, 40)
             asyncio.run(start())
             followed, places = standby.followed, [(topics.journal, number) for number in range(PARTITIONS)]
             with closing(log.admin()) as admin:
@@ -57,12 +61,7 @@ def test_a_standby_takes_over_with_its_own_store(broker: str, prefix: str, tmp_p
             worker.stop()
             raise
     try:
-        tenures = worker.engine.tenures
-
-        def owns_all() -> bool:
-            return sum(each.phase is Phase.OWNING for each in list(tenures.values())) == PARTITIONS
-
-        assert eventually(owns_all, 40)
+        assert eventually(lambda: owned() == PARTITIONS, 40)
         assert standby.followed == frozenset()
     finally:
         worker.stop()
