@@ -14,6 +14,7 @@ from orchestrator.chaos.judge import Kill
 from orchestrator.checker.evidence import Raw, Told
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import Record
+from orchestrator.wire.journal import DECISION_FINGERPRINT
 
 TOLD, RUN = "told.jsonl", "run.json"
 _LOSSLESS = "surrogateescape"
@@ -118,18 +119,24 @@ def write_material(folder: Path, material: Material) -> None:
     """As `told.jsonl`, a line for each saga, and `run.json`."""
     with (folder / TOLD).open("w", encoding="utf-8") as file:
         file.writelines(json.dumps([each.saga_id, each.accepted, each.status]) + "\n" for each in material.told)
-    values = {**asdict(material), "told": None}
+    values = {**asdict(material), "told": None, "schema": DECISION_FINGERPRINT.hex()}
     (folder / RUN).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def read_material(folder: Path) -> Material:
-    """Raises `ConfigurationError` where no run was kept there."""
+    """Raises `ConfigurationError` where no run was kept there, or one of software that writes another journal."""
     try:
         values = json.loads((folder / RUN).read_text(encoding="utf-8"))
         with (folder / TOLD).open(encoding="utf-8") as file:
             told = [Told(*json.loads(line)) for line in file]
     except OSError as error:
         raise ConfigurationError(f"{folder} does not hold the evidence of a run: {error}") from None
+    schema = values.pop("schema", "unknown")
+    if schema != DECISION_FINGERPRINT.hex():
+        raise ConfigurationError(
+            f"{folder} holds a journal of schema {schema}, this software's is {DECISION_FINGERPRINT.hex()}: "
+            "judge it with the version that ran it"
+        )
     values["told"] = told
     values["faults"] = [Struck(**each) for each in values["faults"]]
     values["kills"] = [Kill(**each) for each in values["kills"]]

@@ -22,6 +22,7 @@ from orchestrator.log.base import Record
 from orchestrator.simulation import clients
 from orchestrator.simulation.run import MOST_EVENTS, MOST_MS
 from orchestrator.simulation.world import START_MS, World
+from orchestrator.wire.journal import DECISION_FINGERPRINT
 
 SEED = 3
 
@@ -215,6 +216,10 @@ def test_what_is_known_of_a_run_is_read_again_as_it_was_written(tmp_path: Path) 
     assert read_material(tmp_path) == written
     with pytest.raises(ConfigurationError, match="does not hold"):
         read_material(tmp_path / "nowhere")
+    run = tmp_path / "run.json"
+    run.write_text(run.read_text().replace(DECISION_FINGERPRINT.hex(), "0123"))
+    with pytest.raises(ConfigurationError, match=r"schema 0123.*judge it with the version that ran it"):
+        read_material(tmp_path)
 
 
 def test_headers_that_are_no_text_are_kept_as_they_are(tmp_path: Path) -> None:
