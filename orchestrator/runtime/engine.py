@@ -43,6 +43,7 @@ from orchestrator.runtime.trimmer import Holdings
 from orchestrator.store.base import StoreBroken, StoreBusy, Stores
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.inputs import input_topics
+from orchestrator.wire.stored import UnreadableEntry
 
 log = logging.getLogger(__name__)
 
@@ -393,7 +394,7 @@ class Engine:
         except JournalHalted as halted:
             if tenure is not None:
                 self._halt(tenure, str(halted))
-        except (StoreBroken, StoreStale) as broken:
+        except (StoreBroken, StoreStale, UnreadableEntry) as broken:
             if tenure is not None:
                 self._wipe(tenure, mono_ms, str(broken))
         except UnreadableRecord as unreadable:

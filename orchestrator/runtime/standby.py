@@ -12,22 +12,26 @@ import logging
 from collections.abc import Callable
 from threading import Lock
 
+from orchestrator.errors import BUGS
 from orchestrator.log.base import Ends, Failure, Reader, ReadFailed, Record
 from orchestrator.model.rule import JournalHalted
 from orchestrator.runtime.replica import Replica, StoreStale
 from orchestrator.store.base import Store, StoreBroken, StoreBusy, Stores
 from orchestrator.wire.avro import UnreadableRecord
+from orchestrator.wire.stored import UnreadableEntry
 
 log = logging.getLogger(__name__)
 
 READ_AT_ONCE = 100
-"""Records of one step, some 5 ms: so long the engine may wait for a store."""
+"""Records of one step, some 5 ms: the engine may wait so long for a store, and while some are flushed."""
 LOOK_EVERY_MS = 250
-"""How often a partition is taken up, one at a time: to open its store takes some ten milliseconds."""
+"""How often a partition is taken up, one at a time: to open a store may take long, and nobody waits for that."""
 FLUSH_EVERY_MS = 1_000
 ASK_EVERY_MS = 10_000
 AGAIN_MS = 60_000
 """After which a partition is taken up again that could not be followed."""
+BUSY_MS = 1_000
+"""After which a store is tried again that somebody else has open, or that is being restored."""
 MAX_WARM = 500
 """Runs of one partition that stay in memory from one flush to the next."""
 
@@ -67,6 +71,9 @@ class Standby:
         self._lock = Lock()
         self._tails: dict[int, _Tail] = {}
         self._not_before_ms: dict[int, int] = {}
+        self._taking: int | None = None
+        """The partition whose store is being opened, without the lock."""
+        self._unusable = False
         self._look_at_ms = self._flush_at_ms = self._ask_at_ms = 0
 
     @property
@@ -80,8 +87,10 @@ class Standby:
         return 0 if tail is None else tail.replica.next_offset
 
     def open(self, partition: int) -> Store:
-        """As of the stores below, with all that was read."""
+        """As of the stores below, with all that was read. Raises `StoreBusy` while the standby itself opens it."""
         with self._lock:
+            if partition == self._taking:
+                raise StoreBusy(f"the store of partition {partition} is being opened by the standby")
             self._hand_over(partition)
             return self._stores.open(partition)
 
@@ -92,6 +101,8 @@ class Standby:
 
     def step(self, mono_ms: int) -> bool:
         """Reads on, takes up what the worker does not own. Whether there is more to do at once."""
+        if self._unusable:
+            self._reader, self._unusable = self._new_reader(), False
         with self._lock:
             happenings = self._reader.poll(READ_AT_ONCE)
             for happening in happenings:
@@ -101,9 +112,6 @@ class Standby:
                     self._note_ends(happening)
                 elif isinstance(happening, ReadFailed):
                     self._read_failed(happening, mono_ms)
-            if mono_ms >= self._look_at_ms:
-                self._look_at_ms = mono_ms + LOOK_EVERY_MS
-                self._take_up(mono_ms)
             if mono_ms >= self._flush_at_ms:
                 self._flush_at_ms = mono_ms + FLUSH_EVERY_MS
                 for number in list(self._tails):
@@ -111,6 +119,9 @@ class Standby:
             if self._tails and mono_ms >= self._ask_at_ms:
                 self._ask_at_ms = mono_ms + ASK_EVERY_MS
                 self._reader.ask_ends([(self._journal, number) for number in self._tails], None)
+        if mono_ms >= self._look_at_ms:
+            self._look_at_ms = mono_ms + LOOK_EVERY_MS
+            self._take_up(mono_ms)
         return len(happenings) >= READ_AT_ONCE
 
     def close(self) -> None:
@@ -122,19 +133,34 @@ class Standby:
     # -- one partition
 
     def _take_up(self, mono_ms: int) -> None:
-        for number in range(self._partitions):
-            if number in self._tails or self._owned(number) or mono_ms < self._not_before_ms.get(number, 0):
-                continue
-            try:
-                tail = _Tail(self._stores.open(number))
-            except StoreBusy:
-                continue
-            except (StoreBroken, UnreadableRecord) as broken:
-                self._begin_anew(number, mono_ms, str(broken))
-                continue
-            self._tails[number] = tail
-            self._reader.assign(self._journal, number, tail.replica.first_offset)
+        with self._lock:
+            wanted = (number for number in range(self._partitions) if self._is_wanted(number, mono_ms))
+            self._taking = number = next(wanted, None)
+        if number is None:
             return
+        store, tail, broken = None, None, ""
+        try:
+            store = self._stores.open(number)
+            tail = _Tail(store)
+        except StoreBusy:
+            self._not_before_ms[number] = mono_ms + BUSY_MS
+        except (StoreBroken, UnreadableRecord) as error:
+            broken = str(error)
+        finally:
+            with self._lock:
+                self._taking = None
+                if tail is not None and not self._owned(number):
+                    self._tails[number] = tail
+                    self._reader.assign(self._journal, number, tail.replica.first_offset)
+                elif store is not None:
+                    store.close()
+        if broken:
+            with self._lock:
+                self._begin_anew(number, mono_ms, broken)
+
+    def _is_wanted(self, number: int, mono_ms: int) -> bool:
+        followed = number in self._tails or self._owned(number)
+        return not followed and mono_ms >= self._not_before_ms.get(number, 0)
 
     def _follow(self, record: Record, mono_ms: int) -> None:
         tail = self._tails.get(record.partition)
@@ -142,10 +168,13 @@ class Standby:
             return
         try:
             tail.replica.feed(record.offset, record.timestamp_ms, record.value)
-        except (StoreBroken, StoreStale) as broken:
+        except (StoreBroken, StoreStale, UnreadableEntry) as broken:
             self._begin_anew(record.partition, mono_ms, str(broken))
         except (JournalHalted, UnreadableRecord) as halted:
             self._give_up(record.partition, mono_ms, str(halted))
+        except BUGS as error:
+            log.exception("standby of partition %d", record.partition)
+            self._give_up(record.partition, mono_ms, f"{type(error).__name__}: {error}")
 
     def _flush(self, number: int, mono_ms: int) -> None:
         replica = self._tails[number].replica
@@ -167,7 +196,7 @@ class Standby:
             for number in list(self._tails):
                 self._hand_over(number)
             self._reader.close()
-            self._reader = self._new_reader()
+            self._unusable = True
             self._look_at_ms = mono_ms + ASK_EVERY_MS
         elif failed.partition not in self._tails:
             return

@@ -207,7 +207,10 @@ class Worker:
         while not self._over.wait(UPKEEP_EVERY_S):
             owned = [each for each in list(self.engine.tenures.values()) if each.phase is Phase.OWNING]
             stores = {each.number: each.store for each in owned if each.store is not None}
-            keeper.step(stores, _mono_ms(), _now_ms())
+            try:
+                keeper.step(stores, _mono_ms(), _now_ms())
+            except Exception:
+                log.exception("taking snapshots failed; trying again in %.0f s", UPKEEP_EVERY_S)
 
     def _keep_up(self) -> None:
         engine = self.engine

@@ -11,6 +11,7 @@ from orchestrator.snapshots.vault import Vault, VaultFailed
 from orchestrator.store import keys
 from orchestrator.store.base import Store, StoreBroken
 from orchestrator.store.rocks import RocksStore, read_only
+from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.stored import read_partition
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Keeper:
         self._journal = journal
         self._every_ms = every_ms
         self._due_ms: dict[int, int] = {}
-        self._offsets: dict[int, int] = {}
+        shutil.rmtree(scratch, ignore_errors=True)  # links of a worker that died would keep files on the disk
 
     def step(self, stores: Mapping[int, Store], mono_ms: int, now_ms: int) -> None:
         """Takes those that are due. The first of a partition is due after a part of the time that its number says."""
@@ -50,7 +51,7 @@ class Keeper:
             self._due_ms[number] = mono_ms + self._every_ms
             try:
                 self._take(number, store, now_ms)
-            except (VaultFailed, StoreBroken, OSError) as failed:
+            except (VaultFailed, StoreBroken, UnreadableRecord, OSError) as failed:
                 self.failures += 1
                 log.warning("no snapshot of partition %d: %s", number, failed)
 
@@ -64,9 +65,9 @@ class Keeper:
             if data is None:
                 return  # nothing of the journal is in the store yet
             offset = read_partition(data).offset
-            if offset != self._offsets.get(number):
+            kept = [each.offset for each in self._vault.list(number) if each.journal == self._journal]
+            if offset not in kept:
                 manifest, copied = self._vault.save(number, offset, self._journal, now_ms, place)
-                self._offsets[number] = offset
                 log.info(
                     "snapshot of partition %d at journal offset %d: %d bytes, %d of them new",
                     number,
@@ -74,7 +75,7 @@ class Keeper:
                     manifest.size,
                     copied,
                 )
-                self._vault.prune(number, KEEP)
+                self._vault.prune(number, self._journal, KEEP)
             self.taken_ms[number] = now_ms
         finally:
             shutil.rmtree(place, ignore_errors=True)

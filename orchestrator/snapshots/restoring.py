@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections import Counter
 from threading import Lock, Thread
 
 from orchestrator.snapshots.vault import SnapshotDamaged, Vault, VaultFailed
@@ -12,14 +13,18 @@ from orchestrator.store.rocks import RocksStores
 
 log = logging.getLogger(__name__)
 
+MAX_RESTORED = 2
+"""Snapshots of a partition that may turn out to be of no use. With a store of one's own before them there are as many
+wipes as an engine makes before it sets a partition aside, so that in the end it reads the journal."""
+
 
 class Restoring:
     """`stores`, each of which is restored before it is opened for the first time, unless it is there already.
 
     To copy a snapshot takes seconds, which no engine can wait for: a thread does it, and `open` says `StoreBusy`
     meanwhile. Each snapshot is tried once. One that is damaged, or was wiped since, is followed by the one before it,
-    and in the end by an empty store: the journal has it all. `journal` is the id of its topic: snapshots of another are
-    passed over.
+    and by an empty store after `MAX_RESTORED`: the journal has it all. `journal` is the id of its topic: snapshots of
+    another are passed over.
     """
 
     def __init__(self, stores: RocksStores, vault: Vault, journal: str) -> None:
@@ -30,6 +35,7 @@ class Restoring:
         self._under_way: dict[int, Thread] = {}
         self._ready: set[int] = set()
         self._tried: set[tuple[int, str]] = set()
+        self._restored: Counter[int] = Counter()
 
     def open(self, partition: int) -> Store:
         """As of the stores below. Raises `StoreBusy` until it is restored."""
@@ -38,8 +44,8 @@ class Restoring:
                 raise StoreBusy(f"the store of partition {partition} is being restored from a snapshot")
             if partition not in self._ready and not self._stores.path(partition).exists():
                 thread = Thread(target=self._restore, args=(partition,), name=f"restore-{partition}", daemon=True)
-                self._under_way[partition] = thread
                 thread.start()
+                self._under_way[partition] = thread
                 raise StoreBusy(f"the store of partition {partition} is being restored from a snapshot")
         return self._stores.open(partition)
 
@@ -63,16 +69,19 @@ class Restoring:
     def _try_all(self, partition: int) -> None:
         place = self._stores.path(partition)
         copy = place.with_name(f"{place.name}.restoring")
-        for manifest in self._vault.list(partition):
+        for manifest in self._vault.list(partition) if self._restored[partition] < MAX_RESTORED else ():
             if (partition, manifest.name) in self._tried or manifest.journal != self._journal:
                 continue
             self._tried.add((partition, manifest.name))
             shutil.rmtree(copy, ignore_errors=True)
             try:
                 self._vault.fetch(manifest, copy)
+                copy.rename(place)
             except SnapshotDamaged as damaged:
                 log.warning("partition %d: the snapshot of offset %d: %s", partition, manifest.offset, damaged)
                 continue
-            copy.rename(place)
+            finally:
+                shutil.rmtree(copy, ignore_errors=True)
+            self._restored[partition] += 1
             log.info("partition %d: restored from the snapshot of journal offset %d", partition, manifest.offset)
             return

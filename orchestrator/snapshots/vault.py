@@ -131,16 +131,23 @@ class Vault:
             if digest.hexdigest() != file.digest:
                 raise SnapshotDamaged(f"{place} is not what was written")
 
-    def prune(self, partition: int, keep: int) -> None:
-        """Deletes all but the newest `keep` snapshots, and files that none of those has. Raises `VaultFailed`."""
+    def prune(self, partition: int, journal: str, keep: int) -> None:
+        """Deletes all but the newest `keep` snapshots of a journal, and files that nobody's have. Raises `VaultFailed`.
+
+        Those of other journals stay: of a topic that is gone, or of another cluster.
+        """
         folder, manifests = self._folder(partition), self.list(partition)
-        needed = {file.digest for manifest in manifests[:keep] for file in manifest.files}
+        old = [manifest for manifest in manifests if manifest.journal == journal][keep:]
+        needed = {file.digest for manifest in manifests if manifest not in old for file in manifest.files}
         try:
-            for manifest in manifests[keep:]:
+            for manifest in old:
                 self._files.rm_file(f"{folder}/{manifest.name}")
             for digest in self._known(folder):
                 if digest not in needed:
                     self._files.rm_file(f"{folder}/files/{digest}")
+            for name in self._files.ls(folder, detail=False):
+                if str(name).endswith(".new"):  # its writer died
+                    self._files.rm_file(name)
         except Exception as error:
             raise VaultFailed(f"{folder}: {error}") from error
 

@@ -20,6 +20,11 @@ from orchestrator.model.rule import NO_HASH
 from orchestrator.model.state import OPEN, UNDO_NOW, UNDO_OPEN, Pause, SagaState, Step, StepStatus
 from orchestrator.wire.avro import Codec, UnreadableRecord
 
+
+class UnreadableEntry(UnreadableRecord):
+    """An entry of the store that is damaged or of other software: the store is of no use, the journal is."""
+
+
 _HELD = Codec(InputHeld)
 _FOLLOWS = Codec(RunFollows)
 _parent = attrgetter(*(field.name for field in fields(Parent)))
@@ -122,7 +127,7 @@ def write_step(step: Step) -> bytes:
 
 
 def read_step(sequence: int, data: bytes) -> Step:
-    """Raises `UnreadableRecord`."""
+    """Raises `UnreadableEntry`."""
     *plain, payload, result, details, undo_payload, retry, undo_retry = _load(data, len(_STEP_PLAIN) + 6)
     step = Step(sequence, _STATUSES[plain[0]], 0)
     for name, value in zip(_STEP_PLAIN, plain, strict=True):
@@ -182,7 +187,7 @@ def _address(waiter: ReplyAddress) -> tuple[str, int, str]:
 
 
 def read_run(saga_id: str, data: bytes, steps: list[Step]) -> SagaState:
-    """A run with its steps, in the order of their sequences. Raises `UnreadableRecord`."""
+    """A run with its steps, in the order of their sequences. Raises `UnreadableEntry`."""
     *loaded, asked, callers, keys = _load(data, len(_RUN_PLAIN) + 14)
     *plain, payload, result, note, waiters, parked, mailbox, signals, follows, paused, parent, promises = loaded
     state = SagaState(saga_id, plain[0])
@@ -277,7 +282,7 @@ def write_partition(stored: StoredPartition) -> bytes:
 
 
 def read_partition(data: bytes) -> StoredPartition:
-    """Raises `UnreadableRecord`."""
+    """Raises `UnreadableEntry`."""
     values = _load(data, len(StoredPartition.__slots__))
     for at in _HEX:
         values[at] = bytes.fromhex(values[at])
@@ -290,7 +295,7 @@ def _load(data: bytes, length: int) -> list[Any]:
     try:
         values = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise UnreadableRecord(f"damaged entry in the store: {error}") from None
+        raise UnreadableEntry(f"damaged entry in the store: {error}") from None
     if not isinstance(values, list) or len(values) != length:
-        raise UnreadableRecord("an entry of the store is of another version")
+        raise UnreadableEntry("an entry of the store is of another version")
     return values

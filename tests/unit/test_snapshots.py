@@ -9,8 +9,9 @@ from orchestrator.model.events import Status
 from orchestrator.runtime.progress import Progress
 from orchestrator.runtime.tenure import Phase
 from orchestrator.snapshots.keeper import KEEP, Keeper
-from orchestrator.snapshots.restoring import Restoring
+from orchestrator.snapshots.restoring import MAX_RESTORED, Restoring
 from orchestrator.snapshots.vault import File, Manifest, SnapshotDamaged, Vault, VaultFailed
+from orchestrator.store import keys
 from orchestrator.store.base import Store, StoreBusy
 from orchestrator.store.rocks import RocksStores
 from tests.shop_world import PARTITIONS, World, send_starts
@@ -182,6 +183,49 @@ def test_so_many_are_kept_and_nothing_else(tmp_path: Path, vault: Vault) -> None
     assert set(vault._known(vault._folder(0))) == needed
     for number, manifest in enumerate(manifests):
         vault.fetch(manifest, tmp_path / f"copy-{number}")
+
+
+def test_snapshots_of_another_journal_stay_and_take_no_place(tmp_path: Path, vault: Vault) -> None:
+    former = Kept(tmp_path / "former", vault)
+    former.keeper = Keeper(vault, tmp_path / "other", "another", EVERY_MS)
+    for _ in range(KEEP):
+        former.order(20)
+        former.take()
+    kept = Kept(tmp_path / "now", vault)
+    kept.order(4)
+    kept.take()
+    assert sorted(each.journal for each in vault.list(0)) == ["another"] * KEEP + [JOURNAL]
+    for number, manifest in enumerate(vault.list(0)):
+        vault.fetch(manifest, tmp_path / f"copy-{number}")
+
+
+def test_stores_of_another_layout_are_wiped_until_the_journal_is_read(tmp_path: Path, vault: Vault) -> None:
+    kept = Kept(tmp_path, vault)
+    for _ in range(KEEP):
+        kept.order(20)
+        for store in kept.stores().values():
+            store.write([(key, b"[]") for key, _ in store.scan(keys.RUNS)])
+        kept.take()
+    kept.begin(Restoring(RocksStores(tmp_path / "stores"), vault, JOURNAL))
+    for _ in range(10):
+        send_starts(kept.world, *[f"o-{number}" for number in range(20)])  # they are looked up, and in every snapshot
+        for _ in range(20):
+            kept.world.advance(1_000)
+    assert eventually(kept.all_owned)
+    wipes = kept.world.engine.counters["store_wipes"]
+    assert 0 < wipes <= PARTITIONS * (1 + MAX_RESTORED)
+
+
+def test_nothing_is_left_beside_the_stores(tmp_path: Path, vault: Vault) -> None:
+    kept = Kept(tmp_path, vault)
+    kept.order(20)
+    kept.take()
+    change_a_file(vault, vault.list(0)[0])
+    assert offset_of(Restoring(RocksStores(tmp_path / "elsewhere"), vault, JOURNAL)) == -1
+    assert [each.name for each in (tmp_path / "elsewhere").iterdir()] == ["partition-0"]
+    (tmp_path / "scratch" / "partition-9").mkdir(parents=True)
+    Keeper(vault, tmp_path / "scratch", JOURNAL, EVERY_MS)
+    assert not (tmp_path / "scratch").exists()
 
 
 def test_a_store_that_is_there_is_opened_at_once(tmp_path: Path, vault: Vault) -> None:

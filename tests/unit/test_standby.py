@@ -1,6 +1,9 @@
 """Stores of partitions that others own are kept near their journals' ends, and handed over to whoever opens them."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 
@@ -12,8 +15,9 @@ from orchestrator.runtime.replica import Replica
 from orchestrator.runtime.standby import AGAIN_MS, ASK_EVERY_MS, FLUSH_EVERY_MS, LOOK_EVERY_MS, Standby
 from orchestrator.runtime.tenure import Phase
 from orchestrator.store import keys
-from orchestrator.store.base import StoreBusy
+from orchestrator.store.base import Store, StoreBusy
 from orchestrator.store.memory import MemoryStores
+from orchestrator.store.rocks import RocksStores
 from orchestrator.wire.journal import Envelope, write_envelope
 from tests.shop_world import PARTITIONS, World, send_starts
 
@@ -154,10 +158,81 @@ def test_a_reader_that_became_unusable_is_replaced() -> None:
     pair.settle()
     pair.readers[0]._post(ReadFailed("", -1, Failure.FATAL, "it is over"))
     pair.standby.step(pair.world.now_ms)
-    assert (len(pair.readers), pair.standby.followed) == (2, frozenset())
+    assert pair.standby.followed == frozenset()
     pair.world.advance(ASK_EVERY_MS)
     pair.settle()
+    assert (len(pair.readers), len(pair.standby.followed)) == (2, PARTITIONS)
+
+
+def test_an_error_over_one_partition_leaves_the_others_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Pair()
+    send_starts(pair.world, *[f"o-{number}" for number in range(30)])
+    pair.world.settle()
+    feed, raised = Replica.feed, []
+
+    def fails_once(replica: Replica, offset: int, *rest: Any) -> Any:
+        if offset == 7 and not raised:
+            raised.append(MemoryError())
+            raise raised[0]
+        return feed(replica, offset, *rest)
+
+    monkeypatch.setattr(Replica, "feed", fails_once)
+    pair.settle()
+    assert len(pair.standby.followed) == PARTITIONS - 1
+    for number in pair.standby.followed:
+        assert pair.standby.next_offset(number) == len(pair.journal(number))
+    pair.world.advance(AGAIN_MS)
+    pair.settle()
     assert len(pair.standby.followed) == PARTITIONS
+
+
+def test_a_store_in_a_directory_that_cannot_be_read_is_wiped(tmp_path: Path) -> None:
+    pair = Pair()
+    pair.settle()
+    pair.standby.close()
+    stores = RocksStores(tmp_path)
+    store = stores.open(0)
+    store.write([(keys.PARTITION, b"[]")])
+    store.close()
+    standby = Standby(stores, pair.new_reader, pair.world.topics.journal, 1, lambda number: False)
+    standby.step(pair.world.now_ms)
+    standby.step(pair.world.now_ms + AGAIN_MS)
+    assert standby.followed == {0}
+    standby.close()
+
+
+class Slow:
+    """Stores of which each takes as long to open as the test wants."""
+
+    def __init__(self, stores: MemoryStores) -> None:
+        self._stores = stores
+        self.opening, self.go = Event(), Event()
+
+    def open(self, partition: int) -> Store:
+        if partition == 0:
+            self.opening.set()
+            assert self.go.wait(20)
+        return self._stores.open(partition)
+
+    def wipe(self, partition: int) -> None:
+        self._stores.wipe(partition)
+
+
+def test_nobody_waits_for_a_store_that_the_standby_opens() -> None:
+    pair, owned = Pair(), []
+    slow = Slow(MemoryStores())
+    standby = Standby(slow, pair.new_reader, pair.world.topics.journal, PARTITIONS, owned.__contains__)
+    thread = Thread(target=standby.step, args=(pair.world.now_ms,))
+    thread.start()
+    assert slow.opening.wait(20)
+    standby.open(1).close()
+    with pytest.raises(StoreBusy, match="opened by the standby"):
+        standby.open(0)
+    owned.append(0)  # granted meanwhile
+    slow.go.set()
+    thread.join()
+    assert standby.followed == frozenset()
+    standby.open(0).close()
 
 
 def test_it_says_how_much_is_unread() -> None:
