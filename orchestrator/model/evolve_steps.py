@@ -70,7 +70,7 @@ def _step_inherited(state: SagaState, event: ev.StepInherited, at_ms: int) -> No
     if step.kind is StepKind.LOCK and step.status is StepStatus.WAITED:
         state.locks.add(step.sequence)
     if step.keeper:
-        state.keys.add(step.keeper)  # which is told in the same decision
+        state.keys.add(step.keeper)  # to leave one that was not told anew does no harm
     if step.kind is StepKind.UPDATE:
         state.updates[step.service] = step.sequence
 

@@ -37,7 +37,7 @@ def point(state: SagaState, to: int, *, fork: bool = False) -> tuple[int, str]:
         return 0, f"it would inherit {to - 1} steps, at most {MAX_INHERITED}: reset it to an earlier one"
     size = sum(size_of(step) for step in before(state, to))
     size += sum(len(name) + len(payload) for name, payload in signals_again(state, to))
-    size += sum(2 * (len(keeper) + len(state.saga_id)) for keeper in keys.heard(before(state, to)))
+    size += sum(2 * (len(keeper) + len(state.saga_id)) for keeper in keys.awaited(before(state, to)))
     size += sum(len(name) + len(payload) + len(message) for name, (payload, _, message) in state.promises.items())
     if size > MAX_BYTES:
         return 0, f"its steps before {to} and its signals have {size} bytes, at most {MAX_BYTES} can be inherited"

@@ -1,8 +1,8 @@
 """Business keys that a saga listens for: each has a keeper, a saga that passes on what is told for its key.
 
 Who listens has told the keeper so by a step, and hears what is told until the saga has ended: then it leaves, however
-it ended. A run that goes on in the next one leaves nothing, for that listens on. One that inherits such a step listens
-anew: the run that made it may have ended and left, or be another saga's.
+it ended. A run that goes on in the next one leaves nothing, for that listens on. One that inherits such a step, and is
+yet to wait, listens anew: the run that made it may have ended and left, or be another saga's.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from orchestrator.model import messages as msg
 from orchestrator.model import requests
 from orchestrator.model.definition import SignalRequest
+from orchestrator.model.events import StepKind
 from orchestrator.model.state import SAME_LIFE, SagaState, Step
 
 if TYPE_CHECKING:
@@ -39,15 +40,27 @@ def leave(saga_id: str) -> bytes:
 
 
 def listen_again(turn: Turn) -> None:
-    """The run listens for the keys of the steps that it has just inherited."""
+    """The run listens for the keys that the steps which it has just inherited listen for, and for which it is to wait.
+
+    For what nobody would ask for it does not: the keeper would give it what it keeps, and that were lost. Each later
+    wait listens by itself.
+    """
     state = turn.state
-    for keeper, step in heard(state.steps.values()).items():
-        requests.tell(turn, step.sequence, listening(keeper, state.saga_id, step.result.decode()))
+    given = {name for name, _ in state.signals}
+    for keeper, step in awaited(state.steps.values()).items():
+        if (name := step.result.decode()) not in given:
+            requests.tell(turn, step.sequence, listening(keeper, state.saga_id, name))
 
 
-def heard(steps: Iterable[Step]) -> dict[str, Step]:
-    """By keeper the last of these steps that has the saga listen to it."""
-    return {step.keeper: step for step in steps if step.keeper}
+def awaited(steps: Iterable[Step]) -> dict[str, Step]:
+    """By keeper the steps that have the saga listen to it for a wait which is not among them."""
+    found: dict[str, Step] = {}
+    for step in steps:
+        if step.keeper:
+            found[step.keeper] = step
+        elif step.kind is StepKind.SIGNAL:
+            found = {keeper: told for keeper, told in found.items() if told.result.decode() != step.command}
+    return found
 
 
 def leave_all(turn: Turn) -> None:

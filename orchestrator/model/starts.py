@@ -172,12 +172,12 @@ def _hand_on(turn: Turn, old: SagaState, follows: ev.RunFollows) -> None:
         steps = migrations.ballast(old)
     for step in steps:
         turn.emit(step)
-    keys.listen_again(turn)
     if follows.cause in (ev.Following.RESET, ev.Following.MIGRATED):
         for name, (payload, error_type, error_message) in old.promises.items():
             turn.emit(ev.PromiseSettled(name, payload, error_type, error_message))
     for name, payload in signals:
         turn.emit(ev.SignalReceived(name, payload))
+    keys.listen_again(turn)
     if old.phase in GOES_ON:
         for waiter in old.waiters:
             turn.emit(ev.WaiterAdded(waiter))

@@ -71,6 +71,17 @@ class Shipping(Saga[str, int]):
         return first.cents + (await self.receive(Shipping.paid, key=invoice)).cents
 
 
+class Gift(Saga[str, int]):
+    """Waits for one payment, and has a step behind it."""
+
+    paid = signal(Payment)
+
+    async def run(self, invoice: str) -> int:
+        paid = await self.receive(Gift.paid, key=invoice)
+        await self.step(Shop.reserve())
+        return paid.cents
+
+
 class Buggy(Saga[str, None]):
     """Hears one payment, and cannot bear it."""
 
@@ -134,7 +145,7 @@ class Keys(Family):
     """Sagas, and the keepers of their keys."""
 
     def __init__(self, *, cold: bool) -> None:
-        sagas = Invoicing, Several, Shipping, Buggy, Monthly, Crowd, Older, Bank, Correlator
+        sagas = Invoicing, Several, Shipping, Gift, Buggy, Monthly, Crowd, Older, Bank, Correlator
         super().__init__(*sagas, cold=cold)
         self.told = 0
 
@@ -330,6 +341,45 @@ def test_a_fork_listens_under_its_own_id(keys: Keys) -> None:
     keys.publish(8)
     assert keys.state("order-7").result == keys.state("order-8").result == b'"7 8"'
     assert left(keys, "Invoicing.paid")
+
+
+def test_who_is_redriven_behind_its_wait_leaves_to_the_next_what_is_kept(keys: Keys) -> None:
+    keys.start(Gift, "g-1", "i-1")
+    keys.publish(1, address="Gift.paid")
+    keys.refuse("g-1", 3)
+    keys.publish(2, address="Gift.paid")  # after its end: it is kept
+    keys.take(msg.Redrive("g-1", "go on"))
+    keys.deliver()
+    keys.start(Gift, "g-2", "i-1")
+    assert keys.heard("g-1") == [b'{"cents":1}']
+    assert keys.heard("g-2") == [b'{"cents":2}']
+    keys.reply("g-1", 3, "A")
+    assert keys.status("g-1") == "COMPLETED"
+    keys.reply("g-2", 3, "A")
+    assert left(keys, "Gift.paid")
+
+
+def test_who_is_set_back_to_its_wait_and_has_the_value_leaves_what_is_kept(keys: Keys) -> None:
+    keys.start(Gift, "g-1", "i-1")
+    keys.publish(1, address="Gift.paid")
+    keys.refuse("g-1", 3)
+    keys.publish(2, address="Gift.paid")
+    keys.take(msg.Reset("g-1", "again", 2))
+    keys.deliver()
+    assert keys.heard("g-1") == [b'{"cents":1}'] * 2
+    keys.start(Gift, "g-2", "i-1")
+    assert keys.heard("g-2") == [b'{"cents":2}']
+
+
+def test_a_fork_behind_the_wait_leaves_what_is_kept(keys: Keys) -> None:
+    keys.start(Gift, "g-1", "i-1")
+    keys.publish(1, address="Gift.paid")
+    keys.refuse("g-1", 3)
+    keys.publish(2, address="Gift.paid")
+    keys.take(msg.Fork("g-1", "fork it", 3, "g-2"))
+    keys.deliver()
+    keys.start(Gift, "g-3", "i-1")
+    assert (keys.heard("g-2"), keys.heard("g-3")) == ([], [b'{"cents":2}'])
 
 
 def test_a_key_is_listened_for_once_however_often_it_was_waited_for(keys: Keys) -> None:
