@@ -98,7 +98,7 @@ def report(turn: Turn, parent: Parent, *, undo: bool, problem: str = "") -> None
             undo,
             state.run,
             status,
-            ev.Undone.PARTIAL if state.stays else state.undone or "",
+            ev.Undone.PARTIAL if undo and state.stays else state.undone or "",
             b"" if undo else state.result,
             *error,
         )

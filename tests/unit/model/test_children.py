@@ -146,12 +146,20 @@ def test_what_a_child_did_before_it_continued_as_new_stays_and_a_person_decides(
     assert (family.status("parent"), family.state("parent").undone) == ("COMPENSATED", "partial")
 
 
-def test_a_child_that_fails_after_it_continued_as_new_has_left_something(family: Family) -> None:
+def test_a_child_that_fails_after_it_continued_as_new_is_refused_as_any(family: Family) -> None:
     subscribed(family, "first")
     family.refuse("child", 1)
-    (unknown,) = [event for event in family.journal["parent"] if isinstance(event, ev.StepEndedUnknown)]
-    assert unknown.error_type == "Refused"
-    assert "before it continued as new" in family.state("parent").parked[1]
+    (refused,) = [event for event in family.journal["parent"] if isinstance(event, ev.StepRefused)]
+    assert refused.error_type == "Refused"
+    assert (family.status("parent"), family.state("parent").undone) == ("FAILED", "none")
+
+
+def test_a_child_that_is_cancelled_after_it_continued_as_new_is_refused_as_any(family: Family) -> None:
+    subscribed(family, "first")
+    family.cancel("parent")
+    family.reply("child", 1, "x")
+    family.reply("child", 1, undo=True)
+    assert (family.status("child"), family.status("parent")) == ("CANCELED", "CANCELED")
 
 
 def test_a_child_that_continued_as_new_and_had_nothing_to_undo_is_undone_as_any(family: Family) -> None:
