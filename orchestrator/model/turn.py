@@ -183,9 +183,9 @@ class Turn:
         return self.state.paused is not None
 
     def rule(self) -> str:
-        """The rule over sagas that holds this one, empty if none does. Whom a person had stopped is held by none."""
+        """The rule over sagas that holds this one, empty if none does. None holds what a person or its parent stops."""
         state = self.state
-        asked = state.cancel is ev.Cause.CANCELED or state.forced or state.ended
+        asked = state.cancel is ev.Cause.CANCELED or state.forced or state.undo_asked or state.ended
         return "" if asked or not self.moment.paused else pauses.over_saga(self.moment.paused, state.saga_type)
 
     def holds_back(self, service: str, command: str) -> bool:

@@ -105,6 +105,18 @@ def test_a_child_past_its_pivot_cannot_be_undone_and_a_person_decides(family: Fa
     assert (family.status("parent"), family.state("parent").undone) == ("COMPENSATED", "partial")
 
 
+@pytest.mark.parametrize("rule", ["type:Child", "partition"])
+def test_a_child_that_has_completed_is_undone_though_a_rule_pauses_its_type(family: Family, rule: str) -> None:
+    started(family)
+    family.reply("child", 1, "x")
+    family.cancel("parent")
+    family.rules.add(rule)
+    family.refuse("parent", 2)
+    assert family.status("child") == "COMPENSATING"
+    family.reply("child", 1, undo=True)
+    assert (family.status("child"), family.status("parent")) == ("COMPENSATED", "CANCELED")
+
+
 class Monthly(Saga[str, str]):
     """It goes on in another run once its first is done; `idle`: that did nothing that could be undone."""
 
