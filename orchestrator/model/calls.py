@@ -102,12 +102,16 @@ def update(turn: Turn, input: msg.Update) -> None:
 
 
 def _why_never(state: SagaState, input: msg.Update, caller: Parent) -> str:
-    """Why the update would never be answered: who asks for it is waited for, without an end, by the saga itself."""
+    """Why the update would never be answered: who asks for it is waited for by the saga itself, and nothing else is.
+
+    Whatever else is waited for, such as a pause in the same group, may come first and have the saga go on without.
+    """
     asked = f"{caller.saga_id} asks {state.saga_id} for {input.name}"
     if caller.saga_id == state.saga_id:
         return f"{asked}: it would wait for the operation that asks; call the method instead"
-    for sequence in sorted(state.open):
-        step = state.steps[sequence]
+    waited_for = [step for s in state.open if (step := state.steps[s]).kind is not ev.StepKind.UPDATE]
+    if len(waited_for) == 1:
+        (step,) = waited_for
         if step.kind is ev.StepKind.CALL and step.service == caller.saga_id and step.due_ms is None:
             return f"{asked}, which waits for {caller.saga_id} to answer {step.command}: neither would go on"
     return ""

@@ -123,6 +123,11 @@ class Node(Entity[list[str]]):
         return await self.entity(Node, path[0]).call(Node.walk(path[1:]), timeout=5)
 
     @operation
+    async def race_time(self, path: list[str]) -> int:
+        place, _ = await self.race(self.entity(Node, path[0]).call(Node.walk(path[1:])), self.sleep(5))
+        return place
+
+    @operation
     async def twice(self, path: list[str]) -> None:
         await self.walk(path)
         await self.walk(path)
@@ -485,6 +490,19 @@ def test_what_waits_only_for_a_time_takes_the_call_after_it(family: Family) -> N
     family.take(msg.TimerDue("Node/a", state.run, sequence, due_ms))
     family.deliver()
     assert [error for error, _ in told(family)] == ["Timeout"]
+    assert not family.state("Node/b").asked
+
+
+def test_what_waits_for_something_else_too_goes_on_by_that(family: Family) -> None:
+    walk(family, "a", ["b", "a"], "race_time")
+    assert not told(family)
+    state = family.state("Node/a")
+    (pause,) = (s for s in state.open if state.steps[s].kind is ev.StepKind.SLEEP)
+    family.now_ms = due_ms = state.due_of(pause) or 0
+    family.take(msg.TimerDue("Node/a", state.run, pause, due_ms))
+    family.deliver()
+    assert told(family) == [("ANSWERED", "")]
+    assert family.answers[-1].payload == b"1"
     assert not family.state("Node/b").asked
 
 
