@@ -7,7 +7,7 @@ that are still open, and waits for what they clean up.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Reversible
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -134,7 +134,7 @@ class Groups:
         """
         return await _first(branches, len(branches) - 1)
 
-    async def some(self, branches: Reversible[Awaitable[A]], *, successes: int) -> tuple[A, ...]:
+    async def some(self, branches: Iterable[Awaitable[A]], *, successes: int) -> tuple[A, ...]:
         """Runs until so many have succeeded; gives their results, in the order of the branches.
 
         The others are cancelled. Raises the failure with which it became impossible, or `DefinitionError` where
@@ -149,12 +149,12 @@ class Groups:
 
     @overload
     async def each(
-        self, items: Reversible[A], function: Callable[[A], Awaitable[B]], *, concurrency: int = 10
+        self, items: Iterable[A], function: Callable[[A], Awaitable[B]], *, concurrency: int = 10
     ) -> tuple[B, ...]: ...
     @overload
     async def each(
         self,
-        items: Reversible[A],
+        items: Iterable[A],
         function: Callable[[A], Awaitable[B]],
         *,
         concurrency: int = 10,
@@ -163,7 +163,7 @@ class Groups:
     @overload
     async def each(
         self,
-        items: Reversible[A],
+        items: Iterable[A],
         function: Callable[[A], Awaitable[B]],
         *,
         concurrency: int = 10,
@@ -171,7 +171,7 @@ class Groups:
     ) -> tuple[_Either[B], ...]: ...
     async def each(
         self,
-        items: Reversible[A],
+        items: Iterable[A],
         function: Callable[[A], Awaitable[Any]],
         *,
         concurrency: int = 10,

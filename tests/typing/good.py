@@ -277,6 +277,9 @@ class Everything(Saga[Order, Receipt | None], name="everything", execution_timeo
         assert_type(await self.each([order, order], self.charge, concurrency=place + 1), tuple[Receipt, ...])
         by_id = {order.id: order}
         await self.each(by_id.values(), self.charge)
+        await self.each((each for each in (order, order)), self.charge)
+        await self.each(filter(None, [order]), self.charge)
+        assert_type(await self.some((self.charge(order) for _ in range(2)), successes=1), tuple[Receipt, ...])
         borne = await self.each([order], self.charge, tolerated_share=0.05)
         assert_type(borne, tuple[Done[Receipt] | StepFailed, ...])
         assert_type([one.value for one in borne if isinstance(one, Done)], list[Receipt])

@@ -194,8 +194,6 @@ class Mistaken(Saga[Order, str]):
         await self.some([self.step(charge)])  # E: how many are to succeed is not said
         await self.each([order], self.pay, concurrency="all")  # E: number that is text
         await self.each(["o-1"], self.pay)  # E: items that the function does not take
-        await self.each({order.id}, self.sell)  # E: set, whose order differs between processes
-        await self.some({self.step(charge)}, successes=1)  # E: set of branches
         await self.each([order], self.pay, tolerated_failures=1, tolerated_share=0.5)  # E: count and share at once
         for result in await self.each([order], self.pay, tolerated_failures=1):
             print(result.value.payment_id)  # E: result of an item that may have failed
@@ -213,9 +211,6 @@ class Mistaken(Saga[Order, str]):
         await self.step(charge, heartbeat="5s")  # E: heartbeat timeout that is text
         await self.step(charge, start_timeout=5)  # E: timeout that there is not
         return stock  # E: wrong result of a saga
-
-    async def sell(self, sku: str) -> Reservation:
-        return await self.step(Inventory.reserve(order_id="o", sku=sku))
 
     async def pay(self, order: Order) -> Receipt:
         return await self.step(Payments.charge(order_id=order.id, cents=order.cents))
