@@ -18,6 +18,7 @@ from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.clients import Clients
 from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.lifecycle import Feed
+from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.takeover import Owner
 from orchestrator.saga import Retry, Saga
@@ -177,6 +178,12 @@ class World:
             if tenure.partition is not None and saga_id in tenure.partition.runs.live:
                 return tenure.partition.runs.live[saga_id].state.status
         raise KeyError(saga_id)
+
+    def owned(self, number: int = 0) -> Partition:
+        """A partition of the worker, which must own it."""
+        partition = self.engine.tenures[number].partition
+        assert partition is not None
+        return partition
 
     def _serve(self, record: Record) -> None:
         message = read_command(record.headers, record.value)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from orchestrator.chaos.history import Struck
 from orchestrator.checker.evidence import Evidence, Raw
+from orchestrator.checker.ownership import counted
 from orchestrator.log.base import Record
 from orchestrator.model.events import Decision
-from orchestrator.model.rule import JournalHalted, Kind, Rule
+from orchestrator.model.rule import JournalHalted, Kind
 from orchestrator.wire.avro import UnreadableRecord
-from orchestrator.wire.journal import read_claim, read_decision, read_envelope
+from orchestrator.wire.journal import read_decision
 
 MARGIN_MS = 15_000
 """So long before its first and after its last event a fault still belongs to a saga's story."""
@@ -110,16 +111,8 @@ def _journal_lines(journal: Raw, wanted: Iterable[str]) -> Iterator[tuple[str, _
 
 
 def _decisions(records: Iterable[Record]) -> Iterator[tuple[Record, Decision, str]]:
-    rule, owner = Rule(), ""
-    for record in records:
-        envelope = read_envelope(record.value)
-        if not rule.accept(
-            envelope.kind, envelope.nonce, envelope.seq, envelope.prev_hash, record.offset, record.value or b""
-        ):
-            continue
-        if envelope.kind == Kind.CLAIM:
-            owner = read_claim(envelope).owner
-        elif envelope.kind == Kind.DECISION and (decision := read_decision(envelope)) is not None:
+    for record, envelope, owner in counted(records):
+        if envelope.kind == Kind.DECISION and (decision := read_decision(envelope)) is not None:
             yield record, decision, owner
 
 

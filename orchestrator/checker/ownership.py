@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestrator.checker.evidence import Raw
 from orchestrator.log.base import Record
 from orchestrator.model.rule import Kind, Rule
-from orchestrator.wire.journal import read_claim, read_envelope
+from orchestrator.wire.journal import Envelope, read_claim, read_envelope
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ Tenures = Mapping[int, Sequence[Tenure]]
 """By partition, in the order of the journal."""
 
 
-def accepted(records: Iterable[Record]) -> Iterator[Appended]:
-    """The claims and decisions of one journal partition that count under rule R."""
+def counted(records: Iterable[Record]) -> Iterator[tuple[Record, Envelope, str]]:
+    """The records of one journal partition that count under rule R, with the name of the owner that each is of."""
     rule, owner = Rule(), ""
     for record in records:
         envelope = read_envelope(record.value)
@@ -60,6 +60,12 @@ def accepted(records: Iterable[Record]) -> Iterator[Appended]:
             continue
         if envelope.kind == Kind.CLAIM:
             owner = read_claim(envelope).owner
+        yield record, envelope, owner
+
+
+def accepted(records: Iterable[Record]) -> Iterator[Appended]:
+    """The claims and decisions of one journal partition that count under rule R."""
+    for record, envelope, owner in counted(records):
         if envelope.kind in (Kind.CLAIM, Kind.DECISION):
             yield Appended(record.timestamp_ms, owner, envelope.kind == Kind.CLAIM)
 

@@ -154,9 +154,8 @@ class Standby:
                     self._reader.assign(self._journal, number, tail.replica.first_offset)
                 elif store is not None:
                     store.close()
-        if broken:
-            with self._lock:
-                self._begin_anew(number, mono_ms, broken)
+                if broken:
+                    self._begin_anew(number, mono_ms, broken)
 
     def _is_wanted(self, number: int, mono_ms: int) -> bool:
         followed = number in self._tails or self._owned(number)

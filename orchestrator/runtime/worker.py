@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import field
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import Disconnected
 from orchestrator.log.base import Log
@@ -26,9 +27,11 @@ from orchestrator.runtime.standby import Standby
 from orchestrator.runtime.takeover import CLAIM_WAIT_MS, Owner
 from orchestrator.runtime.tenure import Phase
 from orchestrator.runtime.upkeep import TRIM_LAG_MS, Upkeep
-from orchestrator.snapshots.keeper import Keeper
 from orchestrator.store.base import Stores
 from orchestrator.wire.journal import Claim, Genesis
+
+if TYPE_CHECKING:
+    from orchestrator.snapshots.keeper import Keeper
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ class Restoring:
         self._vault = vault
         self._journal = journal
         self._lock = Lock()
-        self._under_way: dict[int, Thread] = {}
+        self._under_way: set[int] = set()
         self._ready: set[int] = set()
         self._tried: set[tuple[int, str]] = set()
         self._restored: Counter[int] = Counter()
@@ -40,12 +40,11 @@ class Restoring:
     def open(self, partition: int) -> Store:
         """As of the stores below. Raises `StoreBusy` until it is restored."""
         with self._lock:
+            known = partition in self._under_way or partition in self._ready
+            if not known and not self._stores.path(partition).exists():
+                Thread(target=self._restore, args=(partition,), name=f"restore-{partition}", daemon=True).start()
+                self._under_way.add(partition)
             if partition in self._under_way:
-                raise StoreBusy(f"the store of partition {partition} is being restored from a snapshot")
-            if partition not in self._ready and not self._stores.path(partition).exists():
-                thread = Thread(target=self._restore, args=(partition,), name=f"restore-{partition}", daemon=True)
-                thread.start()
-                self._under_way[partition] = thread
                 raise StoreBusy(f"the store of partition {partition} is being restored from a snapshot")
         return self._stores.open(partition)
 
@@ -64,7 +63,7 @@ class Restoring:
         finally:
             with self._lock:
                 self._ready.add(partition)
-                del self._under_way[partition]
+                self._under_way.discard(partition)
 
     def _try_all(self, partition: int) -> None:
         place = self._stores.path(partition)

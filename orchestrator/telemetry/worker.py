@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -13,9 +14,11 @@ from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.standby import Standby
 from orchestrator.runtime.tally import BUCKETS_MS
 from orchestrator.runtime.tenure import Phase, Tenure
-from orchestrator.snapshots.keeper import Keeper
 from orchestrator.telemetry.families import copied, counter, counters, gauge, gauges, histogram
 from orchestrator.telemetry.server import JOIN_WITHIN_S
+
+if TYPE_CHECKING:
+    from orchestrator.snapshots.keeper import Keeper
 
 _PLAIN = (
     ("decisions", "saga_decisions", "Decisions made, confirmed or not."),

@@ -267,14 +267,19 @@ def damage_tables(path: Path) -> None:
         table.write_bytes(content)
 
 
-def test_damaged_table_raises_and_never_ends_a_scan_early(tmp_path: Path) -> None:
-    stores = RocksStores(tmp_path)
+def damaged_store(folder: Path) -> tuple[RocksStores, Store]:
+    """A store of 20,000 entries that is open, and whose tables are damaged."""
+    stores = RocksStores(folder)
     store = stores.open(0)
     chance = random.Random(1)
     store.write([(b"%06d" % n, chance.randbytes(100)) for n in range(20_000)])
     store.close()
-    damage_tables(tmp_path / "partition-0")
-    store = stores.open(0)
+    damage_tables(folder / "partition-0")
+    return stores, stores.open(0)
+
+
+def test_damaged_table_raises_and_never_ends_a_scan_early(tmp_path: Path) -> None:
+    stores, store = damaged_store(tmp_path)
     with pytest.raises(StoreBroken, match="partition-0"):
         list(store.scan(b""))
     with pytest.raises(StoreBroken, match="partition-0"):
@@ -288,13 +293,7 @@ def test_damaged_table_raises_and_never_ends_a_scan_early(tmp_path: Path) -> Non
 
 def test_store_is_wiped_while_the_error_of_a_scan_is_handled(tmp_path: Path) -> None:
     """The error holds the frames that it came through, and those the scan."""
-    stores = RocksStores(tmp_path)
-    store = stores.open(0)
-    chance = random.Random(1)
-    store.write([(b"%06d" % n, chance.randbytes(100)) for n in range(20_000)])
-    store.close()
-    damage_tables(tmp_path / "partition-0")
-    store = stores.open(0)
+    stores, store = damaged_store(tmp_path)
     scan = store.scan(b"")
     with pytest.raises(StoreBroken, match="partition-0") as caught:
         list(scan)
@@ -311,15 +310,9 @@ def write_until_merged(store: Store, chance: random.Random) -> None:
 
 def test_store_that_breaks_while_it_is_written_can_be_closed_and_wiped(tmp_path: Path) -> None:
     """Damage in a table may be met first when tables are merged: then writing fails, and closing would say so again."""
-    stores = RocksStores(tmp_path)
-    store = stores.open(0)
-    chance = random.Random(1)
-    store.write([(b"%06d" % n, chance.randbytes(100)) for n in range(20_000)])
-    store.close()
-    damage_tables(tmp_path / "partition-0")
-    store = stores.open(0)
+    stores, store = damaged_store(tmp_path)
     with pytest.raises(StoreBroken, match="partition-0"):
-        write_until_merged(store, chance)
+        write_until_merged(store, random.Random(2))
     store.close()
     stores.wipe(0)
     store = stores.open(0)

@@ -2,7 +2,6 @@
 
 from orchestrator.log.base import Failure
 from orchestrator.runtime.claim_watch import ASK_EVERY_MS, ClaimWatch
-from orchestrator.runtime.partition import Partition
 from orchestrator.wire.journal import Claim, claim_record
 from tests.shop_world import World, send_starts
 
@@ -15,12 +14,6 @@ def idle() -> World:
     return world
 
 
-def owned_by(world: World) -> Partition:
-    partition = world.engine.tenures[0].partition
-    assert partition is not None
-    return partition
-
-
 def claim(world: World) -> None:
     """A worker that the group does not count in claims partition 0, and says no more."""
     claimed = claim_record(b"another's nonce.", Claim("z", "", (), "1"))
@@ -29,16 +22,16 @@ def claim(world: World) -> None:
 
 def test_an_idle_owner_takes_its_partition_over_again_after_another_claimed_it() -> None:
     world = idle()
-    before = owned_by(world)
+    before = world.owned()
     claim(world)
     world.advance(2_000)
-    assert owned_by(world) is before
+    assert world.owned() is before
     world.advance(ASK_EVERY_MS)
     for _ in range(5):
         world.advance(1_000)
     assert world.engine.epochs_lost == 1
-    assert owned_by(world) is not before
-    assert owned_by(world).progress.at.offset > before.writer.next_offset
+    assert world.owned() is not before
+    assert world.owned().progress.at.offset > before.writer.next_offset
 
 
 def test_a_journal_that_its_owner_writes_alone_ends_no_epoch() -> None:
@@ -52,7 +45,7 @@ def test_a_journal_that_its_owner_writes_alone_ends_no_epoch() -> None:
 
 def test_an_answer_counts_only_while_nothing_was_written_since_the_question() -> None:
     world = World()
-    owned = owned_by(world)
+    owned = world.owned()
     watch = ClaimWatch(owned, world.engine._clients.journals, world.now_ms)
     place, expected = (world.topics.journal, 0), owned.writer.next_offset
     watch.ends(expected - 1, {place: expected}, world.now_ms)

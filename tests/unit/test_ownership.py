@@ -9,7 +9,6 @@ from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
 from orchestrator.model.starts import MAX_WAITERS
 from orchestrator.provisioning import apply, plan
-from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.progress import Progress
 from orchestrator.runtime.tenure import Phase
 from orchestrator.store.base import StoreBroken
@@ -30,12 +29,6 @@ def steps(world: World, times: int) -> None:
     for _ in range(times):
         world.step()
         world.now_ms += 1
-
-
-def owned_by(world: World) -> Partition:
-    partition = world.engine.tenures[0].partition
-    assert partition is not None
-    return partition
 
 
 def with_few_warm(world: World, warm: int) -> None:
@@ -89,8 +82,8 @@ def test_runs_in_memory_are_bounded() -> None:
         send_starts(world, saga_id)
     for _ in range(10):
         world.advance(2_000)
-    assert len(owned_by(world).runs.live) <= 10
-    assert owned_by(world).runs.find(IDS[0]) is not None
+    assert len(world.owned().runs.live) <= 10
+    assert world.owned().runs.find(IDS[0]) is not None
 
 
 def test_a_run_stays_in_memory_while_its_cut_waits_and_takes_its_reply() -> None:
@@ -100,7 +93,7 @@ def test_a_run_stays_in_memory_while_its_cut_waits_and_takes_its_reply() -> None
     for _ in range(5):
         world.advance(2_000)
     with_few_warm(world, 2)
-    owned, link = owned_by(world), Slow()
+    owned, link = world.owned(), Slow()
     world.engine._journal._appender = world.log.appender(link=link)
     commands: list[CommandMessage] = []
     world.behave = lambda message: commands.append(message)  # type: ignore[func-returns-value]
@@ -136,7 +129,7 @@ def test_a_run_stays_in_memory_while_its_cut_waits_and_takes_its_reply() -> None
 
 def test_a_refused_command_is_not_marked_as_sent_before_its_refusal_is_journaled() -> None:
     world = World()
-    owned, link = owned_by(world), Cut()
+    owned, link = world.owned(), Cut()
     world.log.delete(world.topics.commands("inventory"))
     world.engine._journal._appender = world.log.appender(link=link)
     send_starts(world, IDS[0])
@@ -173,7 +166,7 @@ def test_a_store_that_breaks_while_leaving_does_not_keep_the_worker() -> None:
 def test_a_full_disk_at_the_last_mark_ends_one_partition_and_not_the_worker() -> None:
     world = World()
     world.behave = lambda message: None
-    owned = owned_by(world)
+    owned = world.owned()
     send_starts(world, IDS[0])
     owned._cut_mono = world.now_ms + 1
     steps(world, 12)
@@ -242,7 +235,7 @@ def test_an_end_answers_a_bounded_number_at_once_and_the_others_when_they_ask_ag
 
 def test_a_decision_confirmed_beside_a_later_one_leaves_its_own_time_in_the_store() -> None:
     world = World()
-    owned, link = owned_by(world), Slow()
+    owned, link = world.owned(), Slow()
     world.engine._journal._appender = world.log.appender(link=link)
     link.slow = True
     world.now_ms += 500  # the store's turn comes with the first decision
@@ -270,9 +263,9 @@ def lose_place(world: World) -> None:
 def test_failed_reads_count_until_something_is_read_again() -> None:
     world = World()
     for saga_id in IDS[:5]:
-        epoch = owned_by(world).progress.at.offset
+        epoch = world.owned().progress.at.offset
         lose_place(world)
-        assert owned_by(world).progress.at.offset > epoch, "another epoch began"
+        assert world.owned().progress.at.offset > epoch, "another epoch began"
         send_starts(world, saga_id)
         world.settle()
         assert world.status(saga_id) is Status.COMPLETED
