@@ -5,7 +5,7 @@ from orchestrator.runtime.partition import BATCH
 from orchestrator.runtime.tenure import Phase
 from orchestrator.wire import headers as h
 from tests.shop_world import World, send_starts
-from tests.unit.test_ownership import IDS, Slow, owned_by, send, steps
+from tests.unit.test_ownership import IDS, Slow, send, steps
 
 LIMIT_MS = 200
 
@@ -26,14 +26,14 @@ def with_a_timer(delay_ms: int) -> World:
 
 def test_it_waits_for_the_next_timer_and_no_longer() -> None:
     world = with_a_timer(100)
-    due_ms = owned_by(world).timers.next_due_ms()
+    due_ms = world.owned().timers.next_due_ms()
     assert due_ms is not None
     while world.now_ms < due_ms:
         world.now_ms += max(1, waits(world))
         world.engine.step(world.now_ms)
         world.engine.step(world.now_ms)  # the answer to its question for the end offsets wakes it
     assert world.now_ms <= due_ms + 1
-    execution = owned_by(world).runs.find(IDS[0])
+    execution = world.owned().runs.find(IDS[0])
     assert execution is not None
     assert execution.state.begin_ms is None
 
@@ -59,7 +59,7 @@ def test_an_acknowledged_command_makes_no_step() -> None:
     link = Slow()
     world.engine._outward._appender = world.log.appender(link=link)
     link.slow = True
-    owned = owned_by(world)
+    owned = world.owned()
     send(world, IDS[0], b'{"id":"o"}', saga_type="OrderFulfilment", input_type="start")
     for _ in range(10):
         world.engine.step(world.now_ms)
