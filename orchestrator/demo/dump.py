@@ -4,51 +4,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from threading import Event
 
 from orchestrator.checker.evidence import Evidence, Raw, ServiceEffect, Told
-from orchestrator.errors import SagaError
-from orchestrator.log.base import Log, ReadFailed, Record, TopicPartition
+from orchestrator.log.base import Log, Record
+from orchestrator.log.spans import records_in
 from orchestrator.model.ids import Direction
 from orchestrator.topics import TopicNames
-
-READ_WITHIN_S = 60.0
 
 
 def read_topics(log: Log, topics: Sequence[str], partitions: int) -> Iterator[Record]:
     """Every record of every topic as it stands now, each partition in its order. Raises `SagaError`."""
-    wake = Event()
-    admin = log.admin()
-    wanted: list[TopicPartition] = [(topic, partition) for topic in topics for partition in range(partitions)]
-    try:
-        bounds = admin.ends(wanted)
-    finally:
-        admin.close()
-    reader = log.reader(wake=wake)
-    try:
-        left = {key: end for key, (start, end) in bounds.items() if start < end}
-        for (topic, partition), (start, _) in bounds.items():
-            if (topic, partition) in left:
-                reader.assign(topic, partition, start)
-        while left:
-            happenings = reader.poll()
-            for happening in happenings:
-                if isinstance(happening, ReadFailed):
-                    raise SagaError(f"{happening.topic}-{happening.partition} cannot be read: {happening.detail}")
-                if isinstance(happening, Record):
-                    key = (happening.topic, happening.partition)
-                    if happening.offset < left.get(key, -1):
-                        yield happening
-                    if happening.offset + 1 >= left.get(key, 1 << 62):
-                        del left[key]
-                        reader.unassign(*key)
-            if left and not happenings:
-                if not wake.wait(READ_WITHIN_S):
-                    raise SagaError(f"nothing came of {sorted(left)[:3]} for {READ_WITHIN_S:.0f} s")
-                wake.clear()
-    finally:
-        reader.close()
+    with closing(log.admin()) as admin:
+        spans = admin.ends([(topic, partition) for topic in topics for partition in range(partitions)])
+    return records_in(log, spans)
 
 
 def dump_topics(log: Log, topics: Sequence[str], partitions: int) -> dict[str, Raw]:

@@ -37,12 +37,6 @@ class Progress:
         """The last record moved over; None while there was none since the store was opened."""
         self._fresh_nonces: list[bytes] = []
 
-    @property
-    def first_offset(self) -> int:
-        """Where reading has to begin: at what the store can be checked against and what may hold open effects."""
-        at = self.at
-        return max(0, min([at.offset, at.effects_sent + 1, *(offset for offset, _ in at.effects_open)]))
-
     def rule_at_mark(self) -> Rule:
         """Rule R as it stood right after `effects_sent`. Its chain is unknown: use it to tell what counted, only."""
         at = self.at

@@ -55,7 +55,7 @@ class Replica:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.progress = Progress(store)
-        self.first_offset = self.progress.first_offset
+        self.first_offset = self.progress.at.first_offset
         self.next_offset = self.first_offset
         self.executions: dict[str, Execution] = {}
         self.open_effects: list[OpenEffect] = []

@@ -7,7 +7,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.snapshots.vault import Vault, VaultFailed
+from orchestrator.depot import DepotFailed
+from orchestrator.snapshots.vault import Vault
 from orchestrator.store import keys
 from orchestrator.store.base import Store, StoreBroken
 from orchestrator.store.rocks import RocksStore, read_only
@@ -51,7 +52,7 @@ class Keeper:
             self._due_ms[number] = mono_ms + self._every_ms
             try:
                 self._take(number, store, now_ms)
-            except (VaultFailed, StoreBroken, UnreadableRecord, OSError) as failed:
+            except (DepotFailed, StoreBroken, UnreadableRecord, OSError) as failed:
                 self.failures += 1
                 log.warning("no snapshot of partition %d: %s", number, failed)
 
@@ -64,14 +65,14 @@ class Keeper:
             data = read_only(place, keys.PARTITION)
             if data is None:
                 return  # nothing of the journal is in the store yet
-            offset = read_partition(data).offset
+            at = read_partition(data)
             kept = [each.offset for each in self._vault.list(number) if each.journal == self._journal]
-            if offset not in kept:
-                manifest, copied = self._vault.save(number, offset, self._journal, now_ms, place)
+            if at.offset not in kept:
+                manifest, copied = self._vault.save(number, at.offset, at.first_offset, self._journal, now_ms, place)
                 log.info(
                     "snapshot of partition %d at journal offset %d: %d bytes, %d of them new",
                     number,
-                    offset,
+                    at.offset,
                     manifest.size,
                     copied,
                 )

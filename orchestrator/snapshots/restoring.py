@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import shutil
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from threading import Lock, Thread
 
-from orchestrator.snapshots.vault import SnapshotDamaged, Vault, VaultFailed
+from orchestrator.depot import DepotFailed
+from orchestrator.snapshots.vault import SnapshotDamaged, Vault
 from orchestrator.store.base import Store, StoreBusy
 from orchestrator.store.rocks import RocksStores
 
@@ -23,14 +26,17 @@ class Restoring:
 
     To copy a snapshot takes seconds, which no engine can wait for: a thread does it, and `open` says `StoreBusy`
     meanwhile. Each snapshot is tried once. One that is damaged, or was wiped since, is followed by the one before it,
-    and by an empty store after `MAX_RESTORED`: the journal has it all. `journal` is the id of its topic: snapshots of
-    another are passed over.
+    and after `MAX_RESTORED` by what `rebuild` makes in a new directory, if it can, or an empty store: the journal has
+    it all. `journal` is the id of its topic: snapshots of another are passed over.
     """
 
-    def __init__(self, stores: RocksStores, vault: Vault, journal: str) -> None:
+    def __init__(
+        self, stores: RocksStores, vault: Vault, journal: str, rebuild: Callable[[int, Path], bool] | None = None
+    ) -> None:
         self._stores = stores
         self._vault = vault
         self._journal = journal
+        self._rebuild = rebuild
         self._lock = Lock()
         self._under_way: set[int] = set()
         self._ready: set[int] = set()
@@ -56,7 +62,7 @@ class Restoring:
     def _restore(self, partition: int) -> None:
         try:
             self._try_all(partition)
-        except (VaultFailed, OSError) as failed:
+        except (DepotFailed, OSError) as failed:
             log.warning("partition %d is not restored from a snapshot: %s", partition, failed)
         except Exception:
             log.exception("partition %d is not restored from a snapshot", partition)
@@ -84,3 +90,5 @@ class Restoring:
             self._restored[partition] += 1
             log.info("partition %d: restored from the snapshot of journal offset %d", partition, manifest.offset)
             return
+        if self._rebuild is not None and self._rebuild(partition, place):
+            log.info("partition %d: restored from the archive and the journal", partition)

@@ -15,14 +15,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from orchestrator.depot import UNFINISHED, Depot
+
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 _PIECE = 1 << 20
-
-
-class VaultFailed(Exception):
-    """The place of the snapshots could not be read or written; nothing there is half done."""
 
 
 class SnapshotDamaged(Exception):
@@ -40,10 +38,14 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One snapshot. `offset` is where the store stands in the journal, `journal` the id of that topic."""
+    """One snapshot. `offset` is where the store stands in the journal, `journal` the id of that topic.
+
+    Who begins with it reads the journal from `first_offset` on.
+    """
 
     partition: int
     offset: int
+    first_offset: int
     journal: str
     taken_ms: int
     files: Sequence[File]
@@ -59,110 +61,83 @@ class Manifest:
 
 
 class Vault:
-    """The snapshots under `url`, such as `/var/snapshots` or `s3://bucket/sagas`. All calls block.
+    """The snapshots in `depot`. One writer for each partition: its owner. Raises `DepotFailed`."""
 
-    Raises `VaultFailed` where fsspec does not know how to reach it. One writer for each partition: its owner.
-    """
-
-    def __init__(self, url: str) -> None:
-        try:
-            from fsspec.core import url_to_fs
-
-            self._files, self._root = url_to_fs(url)
-        except Exception as error:
-            raise VaultFailed(f"snapshots {url!r}: {error}") from error
-        self.url = url
+    def __init__(self, depot: Depot) -> None:
+        self.depot = depot
 
     def list(self, partition: int) -> Sequence[Manifest]:
-        """The partition's snapshots, the newest first; what is no manifest is passed over. Raises `VaultFailed`."""
-        folder = self._folder(partition)
-        try:
-            if not self._files.exists(folder):
-                return []
-            names = [str(name) for name in self._files.ls(folder, detail=False)]
-        except Exception as error:
-            raise VaultFailed(f"{folder}: {error}") from error
-        found = []
-        for name in names:
+        """The partition's snapshots, the newest first; what is no manifest is passed over."""
+        folder, found = _folder(partition), []
+        for name in self.depot.names(folder):
             if name.endswith(".json"):
                 try:
-                    found.append(_read_manifest(self._files.cat_file(name)))
+                    found.append(_read_manifest(self.depot.read(f"{folder}/{name}")))
                 except Exception as error:
-                    log.warning("%s is no manifest of a snapshot: %s", name, error)
+                    log.warning("%s/%s/%s is no manifest of a snapshot: %s", self.depot.url, folder, name, error)
         return sorted(found, key=lambda manifest: manifest.name, reverse=True)
 
-    def save(self, partition: int, offset: int, journal: str, taken_ms: int, store: Path) -> tuple[Manifest, int]:
+    def save(
+        self, partition: int, offset: int, first_offset: int, journal: str, taken_ms: int, store: Path
+    ) -> tuple[Manifest, int]:
         """Copies a store's directory, which nobody changes. Gives the manifest and the bytes that were new."""
-        folder, copied, files = self._folder(partition), 0, []
-        try:
-            known = set(self._known(folder))
-            self._files.makedirs(f"{folder}/files", exist_ok=True)
-            for path in sorted(each for each in store.iterdir() if each.is_file()):
-                content = path.read_bytes()
-                file = File(path.name, len(content), sha256(content).hexdigest())
-                files.append(file)
-                if file.digest not in known:
-                    self._put(content, f"{folder}/files/{file.digest}")
-                    copied += file.size
-            manifest = Manifest(partition, offset, journal, taken_ms, files)
-            text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=1)
-            self._put(text.encode(), f"{folder}/{manifest.name}")
-        except Exception as error:
-            raise VaultFailed(f"{folder}: {error}") from error
+        folder, copied, files = _folder(partition), 0, []
+        known = set(self.depot.names(f"{folder}/files"))
+        for path in sorted(each for each in store.iterdir() if each.is_file()):
+            content = path.read_bytes()
+            file = File(path.name, len(content), sha256(content).hexdigest())
+            files.append(file)
+            if file.digest not in known:
+                self.depot.write(f"{folder}/files/{file.digest}", content)
+                copied += file.size
+        manifest = Manifest(partition, offset, first_offset, journal, taken_ms, files)
+        text = json.dumps({"format": FORMAT, **asdict(manifest)}, indent=1)
+        self.depot.write(f"{folder}/{manifest.name}", text.encode())
         return manifest, copied
 
     def fetch(self, manifest: Manifest, target: Path) -> None:
-        """Copies a snapshot into a new directory. Raises `SnapshotDamaged`, `VaultFailed`."""
-        folder = self._folder(manifest.partition)
+        """Copies a snapshot into a new directory. Raises `SnapshotDamaged`, `DepotFailed`."""
+        folder = _folder(manifest.partition)
         target.mkdir(parents=True)
         for file in manifest.files:
             place, digest = f"{folder}/files/{file.digest}", sha256()
             if Path(file.name).name != file.name:
                 raise SnapshotDamaged(f"{folder}/{manifest.name} names the file {file.name!r}")
             try:
-                with self._files.open(place, "rb") as source, (target / file.name).open("wb") as copy:
+                with self.depot.open(place) as source, (target / file.name).open("wb") as copy:
                     while piece := source.read(_PIECE):
                         digest.update(piece)
                         copy.write(piece)
             except FileNotFoundError:
                 raise SnapshotDamaged(f"{place} is missing") from None
-            except Exception as error:
-                raise VaultFailed(f"{place}: {error}") from error
             if digest.hexdigest() != file.digest:
                 raise SnapshotDamaged(f"{place} is not what was written")
 
+    def is_complete(self, manifest: Manifest) -> bool:
+        """Whether all its files are there, by their names."""
+        there = set(self.depot.names(f"{_folder(manifest.partition)}/files"))
+        return all(file.digest in there for file in manifest.files)
+
     def prune(self, partition: int, journal: str, keep: int) -> None:
-        """Deletes all but the newest `keep` snapshots of a journal, and files that nobody's have. Raises `VaultFailed`.
+        """Deletes all but the newest `keep` snapshots of a journal, and files that nobody's have.
 
         Those of other journals stay: of a topic that is gone, or of another cluster.
         """
-        folder, manifests = self._folder(partition), self.list(partition)
+        folder, manifests = _folder(partition), self.list(partition)
         old = [manifest for manifest in manifests if manifest.journal == journal][keep:]
         needed = {file.digest for manifest in manifests if manifest not in old for file in manifest.files}
-        try:
-            for manifest in old:
-                self._files.rm_file(f"{folder}/{manifest.name}")
-            for digest in self._known(folder):
-                if digest not in needed:
-                    self._files.rm_file(f"{folder}/files/{digest}")
-            for name in self._files.ls(folder, detail=False):
-                if str(name).endswith(".new"):  # its writer died
-                    self._files.rm_file(name)
-        except Exception as error:
-            raise VaultFailed(f"{folder}: {error}") from error
+        for manifest in old:
+            self.depot.delete(f"{folder}/{manifest.name}")
+        for name in self.depot.names(f"{folder}/files"):
+            if name not in needed:
+                self.depot.delete(f"{folder}/files/{name}")
+        for name in self.depot.names(folder):
+            if name.endswith(UNFINISHED):
+                self.depot.delete(f"{folder}/{name}")
 
-    def _folder(self, partition: int) -> str:
-        return f"{self._root}/partition-{partition}"
 
-    def _known(self, folder: str) -> Sequence[str]:
-        if not self._files.exists(f"{folder}/files"):
-            return []
-        return [str(name).rpartition("/")[2] for name in self._files.ls(f"{folder}/files", detail=False)]
-
-    def _put(self, content: bytes, place: str) -> None:
-        """All of it or nothing: a name is there once its content is."""
-        self._files.pipe_file(f"{place}.new", content)
-        self._files.mv(f"{place}.new", place)
+def _folder(partition: int) -> str:
+    return f"partition-{partition}"
 
 
 def _read_manifest(content: bytes) -> Manifest:

@@ -271,6 +271,11 @@ class StoredPartition:
     paused: dict[str, tuple[str, str, int]] = field(default_factory=dict)
     """Rules that stand: by whom, why, since when."""
 
+    @property
+    def first_offset(self) -> int:
+        """Where reading has to begin: at what the store can be checked against and what may hold open effects."""
+        return max(0, min([self.offset, self.effects_sent + 1, *(offset for offset, _ in self.effects_open)]))
+
 
 _partition = attrgetter(*StoredPartition.__slots__)
 _HEX = {StoredPartition.__slots__.index(name) for name in ("record_hash", "nonce", "chain", "sent_nonce")}

@@ -29,6 +29,7 @@ from typing import Any
 from orchestrator.broker import SHORT_LIVED, provide
 from orchestrator.checker.ownership import accepted
 from orchestrator.config import load_settings
+from orchestrator.depot import Depot
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.rule import Kind
 from orchestrator.runtime.partition_config import PartitionConfig
@@ -79,7 +80,7 @@ class Recovery:
 
     def __init__(self, shop: Shop, say: Callable[[str], None]) -> None:
         self.shop = shop
-        self.vault = Vault(str(shop.folder / "vault"))
+        self.vault = Vault(Depot(str(shop.folder / "vault")))
         self._say = say
         self._orders = 0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.checker.check import check
+from orchestrator.depot import Depot
 from orchestrator.snapshots.vault import Vault
 from tests.e2e.shop import Shop
 from tests.waiting import eventually
@@ -18,8 +19,8 @@ PARTITIONS = 2
 def test_a_worker_without_its_disk_begins_with_snapshots(
     broker: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vault = Vault(str(tmp_path / "vault"))
-    monkeypatch.setenv("SAGA_SNAPSHOTS", vault.url)
+    vault = Vault(Depot(str(tmp_path / "vault")))
+    monkeypatch.setenv("SAGA_SNAPSHOTS", vault.depot.url)
     monkeypatch.setenv("SAGA_SNAPSHOT_EVERY_MS", "1000")
     shop = Shop(broker, prefix, tmp_path / "shop", partitions=PARTITIONS, workers=1)
     (tmp_path / "shop").mkdir()

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.depot import Depot, DepotFailed
 from orchestrator.model.events import Status
 from orchestrator.runtime.progress import Progress
 from orchestrator.runtime.tenure import Phase
 from orchestrator.snapshots.keeper import KEEP, Keeper
 from orchestrator.snapshots.restoring import MAX_RESTORED, Restoring
-from orchestrator.snapshots.vault import File, Manifest, SnapshotDamaged, Vault, VaultFailed
+from orchestrator.snapshots.vault import File, Manifest, SnapshotDamaged, Vault, _folder
 from orchestrator.store import keys
 from orchestrator.store.base import Store, StoreBusy
 from orchestrator.store.rocks import RocksStores
@@ -23,7 +24,7 @@ JOURNAL = "the journal's id"
 
 @pytest.fixture(params=["directory", "memory"])
 def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Vault:
-    return Vault(str(tmp_path / "vault") if request.param == "directory" else f"memory://{tmp_path.name}")
+    return Vault(Depot(str(tmp_path / "vault") if request.param == "directory" else f"memory://{tmp_path.name}"))
 
 
 class Kept:
@@ -81,7 +82,7 @@ def test_each_store_is_copied_as_it_stands_and_the_next_time_what_is_new_of_it(t
     for number, store in kept.stores().items():
         assert isinstance(vault, Vault)
         store.checkpoint(tmp_path / f"by-hand-{number}")  # type: ignore[attr-defined]
-        manifest, new = vault.save(number, offsets[number] + 1, JOURNAL, 0, tmp_path / f"by-hand-{number}")
+        manifest, new = vault.save(number, offsets[number] + 1, 0, JOURNAL, 0, tmp_path / f"by-hand-{number}")
         assert 0 < new < manifest.size
 
 
@@ -113,21 +114,21 @@ def lose_a_file(vault: Vault, manifest: Manifest) -> None:
     only = {file.digest for file in manifest.files} - {
         file.digest for each in vault.list(manifest.partition)[1:] for file in each.files
     }
-    vault._files.rm_file(f"{vault._folder(manifest.partition)}/files/{sorted(only)[0]}")
+    vault.depot.delete(f"{_folder(manifest.partition)}/files/{sorted(only)[0]}")
 
 
 def change_a_file(vault: Vault, manifest: Manifest) -> None:
     only = {file.digest for file in manifest.files} - {
         file.digest for each in vault.list(manifest.partition)[1:] for file in each.files
     }
-    place = f"{vault._folder(manifest.partition)}/files/{sorted(only)[0]}"
-    content = bytearray(vault._files.cat_file(place))
+    place = f"{_folder(manifest.partition)}/files/{sorted(only)[0]}"
+    content = bytearray(vault.depot.read(place))
     content[len(content) // 2] ^= 1
-    vault._files.pipe_file(place, bytes(content))
+    vault.depot.write(place, bytes(content))
 
 
 def spoil_the_manifest(vault: Vault, manifest: Manifest) -> None:
-    vault._files.pipe_file(f"{vault._folder(manifest.partition)}/{manifest.name}", b'{"format": 2}')
+    vault.depot.write(f"{_folder(manifest.partition)}/{manifest.name}", b'{"format": 2}')
 
 
 @pytest.mark.parametrize("spoil", [lose_a_file, change_a_file, spoil_the_manifest])
@@ -168,7 +169,7 @@ def test_snapshots_of_another_journal_and_of_none_leave_an_empty_store(tmp_path:
     kept.order(20)
     kept.take()
     assert offset_of(Restoring(RocksStores(tmp_path / "a"), vault, "another")) == -1
-    assert offset_of(Restoring(RocksStores(tmp_path / "b"), Vault(str(tmp_path / "nothing")), JOURNAL)) == -1
+    assert offset_of(Restoring(RocksStores(tmp_path / "b"), Vault(Depot(str(tmp_path / "nothing"))), JOURNAL)) == -1
 
 
 def test_so_many_are_kept_and_nothing_else(tmp_path: Path, vault: Vault) -> None:
@@ -180,7 +181,7 @@ def test_so_many_are_kept_and_nothing_else(tmp_path: Path, vault: Vault) -> None
     assert len(manifests) == KEEP
     assert list(manifests) == sorted(manifests, key=lambda each: -each.offset)
     needed = {file.digest for manifest in manifests for file in manifest.files}
-    assert set(vault._known(vault._folder(0))) == needed
+    assert set(vault.depot.names(f"{_folder(0)}/files")) == needed
     for number, manifest in enumerate(manifests):
         vault.fetch(manifest, tmp_path / f"copy-{number}")
 
@@ -240,10 +241,10 @@ def test_a_store_that_is_there_is_opened_at_once(tmp_path: Path, vault: Vault) -
 
 
 def test_a_place_that_cannot_be_reached_is_told_and_stops_nobody(tmp_path: Path) -> None:
-    with pytest.raises(VaultFailed, match=r"nowhere://at-all.*Protocol not known"):
-        Vault("nowhere://at-all")
+    with pytest.raises(DepotFailed, match=r"nowhere://at-all.*Protocol not known"):
+        Depot("nowhere://at-all")
     (tmp_path / "file").write_text("no directory")
-    vault = Vault(str(tmp_path / "file"))
+    vault = Vault(Depot(str(tmp_path / "file")))
     kept = Kept(tmp_path, vault)
     kept.order(8)
     kept.take()
@@ -252,7 +253,7 @@ def test_a_place_that_cannot_be_reached_is_told_and_stops_nobody(tmp_path: Path)
 
 
 def test_a_manifest_names_files_of_its_own_directory_only(tmp_path: Path, vault: Vault) -> None:
-    manifest = Manifest(0, 1, JOURNAL, 1, [File("../outside", 0, "")])
+    manifest = Manifest(0, 1, 0, JOURNAL, 1, [File("../outside", 0, "")])
     with pytest.raises(SnapshotDamaged, match=r"names the file '../outside'"):
         vault.fetch(manifest, tmp_path / "copy")
     assert not (tmp_path / "outside").exists()
