@@ -47,11 +47,14 @@ def acls_of(
     names: TopicNames,
     services: Iterable[str] = (),
     sources: Iterable[tuple[str, str]] = (),
+    *,
+    archive: bool = False,
 ) -> list[Acl]:
     """What `principal` needs, in the order of the design's topics.
 
     `services` are those whose commands a worker sends, a participant executes or a completer completes, or that an
-    admin or operator looks after; `sources` what a source reads, each a topic and the source's name.
+    admin or operator looks after; `sources` what a source reads, each a topic and the source's name. Workers that move
+    the journals into an archive may also delete their records.
     Raises `ConfigurationError`.
     """
     if not _PRINCIPAL.fullmatch(principal):
@@ -66,7 +69,10 @@ def acls_of(
         if not read:
             raise ConfigurationError("a source reads topics: name the modules that define it by FromTopic")
         return [Acl(principal, *need) for need in dict.fromkeys(_source(names, read))]
-    return [Acl(principal, *need) for need in dict.fromkeys(_NEEDS[role](names, chosen))]
+    needs = list(_NEEDS[role](names, chosen))
+    if archive and role is Role.WORKER:
+        needs += _topic(names.journal, *_TRIM)
+    return [Acl(principal, *need) for need in dict.fromkeys(needs)]
 
 
 def missing(wanted: Sequence[Acl], existing: Iterable[Acl]) -> list[Acl]:

@@ -21,7 +21,7 @@ import pytest
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.retries import RetryPolicy, RetryRule
-from orchestrator.wire import journal, ledger
+from orchestrator.wire import journal, ledger, segments
 from orchestrator.wire.avro import FORMAT, NAMESPACE, Codec, DatumCodec, UnreadableRecord, load_schema
 from orchestrator.wire.commands import ReplyMessage
 
@@ -48,6 +48,7 @@ ASSEMBLED: dict[str, type] = {
     "Claim": journal.Claim,
     "LedgerClaim": ledger.Claim,
     "LedgerRelease": ledger.Release,
+    "SegmentRecord": segments.SegmentRecord,
 }
 """Those that are encoded field by field."""
 PARTS = {"EffectAt", "Header", "LedgerOutcome", "LedgerRecord"}

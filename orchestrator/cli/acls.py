@@ -43,7 +43,14 @@ def _role_options(command: F) -> F:
 def _needed(settings: Settings, options: dict[str, Any]) -> list[Acl]:
     services = [*services_in(options["modules"]), *options["services"]]
     read = [(source.topic, source.name) for source in sources_in(options["modules"]).values()]
-    return acls_of(Role(options["role"]), options["principal"], settings.topic_names, services, read)
+    return acls_of(
+        Role(options["role"]),
+        options["principal"],
+        settings.topic_names,
+        services,
+        read,
+        archive=bool(settings.archive),
+    )
 
 
 def _as_json(acls: list[Acl]) -> list[dict[str, str]]:

@@ -16,8 +16,10 @@ import click
 from orchestrator.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from orchestrator.archive.journals import JournalArchive
     from orchestrator.client import Client
     from orchestrator.config import Settings
+    from orchestrator.depot import Depot
     from orchestrator.log.kafka import KafkaLog
     from orchestrator.model.definition import Definition
     from orchestrator.participant import Participant
@@ -78,6 +80,25 @@ def log_of(settings: Settings, *, read_committed: bool = False) -> KafkaLog:
         consumer=settings.group_consumer,
         read_committed=read_committed,
     )
+
+
+def depot_of(what: str, url: str) -> Depot:
+    """The directory or object store at `url`; `what` says what it is for. Raises `ConfigurationError`."""
+    from orchestrator.depot import Depot, DepotFailed
+
+    try:
+        return Depot(url)
+    except DepotFailed as failed:
+        raise ConfigurationError(f"{what}: {failed}") from None
+
+
+def archive_of(settings: Settings, topic_id: str) -> JournalArchive | None:
+    """The archive of the journal topic that has this id, if the settings name one. Raises `ConfigurationError`."""
+    if not settings.archive:
+        return None
+    from orchestrator.archive.journals import JournalArchive
+
+    return JournalArchive(depot_of("archive", settings.archive), settings.topic_names.journal, topic_id)
 
 
 def client_of(settings: Settings) -> AbstractAsyncContextManager[Client]:

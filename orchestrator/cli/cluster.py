@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from threading import Event
 from typing import TYPE_CHECKING
@@ -11,13 +11,18 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import ConfigurationError, Disconnected, SagaError
 
 if TYPE_CHECKING:
-    from orchestrator.log.base import Delivery, Log, Record, TopicPartition
+    from orchestrator.log.base import Delivery, Log, Record, TopicState
 
 WITHIN_S = 60.0
 
 
 def partitions_of(log: Log, topic: str) -> int:
     """How many partitions a topic has. Raises `ConfigurationError` where it is missing, `Disconnected`."""
+    return described(log, topic).partitions
+
+
+def described(log: Log, topic: str) -> TopicState:
+    """A topic as it is. Raises `ConfigurationError` where it is missing, `Disconnected`."""
     from orchestrator.log.base import AdminFailed
 
     with closing(log.admin()) as admin:
@@ -27,7 +32,7 @@ def partitions_of(log: Log, topic: str) -> int:
             raise Disconnected(f"the cluster does not describe {topic} ({error}); `saga doctor` says more") from None
     if topic not in found:
         raise ConfigurationError(f"there is no topic {topic}: run `saga topics apply`, or give the prefix in use")
-    return found[topic].partitions
+    return found[topic]
 
 
 def bounds_of(log: Log, topic: str, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
@@ -44,40 +49,9 @@ def bounds_of(log: Log, topic: str, partitions: Iterable[int]) -> dict[int, tupl
 
 def read_between(log: Log, topic: str, ranges: Mapping[int, tuple[int, int]]) -> list[Record]:
     """The records of some partitions from an offset up to before another. Raises `SagaError`."""
-    return list(records_between(log, topic, ranges))
+    from orchestrator.log.spans import records_in
 
-
-def records_between(log: Log, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Iterator[Record]:
-    """Likewise, one after the other. Raises `SagaError` where nothing comes for a minute."""
-    from orchestrator.log.base import ReadFailed, Record
-
-    wake = Event()
-    left: dict[TopicPartition, int] = {(topic, p): end for p, (start, end) in ranges.items() if start < end}
-    if not left:
-        return
-    deadline = time.monotonic() + WITHIN_S
-    with closing(log.reader(wake=wake)) as reader:
-        for _, partition in left:
-            reader.assign(topic, partition, ranges[partition][0])
-        while left:
-            happenings = reader.poll()
-            for happening in happenings:
-                if isinstance(happening, ReadFailed):
-                    raise SagaError(f"{topic}-{happening.partition} cannot be read: {happening.detail}")
-                if isinstance(happening, Record):
-                    key = (topic, happening.partition)
-                    if happening.offset < left.get(key, -1):
-                        yield happening
-                    if key in left and happening.offset + 1 >= left[key]:
-                        del left[key]
-                        reader.unassign(*key)
-            if happenings:
-                deadline = time.monotonic() + WITHIN_S
-            elif left:
-                if time.monotonic() > deadline:
-                    raise SagaError(f"{topic} gives nothing more for {WITHIN_S:.0f} s, and its end is not reached")
-                wake.wait(0.2)
-                wake.clear()
+    return list(records_in(log, {(topic, partition): span for partition, span in ranges.items()}))
 
 
 def append_all(

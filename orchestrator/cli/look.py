@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.application import connection_options, log_of, settings_of
-from orchestrator.cli.cluster import partitions_of
+from orchestrator.cli.application import archive_of, connection_options, log_of, settings_of
+from orchestrator.cli.cluster import described
 from orchestrator.cli.output import give, json_option, say, table
 
 if TYPE_CHECKING:
@@ -173,9 +173,9 @@ def opened(settings: Settings, within_s: float) -> Iterator[Visibility]:
     from orchestrator.visibility import Visibility
 
     log, names = log_of(settings), settings.topic_names
-    partitions = partitions_of(log, names.journal)
+    journal = described(log, names.journal)
     path = settings.state_directory / FILE
-    with Visibility(path, log, names, partitions) as visibility:
+    with Visibility(path, log, names, journal.partitions, archive_of(settings, journal.topic_id)) as visibility:
         if not visibility.catch_up(within_s):
             say(f"not all was read within {within_s:g} s: what follows may be old; call again, it goes on from there")
         yield visibility

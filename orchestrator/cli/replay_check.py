@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.application import connection_options, load_definitions, log_of, settings_of, with_built_in
-from orchestrator.cli.cluster import bounds_of, partitions_of, records_between
+from orchestrator.cli.application import (
+    archive_of,
+    connection_options,
+    load_definitions,
+    log_of,
+    settings_of,
+    with_built_in,
+)
+from orchestrator.cli.cluster import bounds_of, described, partitions_of
 from orchestrator.cli.output import give, json_option, say
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from orchestrator.archive.journals import JournalArchive
     from orchestrator.config import Settings
     from orchestrator.log.base import Log
     from orchestrator.model.definition import Definition
@@ -45,7 +53,9 @@ def replay_check_command(
     settings = settings_of(options)
     begun = time.monotonic()
     only = None if where is None else _matching(settings, where)
-    report = check_journal(log_of(settings), settings.topic_names.journal, definitions, ended=ended, only=only)
+    log, journal = log_of(settings), settings.topic_names.journal
+    archive = archive_of(settings, described(log, journal).topic_id) if settings.archive else None
+    report = check_journal(log, journal, definitions, ended=ended, only=only, archive=archive)
     seconds = time.monotonic() - begun
     if as_json:
         give(_as_json(report, seconds))
@@ -74,8 +84,12 @@ def check_journal(
     *,
     ended: bool = False,
     only: Collection[tuple[str, str]] | None = None,
+    archive: JournalArchive | None = None,
 ) -> Report:
     """Reads a journal from its start to where it ends now. Raises `ConfigurationError`, `SagaError`, `Disconnected`."""
+    from orchestrator.archive.journals import whole_journal
+    from orchestrator.archive.shelf import SegmentDamaged
+    from orchestrator.depot import DepotFailed
     from orchestrator.errors import SagaError
     from orchestrator.model.rule import JournalHalted
     from orchestrator.runtime.replay_check import ReplayCheck
@@ -86,10 +100,10 @@ def check_journal(
     with tempfile.TemporaryDirectory(prefix="saga-replay-check-") as folder:
         check = ReplayCheck(definitions, RocksStores(Path(folder)), ended=ended, only=only)
         try:
-            for record in records_between(log, journal, bounds):
+            for record in whole_journal(log, journal, bounds, archive):
                 check.feed(record.partition, record.offset, record.timestamp_ms, record.value)
             return check.report()
-        except (JournalHalted, UnreadableRecord) as unreadable:
+        except (JournalHalted, UnreadableRecord, SegmentDamaged, DepotFailed) as unreadable:
             raise SagaError(f"{journal} cannot be read to its end: {unreadable}") from None
         finally:
             check.close()

@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli.application import connection_options, load_definitions, log_of, settings_of, with_built_in
+from orchestrator.cli.application import (
+    archive_of,
+    connection_options,
+    depot_of,
+    load_definitions,
+    log_of,
+    settings_of,
+    with_built_in,
+)
 from orchestrator.cli.logs import configure_logs
 from orchestrator.cli.supervise import child_arguments, stop_with_parent, supervise
 
 if TYPE_CHECKING:
+    from orchestrator.archive.archiver import Archiver
     from orchestrator.config import Settings
+    from orchestrator.log.base import Log
     from orchestrator.snapshots.keeper import Keeper
     from orchestrator.snapshots.restoring import Restoring
     from orchestrator.store.rocks import RocksStores
@@ -103,9 +113,9 @@ def run_worker(
     )
     rocks = RocksStores(slot)
     stores: RocksStores | Restoring = rocks
-    keeper = None
+    keeper = archiver = None
     if settings.snapshots:
-        stores, keeper = _with_snapshots(rocks, slot, settings, topic_ids.get(names.journal, ""))
+        stores, keeper, archiver = _with_snapshots(rocks, slot, log, settings, topic_ids.get(names.journal, ""))
     worker = Worker(
         log,
         config,
@@ -115,6 +125,7 @@ def run_worker(
         trim_lag_ms=settings.trim_lag_ms,
         standby=settings.standby,
         keeper=keeper,
+        archiver=archiver,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
@@ -122,7 +133,7 @@ def run_worker(
         stop_with_parent(worker.stop)
     settle_collector()
     pulse = Pulse()
-    metrics = WorkerMetrics(worker.engine, worker.standby, keeper)
+    metrics = WorkerMetrics(worker.engine, worker.standby, keeper, archiver)
     telemetry = Telemetry(metrics, lambda age_s: worker_readiness(worker.engine, age_s), pulse)
     try:
         with telemetry.served(settings.metrics_port):
@@ -131,17 +142,24 @@ def run_worker(
         os.close(lock)
 
 
-def _with_snapshots(stores: RocksStores, slot: Path, settings: Settings, journal: str) -> tuple[Restoring, Keeper]:
+def _with_snapshots(
+    stores: RocksStores, slot: Path, log: Log, settings: Settings, journal: str
+) -> tuple[Restoring, Keeper, Archiver | None]:
+    from orchestrator.acls import PUBLISHERS
+    from orchestrator.archive.archiver import Archiver
+    from orchestrator.runtime.rebuilding import rebuilder
     from orchestrator.snapshots.keeper import Keeper
     from orchestrator.snapshots.restoring import Restoring
-    from orchestrator.snapshots.vault import Vault, VaultFailed
+    from orchestrator.snapshots.vault import Vault
 
-    try:
-        vault = Vault(settings.snapshots)
-    except VaultFailed as failed:
-        raise click.ClickException(str(failed)) from None
+    vault = Vault(depot_of("snapshots", settings.snapshots))
     keeper = Keeper(vault, slot / "snapshots", journal, settings.snapshot_every_ms)
-    return Restoring(stores, vault, journal), keeper
+    archive = archive_of(settings, journal)
+    if archive is None:
+        return Restoring(stores, vault, journal), keeper, None
+    keep_ms = max(settings.journal_keep_ms, settings.trim_lag_ms)
+    archiver = Archiver(log, archive, vault, journal, settings.prefix + PUBLISHERS, keep_ms)
+    return Restoring(stores, vault, journal, rebuilder(log, archive)), keeper, archiver
 
 
 def _claim_slot(root: Path) -> tuple[Path, int]:

@@ -213,8 +213,8 @@ class Engine:
         return len(happenings)
 
     def _journal_failed(self, tenure: Tenure, failed: ReadFailed, mono_ms: int) -> None:
-        if failed.failure is Failure.OUT_OF_RANGE:
-            self._halt(tenure, f"the journal was cut or truncated where it must be read: {failed.detail}")
+        if failed.failure is Failure.OUT_OF_RANGE and tenure.takeover is not None:
+            self._guarded(tenure.number, tenure.takeover.out_of_range)
         else:
             self._end_epoch(tenure, mono_ms, f"the journal cannot be read: {failed.failure.value} {failed.detail}")
 

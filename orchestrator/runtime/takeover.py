@@ -109,6 +109,7 @@ class Takeover:
         self._end_is_later = False
         """Whether the end was asked for after the witness was heard: then the journal can only be shorter if cut."""
         self._target = 0
+        self._out_of_range = False
         self._again_at_ms: int | None = None
         self._last_claim: Claim | None = None
         self._has_yielded = False
@@ -140,6 +141,11 @@ class Takeover:
         self._chains.clear()
         self._begin_to_read(mono_ms)
 
+    def out_of_range(self) -> None:
+        """What should be read is not there: cut off or truncated, which the end tells."""
+        self._out_of_range = True
+        self._ask_end()
+
     def ends(self, what: Any, offsets: Any, mono_ms: int) -> None:
         """The journal's end offset; None where the broker did not answer. Raises `JournalHalted`."""
         if self.closed or self._stage is not _Stage.END:
@@ -167,6 +173,14 @@ class Takeover:
             raise JournalHalted(
                 f"the journal ends at offset {end}, but the group's commit for {self._places.inbox} says that offset "
                 f"{witness.offset} was confirmed: it was truncated or created anew. {_REMEDY}"
+            )
+        if self._out_of_range:
+            at = self.replica.next_offset
+            if end < at:
+                raise JournalHalted(f"the journal ends at offset {end}, and was read up to {at} before: {_REMEDY}")
+            raise StoreStale(
+                f"the journal was cut above offset {at}, where this store goes on: set `snapshots` and `archive` as "
+                "the worker has them that cut it"
             )
         self._target = end
         self._stage = _Stage.READ

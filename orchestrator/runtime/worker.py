@@ -31,6 +31,7 @@ from orchestrator.store.base import Stores
 from orchestrator.wire.journal import Claim, Genesis
 
 if TYPE_CHECKING:
+    from orchestrator.archive.archiver import Archiver
     from orchestrator.snapshots.keeper import Keeper
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ class Worker:
 
     `topic_ids` go into the genesis of a journal that is empty: give those of `identity.pinned_topics`. A partition with
     runs whose code is elsewhere is claimed after `claim_wait_ms`. Consumed inputs are kept for `trim_lag_ms`. With
-    `standby` the stores of partitions that others own are kept warm, with `keeper` snapshots are taken.
+    `standby` the stores of partitions that others own are kept warm, with `keeper` snapshots are taken, with `archiver`
+    what they make needless is moved out of the journals.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Worker:
         trim_lag_ms: int = TRIM_LAG_MS,
         standby: bool = False,
         keeper: Keeper | None = None,
+        archiver: Archiver | None = None,
     ) -> None:
         self.wake = Event()
         self.stopping = Event()
@@ -97,6 +100,7 @@ class Worker:
         self._trim_lag_ms = trim_lag_ms
         self._partitions = config.partitions
         self.keeper = keeper
+        self.archiver = archiver
         self._over = Event()
         self._news = Event()
         self._feeds: dict[int, Feed] = {}
@@ -212,8 +216,12 @@ class Worker:
             stores = {each.number: each.store for each in owned if each.store is not None}
             try:
                 keeper.step(stores, _mono_ms(), _now_ms())
+                if self.archiver is not None:
+                    self.archiver.step(stores, _mono_ms(), _now_ms())
             except Exception:
                 log.exception("taking snapshots failed; trying again in %.0f s", UPKEEP_EVERY_S)
+        if self.archiver is not None:
+            self.archiver.close()
 
     def _keep_up(self) -> None:
         engine = self.engine

@@ -18,6 +18,7 @@ from orchestrator.telemetry.families import copied, counter, counters, gauge, ga
 from orchestrator.telemetry.server import JOIN_WITHIN_S
 
 if TYPE_CHECKING:
+    from orchestrator.archive.archiver import Archiver
     from orchestrator.snapshots.keeper import Keeper
 
 _PLAIN = (
@@ -38,8 +39,15 @@ _PLAIN = (
 class WorkerMetrics(Collector):
     """Reads an engine that another thread runs, at the time of a scrape."""
 
-    def __init__(self, engine: Engine, standby: Standby | None = None, keeper: Keeper | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        standby: Standby | None = None,
+        keeper: Keeper | None = None,
+        archiver: Archiver | None = None,
+    ) -> None:
         self._engine = engine
+        self._archiver = archiver
         self._standby = standby
         self._keeper = keeper
 
@@ -115,6 +123,11 @@ class WorkerMetrics(Collector):
             text = "When a partition's last snapshot was taken, as Unix time."
             yield gauges("saga_snapshot_timestamp_seconds", text, ["partition"], taken)
             yield counter("saga_snapshot_failures", "Snapshots that could not be taken.", self._keeper.failures)
+        if self._archiver is not None:
+            cut = [([str(number)], offset) for number, offset in copied(self._archiver.cut)]
+            text = "Where a partition's journal begins, as far as this worker cut it."
+            yield gauges("saga_journal_start", text, ["partition"], cut)
+            yield counter("saga_archive_failures", "Times that a journal could not be cut.", self._archiver.failures)
         held = Counter(service for _, _, partition in live for service in partition.circuits.open)
         yield gauges(
             "saga_circuits_open",

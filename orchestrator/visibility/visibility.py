@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+from orchestrator.archive.journals import JournalArchive
+from orchestrator.archive.shelf import SegmentDamaged
+from orchestrator.depot import DepotFailed
 from orchestrator.errors import VisibilityStopped
 from orchestrator.log.base import Ends, Failure, Happening, Log, ReadFailed, Record, TopicPartition
 from orchestrator.model.evolve import BrokenHistory
@@ -33,12 +37,13 @@ class _Tail:
     """How one partition is read.
 
     `checking`: the next record is the last one again, to see whether it still stands. `unchecked`: that one is gone,
-    and nothing that follows it has been seen yet.
+    and nothing that follows it has been seen yet. `archived`: what was cut off the journal, as far as it is to be read.
     """
 
-    __slots__ = ("checking", "halted_because", "unchecked")
+    __slots__ = ("archived", "checking", "halted_because", "unchecked")
 
     def __init__(self) -> None:
+        self.archived: Iterator[Record] | None = None
         self.checking = False
         self.unchecked = False
         self.halted_because = ""
@@ -48,14 +53,18 @@ class Visibility:
     """One file, for the thread that made it; others open `Views` on the same path.
 
     `path` is a SQLite file, made where missing; `partitions` the journal's count. A journal that is not the one the
-    rows came from is read anew. One that cannot be followed is left alone, and `halted` says why.
+    rows came from is read anew. One that cannot be followed is left alone, and `halted` says why. What was cut off a
+    journal is read from `archive`.
     """
 
-    def __init__(self, path: Path, log_: Log, topics: TopicNames, partitions: int) -> None:
+    def __init__(
+        self, path: Path, log_: Log, topics: TopicNames, partitions: int, archive: JournalArchive | None = None
+    ) -> None:
         self.wake = Event()
         self.database = open_database(path, topics.journal, partitions)
         self.views = Views(self.database)
         self._journal = topics.journal
+        self._archive = archive
         self._projector = Projector(self.database)
         self._tails = {partition: _Tail() for partition in range(partitions)}
         self._ends: Ends | None = None
@@ -82,7 +91,7 @@ class Visibility:
 
     def step(self) -> bool:
         """Takes what has come and writes it; whether anything came. Raises `sqlite3.Error`; calling again is safe."""
-        happenings = self._reader.poll(BATCH)
+        happenings = self._read_archive() or self._reader.poll(BATCH)
         if not happenings:
             return False
         for happening in happenings:
@@ -182,7 +191,7 @@ class Visibility:
     def _begin(self, partition: int) -> None:
         tail, position = self._tails[partition], self._projector.position(partition)
         tail.checking = position.last_offset >= 0
-        tail.unchecked = False
+        tail.unchecked, tail.archived = False, None
         self._reader.assign(self._journal, partition, max(0, position.last_offset))
 
     def _take_all(self, happenings: Sequence[Happening]) -> StaleRows | None:
@@ -218,14 +227,52 @@ class Visibility:
         position = self._projector.position(failed.partition)
         if failed.failure is not Failure.OUT_OF_RANGE:
             self._halt(failed.partition, f"{failed.failure.value}: {failed.detail}")
+        elif not tail.checking and self._turn_to_archive(failed.partition, position.last_offset + 1):
+            pass
         elif position.last_offset < 0:
-            self._halt(failed.partition, f"the journal was cut, its beginning is needed: {failed.detail}")
+            self._halt(
+                failed.partition,
+                f"the journal was cut, its beginning is needed: {failed.detail}; set `archive` as the workers have it",
+            )
         elif tail.unchecked:
             raise StaleRows(failed.partition, f"offset {position.last_offset + 1} is outside the journal")
         else:
             # The last record may have been cut off by now. If nothing after it was, the chain tells all the same.
             tail.checking, tail.unchecked = False, True
             self._reader.assign(self._journal, failed.partition, position.last_offset + 1)
+
+    def _turn_to_archive(self, partition: int, first: int) -> bool:
+        """Whether what is to be read next stands in the archive."""
+        if self._archive is None:
+            return False
+        try:
+            end = self._archive.shelf(partition).end()
+        except DepotFailed as problem:
+            self._halt(partition, str(problem))
+            return True
+        if end <= first:
+            return False
+        self._tails[partition].archived = self._archive.records(partition, first, end)
+        return True
+
+    def _read_archive(self) -> Sequence[Happening]:
+        """The next records of what was cut off a journal; behind the last of them the journal itself goes on."""
+        for partition, tail in self._tails.items():
+            if tail.archived is None:
+                continue
+            try:
+                records = list(islice(tail.archived, BATCH))
+            except (SegmentDamaged, DepotFailed) as problem:
+                tail.archived = None
+                self._halt(partition, str(problem))
+                continue
+            if len(records) < BATCH:
+                tail.archived = None
+                at = records[-1].offset if records else self._projector.position(partition).last_offset
+                self._reader.assign(self._journal, partition, at + 1)
+            if records:
+                return records
+        return ()
 
     def _halt(self, partition: int, why: str) -> None:
         log.error("visibility of partition %d stops: %s", partition, why)

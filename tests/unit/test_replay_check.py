@@ -183,8 +183,10 @@ def test_the_verb_says_it_in_words_in_json_and_by_its_exit_code(world: World, mo
         *,
         ended: bool,
         only: Collection[tuple[str, str]] | None,
+        archive: object,
     ) -> Report:
         assert only is None
+        assert archive is None
         asked.append(ended)
         return checked(world, ShipFirst if len(asked) < 3 else OrderFulfilment, ended=ended)
 

@@ -1,0 +1,48 @@
+"""Journals as a whole: what was cut off stands in an archive, the rest in the topic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from orchestrator.archive.shelf import Shelf
+from orchestrator.depot import Depot
+from orchestrator.errors import SagaError
+from orchestrator.log.base import Log, Record
+from orchestrator.log.spans import records_in
+
+
+class JournalArchive:
+    """The archive of one journal topic; `topic_id` keeps it apart from one that had the name before."""
+
+    def __init__(self, depot: Depot, topic: str, topic_id: str) -> None:
+        self.depot = depot
+        self.topic = topic
+        self._folder = f"{topic}-{topic_id}"
+
+    def shelf(self, partition: int) -> Shelf:
+        """The segments of one partition, from offset 0 on."""
+        return Shelf(self.depot, f"{self._folder}/partition-{partition}")
+
+    def records(self, partition: int, first: int, end: int) -> Iterator[Record]:
+        """As they stood in the topic, from one offset up to before another. Raises `SegmentDamaged`, `DepotFailed`."""
+        for record in self.shelf(partition).read(first, end):
+            offset, timestamp_ms, key, value, headers = record
+            yield Record(self.topic, partition, offset, timestamp_ms, key, value, headers)
+
+
+def whole_journal(
+    log: Log, topic: str, bounds: Mapping[int, tuple[int, int]], archive: JournalArchive | None
+) -> Iterator[Record]:
+    """Every record of a journal up to the ends in `bounds`, (log start, end) by partition, each in its order.
+
+    Raises `SagaError` where the beginning was cut off and there is no archive of it, `SegmentDamaged`, `DepotFailed`.
+    """
+    for partition, (start, _) in bounds.items():
+        if start and archive is None:
+            raise SagaError(
+                f"{topic}-{partition} was cut below offset {start}, and what stood there is needed: set `archive` as "
+                "the workers have it"
+            )
+        if start and archive is not None:
+            yield from archive.records(partition, 0, start)
+    yield from records_in(log, {(topic, partition): span for partition, span in bounds.items()})
