@@ -11,6 +11,7 @@ from orchestrator.errors import SagaError
 
 _VERBS: dict[str, tuple[str, str]] = {
     "acls": ("acls", "List and give the permissions of a role on a secured cluster"),
+    "backup": ("backup", "Copy a whole installation, while it works, to a directory or an object store"),
     "bench": ("bench", "Measure throughput, latency and CPU beside a floor in the same run"),
     "cancel": ("operate", "Stop a saga and undo what it did"),
     "chaos": ("chaos", "Break brokers, workers and services under thousands of sagas, and check every one"),
@@ -31,6 +32,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "replay-check": ("replay_check", "Replay the open runs of a live cluster with new code, before it is deployed"),
     "redrive": ("runs", "Have a saga that failed go on, with what still stands"),
     "reset": ("runs", "Undo a saga from a step on, and have it go on from there"),
+    "restore": ("backup", "Make an installation from its backup, in another cluster"),
     "restart": ("runs", "Run a saga that has ended again"),
     "fork": ("runs", "Start another saga with the first results of this one"),
     "reschedule": ("operate", "Move the time at which a delayed saga begins"),

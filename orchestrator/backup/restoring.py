@@ -1,0 +1,170 @@
+"""Restoring a backup into a cluster that has nothing of the installation yet."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from threading import Event
+
+from orchestrator.backup.manifest import Manifest, read_manifest, shelf_of
+from orchestrator.backup.rebasing import rebased_journal, rebased_ledger
+from orchestrator.depot import Depot
+from orchestrator.errors import SagaError
+from orchestrator.log.base import Log, LogFull, TopicPartition
+from orchestrator.model.ids import partition_of
+from orchestrator.provisioning import apply, plan
+from orchestrator.runtime.identity import pinned_topics
+from orchestrator.runtime.replica import Replica
+from orchestrator.store.rocks import RocksStores
+from orchestrator.topics import TopicNames
+from orchestrator.wire.avro import UnreadableRecord
+from orchestrator.wire.commands import read_command
+from orchestrator.wire.inputs import input_topics
+from orchestrator.wire.segments import SegmentRecord
+
+WITHIN_S = 60.0
+"""A write is given up where nothing is acknowledged for so long."""
+
+_Entry = tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]
+"""Key, value, headers."""
+
+
+class Restore:
+    """One restore of what is in `depot`. `tell` hears what is being written.
+
+    `check` and `run` raise `SagaError` where the backup does not fit or is damaged in a way that can be told, else
+    `SegmentDamaged`, `DepotFailed`, `UnreadableRecord`, `JournalHalted`, `AdminFailed`.
+    """
+
+    def __init__(self, log_: Log, names: TopicNames, depot: Depot, tell: Callable[[str], None]) -> None:
+        self.manifest: Manifest = read_manifest(depot)
+        self.records = 0
+        self.left_out = 0
+        """Commands of which the journals know nothing: sent after the journals were copied."""
+        self._log = log_
+        self._names = names
+        self._depot = depot
+        self._tell = tell
+
+    def check(self, partitions: int) -> None:
+        """Whether it can be restored here; nothing is written."""
+        manifest = self.manifest
+        if manifest.partitions != partitions:
+            raise SagaError(
+                f"the backup has {manifest.partitions} partitions: set `partitions` to that, not {partitions}"
+            )
+        for role, topic in manifest.topics.items():
+            if self._names.name(role) != topic:
+                raise SagaError(
+                    f"the backup's topic {topic} would be {self._names.name(role)} here: set `prefix`, `topics`"
+                )
+        with closing(self._log.admin()) as admin:
+            there = admin.describe(list(manifest.topics.values()))
+            keys = [(topic, number) for topic, state in there.items() for number in range(state.partitions)]
+            written = sorted({topic for (topic, _), (_, end) in admin.ends(keys).items() if end})
+        if written:
+            raise SagaError(f"{', '.join(written)}: not empty; a backup is restored where there is nothing of it")
+
+    def run(self, replication: int, now_ms: int, services: Iterable[str] = (), *, fsync: bool = False) -> None:
+        """Creates the topics and writes everything, the journals last: without them no worker finds anything.
+
+        `services` are those that may not have been called yet: the backup knows of the others.
+        """
+        manifest, names = self.manifest, self._names
+        all_services = {*manifest.services, *services}
+        specs = plan(names, partitions=manifest.partitions, replication=replication, services=all_services, fsync=fsync)
+        with closing(self._log.admin()) as admin:
+            apply(admin, specs)
+            pinned = admin.describe(pinned_topics(names))
+        ids = {topic: state.topic_id for topic, state in pinned.items()}
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="saga-restore-"))
+            stores = RocksStores(Path(folder))
+            replicas = [Replica(stack.enter_context(closing(stores.open(n)))) for n in range(manifest.partitions)]
+            for number, replica in enumerate(replicas):
+                # As its next owner will read it: what cannot be owned is not written.
+                for offset, value in enumerate(self._rebased(number, ids, now_ms)):
+                    replica.feed(offset, now_ms, value)
+                replica.flush()
+            for topic in (*input_topics(names).values(), names.dead_letters, names.lifecycle):
+                self._write_all(topic, lambda records: map(_entry, records))
+            for service in manifest.services:
+                self._write_all(names.ledger(service), lambda records: _values(rebased_ledger(records)))
+                self._write_all(
+                    names.commands(service),
+                    lambda records: (_entry(record) for record in records if self._is_known(record, replicas)),
+                )
+            for number in range(manifest.partitions):
+                self._tell(f"{names.journal}-{number}")
+                self._write((names.journal, number), _values(self._rebased(number, ids, now_ms)))
+
+    def _rebased(self, number: int, ids: dict[str, str], now_ms: int) -> Iterator[bytes]:
+        """A partition's journal as it will stand."""
+        manifest, topic = self.manifest, self._names.journal
+        first, end = manifest.of_topic(topic)[topic, number]
+        records = shelf_of(self._depot, topic, number).read(first, end)
+        return rebased_journal(records, manifest.partitions, ids, now_ms)
+
+    def _is_known(self, record: SegmentRecord, replicas: list[Replica]) -> bool:
+        """Whether the journals know of a command. What is none is left to the service to refuse."""
+        try:
+            command = read_command(record.headers, record.value)
+        except UnreadableRecord:
+            return True
+        state = replicas[partition_of(command.saga_id, len(replicas))].state(command.saga_id)
+        known = state is not None and (state.run != command.run or command.sequence in state.steps)
+        self.left_out += not known
+        return known
+
+    def _write_all(self, topic: str, entries: Callable[[Iterable[SegmentRecord]], Iterable[_Entry]]) -> None:
+        spans = self.manifest.of_topic(topic)
+        self._tell(f"{topic}: {sum(end - first for first, end in spans.values())} records")
+        for (_, number), (first, end) in spans.items():
+            records = shelf_of(self._depot, topic, number).read(first, end)
+            self._write((topic, number), entries(records))
+
+    def _write(self, place: TopicPartition, entries: Iterable[_Entry]) -> None:
+        """Appends in order, from offset 0 on; anything else that happens there ends it."""
+        wake = Event()
+        appender = self._log.appender(wake=wake)
+        written = 0
+
+        def gather() -> None:
+            nonlocal written
+            deliveries = appender.poll()
+            for delivery in deliveries:
+                if delivery.failure is not None or delivery.offset != written:
+                    why = delivery.detail or f"it came to offset {delivery.offset}, somebody else writes there"
+                    raise SagaError(
+                        f"{place[0]}-{place[1]}: record {written} was not written ({why}); delete all topics of the "
+                        "installation and restore again"
+                    )
+                written += 1
+            if not deliveries:
+                if not wake.wait(WITHIN_S):
+                    raise SagaError(f"{place[0]}-{place[1]}: nothing was acknowledged for {WITHIN_S:.0f} s")
+                wake.clear()
+
+        try:
+            for key, value, headers in entries:
+                while True:
+                    try:
+                        appender.append(*place, value, token=None, key=key, headers=headers)
+                        break
+                    except LogFull:
+                        gather()
+            while appender.pending:
+                gather()
+        finally:
+            appender.close(2.0)
+        self.records += written
+
+
+def _entry(record: SegmentRecord) -> _Entry:
+    return record.key, record.value, record.headers
+
+
+def _values(values: Iterable[bytes]) -> Iterable[_Entry]:
+    return ((None, value, ()) for value in values)
