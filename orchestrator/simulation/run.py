@@ -26,6 +26,7 @@ from orchestrator.model.state import SAGA_TRANSITIONS, STEP_TRANSITIONS
 from orchestrator.runtime.progress import Progress
 from orchestrator.simulation import clients
 from orchestrator.simulation.local import check_calls
+from orchestrator.simulation.merging import VIOLATIONS_SHOWN, code_digest
 from orchestrator.simulation.nemesis import KINDS
 from orchestrator.simulation.people import AFTERWARDS
 from orchestrator.simulation.processes import TOPICS
@@ -73,8 +74,9 @@ class SeedResult:
 
 @dataclass(slots=True)
 class Report:
-    """Many seeds added up."""
+    """Many seeds added up, `first` and those after it."""
 
+    first: int = 0
     seeds: int = 0
     seconds: float = 0.0
     violations: list[dict[str, Any]] = field(default_factory=list)
@@ -102,11 +104,13 @@ class Report:
         """The report as one JSON object."""
         covered = self.transitions & ALL_TRANSITIONS
         return {
+            "code": code_digest(),
+            "ranges": [[self.first, self.first + self.seeds]],
             "seeds": self.seeds,
             "seconds": round(self.seconds, 1),
             "seeds_per_minute": round(60 * self.seeds / self.seconds) if self.seconds else 0,
             "violations": len(self.violations),
-            "violation_list": self.violations[:50],
+            "violation_list": self.violations[:VIOLATIONS_SHOWN],
             "decisions_median": int(median(self.decisions)) if self.decisions else 0,
             "faults_by_kind": dict(sorted(self.faults.items())),
             "transitions_covered": len(covered),
@@ -255,7 +259,7 @@ def _send_results(seeds: range, sender: Connection) -> None:
 
 def simulate(first: int, count: int, jobs: int, progress: Callable[[int], None] | None = None) -> Report:
     """Seeds `first` to `first + count - 1` on `jobs` processes."""
-    report = Report()
+    report = Report(first)
     began = time.monotonic()
 
     def add(results: Iterable[SeedResult]) -> None:
