@@ -128,6 +128,10 @@ class Node:
         if self._process is not None:
             self._process.resume()
 
+    def fill_disk(self, within_s: float) -> bool:
+        """As of a disk that is full: its writes fail until it is started again. Whether it ended of that in time."""
+        return self._process is not None and self._process.fill_disk(within_s)
+
     def read_log_end(self, lines: int = 15) -> str:
         """The last lines of what Java and the broker said, for error messages."""
         told: list[str] = []

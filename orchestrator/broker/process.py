@@ -2,11 +2,13 @@
 
 import atexit
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +50,12 @@ class Process:
     def resume(self) -> None:
         """SIGCONT after `pause`."""
         self._signal(signal.SIGCONT)
+
+    def fill_disk(self, within_s: float) -> bool:
+        """From now on nothing that it writes into a file arrives; whether it ended of that in time."""
+        with suppress(ProcessLookupError):
+            resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+        return self._wait(within_s)
 
     def _signal(self, number: signal.Signals) -> None:
         try:

@@ -33,6 +33,8 @@ ACKNOWLEDGED_WITHIN_S = 30.0
 SETTLED_WITHIN_S = 240.0
 """After the last start. What takes longer is told as not ended, which the checker does not let pass."""
 AGAIN_S = 0.5
+HEARD_WITHIN_S = 20.0
+"""What came of an update; it is then said again, under the same id."""
 ASKED_AGAIN_AFTER_S = 12.0
 """A result that has not come: most are late and not lost, and thousands of questions would make them later."""
 MOST_UNDER_WAY = 4_000
@@ -54,6 +56,7 @@ _MIX: tuple[tuple[type[Saga[Given, Any]], int], ...] = (
     (sagas.ChaosParent, 4),
     (sagas.ChaosCancelled, 4),
     (sagas.ChaosLocked, 2),
+    (sagas.ChaosCounted, 2),
 )
 """Saga types with their share."""
 
@@ -76,6 +79,7 @@ def draw(seed: int, number: int) -> Errand:
     name = saga.definition.name
     saga_id = f"{name.removeprefix('Chaos').lower()}-{number:07d}"
     amounts = {"ChaosSleeper": (500, 4_000), "ChaosTold": (1, 3), "ChaosContinued": (1, 3), "ChaosLocked": (1, SHELVES)}
+    amounts["ChaosCounted"] = (2, 4)
     amount = random.randint(*amounts.get(name, (0, 0)))
     given = Given(order=saga_id, refused=random.random() < 0.1, amount=amount)
     cancel = random.uniform(0.2, 3.0) if name == "ChaosCancelled" else None
@@ -190,6 +194,8 @@ class Load:
                 return
             if errand.saga is sagas.ChaosTold:
                 await self._tell(errand)
+            if errand.saga is sagas.ChaosCounted:
+                await self._count(errand)
             if errand.cancel_after_s is not None:
                 await asyncio.sleep(errand.cancel_after_s)
                 await self._talk(errand, lambda client: client.cancel(errand.id, reason="enough"))
@@ -231,6 +237,26 @@ class Load:
                 await client.signal(errand.id, sagas.ChaosTold.word, number, message_id=message)
 
             await self._talk(errand, tell)
+
+    async def _count(self, errand: Errand) -> None:
+        """Updates, each said until its outcome is known; a query after one shows it. What does not is C11."""
+        total = 0
+        for number in range(1, errand.given.amount + 1):
+            heard: list[int] = []
+
+            async def add(client: Client, number: int = number, heard: list[int] = heard) -> None:
+                name = f"{errand.id}-update-{number}"
+                handle = await client.start_update_as(name, errand.id, sagas.ChaosCounted.add, number)
+                heard.append(await handle.result(HEARD_WITHIN_S))
+
+            async def look(client: Client, heard: list[int] = heard) -> None:
+                heard.append(await client.query(errand.id, sagas.ChaosCounted.total))
+
+            await self._talk(errand, add)
+            total += number
+            await self._talk(errand, look)
+            if heard != [total, total]:
+                self.lost.append(f"C11: {errand.id} tells {heard} after an update that makes it {total}")
 
     async def _talk(self, errand: Errand, say: Callable[[Client], Awaitable[None]]) -> None:
         """Says something until it is acknowledged, by whichever client there is."""

@@ -27,6 +27,8 @@ T = TypeVar("T")
 BROKER_BACK_WITHIN_S = 120.0
 BETWEEN_S = {Lane.BROKERS: 15.0, Lane.WORKERS: 5.0, Lane.SERVICES: 5.0, Lane.LINKS: 8.0, Lane.INPUTS: 2.0}
 """At least so long passes after a fault that took longer than planned, before the next of its lane."""
+FLAP_S = 0.7
+"""A network that flaps is there for so long, and then gone for as long."""
 RUN_S, REST_S = 0.02, 0.18
 """Of a starved worker, in turn."""
 
@@ -217,6 +219,15 @@ class Nemesis:
         finally:
             node.resume()
 
+    async def _broker_frozen_long(self, planned: Planned, struck: Struck) -> None:
+        await self._broker_frozen(planned, struck)
+
+    async def _broker_disk_full(self, planned: Planned, struck: Struck) -> None:
+        node = self._node(planned)
+        struck.note = "it ended by itself" if await _apart(node.fill_disk, planned.lasts_s) else "it went on"
+        await _apart(node.kill)
+        await _apart(node.start, BROKER_BACK_WITHIN_S)
+
     async def _brokers_all_killed(self, planned: Planned, struck: Struck) -> None:
         for node in self._system.cluster.nodes:
             await _apart(node.kill)
@@ -278,6 +289,18 @@ class Nemesis:
 
     async def _link_reset(self, planned: Planned, struck: Struck) -> None:
         await self._link(Manner.RESET, planned, struck)
+
+    async def _link_flaps(self, planned: Planned, struck: Struck) -> None:
+        until = time.monotonic() + planned.lasts_s
+        assert self._links is not None
+        struck.target = self._links.worker
+        try:
+            while time.monotonic() < until:
+                for manner in (Manner.CUT, Manner.OPEN):
+                    self._links.behave(manner)
+                    await asyncio.sleep(FLAP_S)
+        finally:
+            self._links.behave(Manner.OPEN)
 
     async def _worker_cut_off(self, planned: Planned, struck: Struck) -> None:
         await self._link(Manner.CUT, planned, struck)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from orchestrator.errors import Abort, Failure, RetryLater
 from orchestrator.participant import HandlerContext
+from orchestrator.questions import query, update
 from orchestrator.retry import Retry
 from orchestrator.saga import Saga
 from orchestrator.sagas.books import bookkeeper, enter
@@ -183,6 +184,28 @@ class ChaosLocked(Saga[Given, int]):
     async def run(self, given: Given) -> int:
         async with self.lock(f"shelf/{given.amount}"):
             return await self.step(Stock.reserve(order=given.order), undo=Stock.release)
+
+
+class ChaosCounted(Saga[Given, int]):
+    """Adds what updates say, and tells queries the sum, until it was updated so often."""
+
+    def __init__(self) -> None:
+        self.sum = 0
+        self.times = 0
+
+    @query
+    def total(self) -> int:
+        return self.sum
+
+    @update
+    async def add(self, number: int) -> int:
+        self.sum += number
+        self.times += 1
+        return self.sum
+
+    async def run(self, given: Given) -> int:
+        await self.wait_until(lambda: self.times >= given.amount)
+        return self.sum
 
 
 stock = bookkeeper(Stock, fsync=True)

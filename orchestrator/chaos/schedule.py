@@ -78,6 +78,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("broker-restarted", Lane.BROKERS, (1, 5), "a broker is stopped in order; started again at the end", 1),
     Kind("brokers-rolled", Lane.BROKERS, (1, 1), "all brokers are restarted, one after the other", 1),
     Kind("broker-frozen", Lane.BROKERS, (4, 9), "SIGSTOP of a broker, then SIGCONT", 1),
+    Kind("broker-frozen-long", Lane.BROKERS, (60, 65), "SIGSTOP of a broker for a minute, then SIGCONT", 1),
+    Kind("broker-disk-full", Lane.BROKERS, (4, 8), "a broker cannot write any more; started again at the end", 1),
     Kind("journal-leader-killed", Lane.BROKERS, (3, 8), "kill -9 of the broker that leads a journal partition", 1),
     Kind("brokers-all-killed", Lane.BROKERS, (0.5, 3), "kill -9 of all brokers at once; started again at the end", 3),
     *_kinds(
@@ -98,6 +100,7 @@ KINDS: tuple[Kind, ...] = (
         ("link-slow", 4, 8, "all that the worker on the proxy says and hears comes 50 to 200 ms later"),
         ("link-half-open", 3, 8, "its connections stay open and nothing comes through any more"),
         ("link-reset", 0, 2, "its connections are reset"),
+        ("link-flaps", 8, 14, "it is cut off and connected again in turn, every 0.7 s"),
         ("worker-cut-off", 8, 12, "it is cut off from all brokers beyond its session timeout"),
     ),
 )

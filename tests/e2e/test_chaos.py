@@ -17,7 +17,7 @@ from orchestrator.chaos.verdict import conclude
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(560)]
 MINUTES = "0.9"
 PER_SECOND = "12"
-TYPES = 10
+TYPES = 11
 WITHIN_S = 480.0
 
 

@@ -78,7 +78,7 @@ def test_sagas_are_drawn_from_the_seed_and_their_number_and_are_of_every_type() 
     errands = [load.draw(4, number) for number in range(2_000)]
     assert len({each.id for each in errands}) == len(errands)
     types = Counter(each.saga.definition.name for each in errands)
-    assert len(types) == 10
+    assert len(types) == 11
     refused = sum(each.given.refused for each in errands)
     assert 0.05 < refused / len(errands) < 0.15
     assert {each.client for each in errands} == set(range(CLIENTS))
