@@ -157,6 +157,8 @@ def _operator(names: TopicNames, services: Sequence[str]) -> Iterator[Need]:
     written = {names.operations, names.inbox, names.replies, *map(names.commands, services), names.dead_letters}
     for topic in _all_topics(names, services):
         yield from _topic(topic, *(_READ_WRITE if topic in written else _READ), *_LOOK)
+    for service in services:
+        yield _group(names.group(service), Operation.DESCRIBE)  # a backup leaves out what it has consumed
 
 
 def _all_topics(names: TopicNames, services: Sequence[str]) -> list[str]:

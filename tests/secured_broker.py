@@ -20,6 +20,7 @@ class SecuredBroker:
     """Where it is, and what its users need: the authority that signed its certificate, a password file for each."""
 
     bootstrap_servers: str
+    node_id: int
     authority: Path
     passwords: dict[str, Path]
 
@@ -62,7 +63,7 @@ def secured_broker(folder: Path, users: Iterable[str]) -> Iterator[SecuredBroker
         properties[f"listener.name.{listener}.plain.sasl.jaas.config"] = _logins(passwords)
     with provide(ephemeral=True, listeners={LISTENER: "SASL_SSL"}, properties=properties, jvm=SHORT_LIVED) as broker:
         assert broker.node is not None
-        yield SecuredBroker(broker.node.address(LISTENER), certificate, passwords)
+        yield SecuredBroker(broker.node.address(LISTENER), broker.node.layout.node_id, certificate, passwords)
 
 
 def _certify(folder: Path) -> tuple[Path, Path]:
@@ -74,6 +75,20 @@ def _certify(folder: Path) -> tuple[Path, Path]:
     with key.open("a") as both:
         both.write(certificate.read_text())
     return key, certificate
+
+
+def another_certificate(folder: Path) -> Path:
+    """Another key of the broker, with a certificate that its first one has signed: whoever trusts that takes it too."""
+    key, request, signed = folder / "next.pem", folder / "next.csr", folder / "next.crt"
+    command = ["openssl", "req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(request)]
+    subprocess.run(command, check=True, capture_output=True)
+    command = ["openssl", "x509", "-req", "-in", str(request), "-CA", str(folder / "authority.pem")]
+    command += ["-CAkey", str(folder / "broker.pem"), "-CAcreateserial", "-copy_extensions", "copy", "-days", "2"]
+    subprocess.run([*command, "-out", str(signed)], check=True, capture_output=True)
+    with key.open("a") as both:
+        both.write(signed.read_text() + (folder / "authority.pem").read_text())
+    return key
 
 
 def _logins(passwords: dict[str, Path]) -> str:

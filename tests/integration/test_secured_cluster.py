@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -14,7 +15,14 @@ from threading import Event
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AclBindingFilter, AdminClient  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBindingFilter,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from orchestrator.client import Client
 from orchestrator.config import load_settings
@@ -28,7 +36,7 @@ from orchestrator.runtime.trimmer import Holdings, Trimmer
 from orchestrator.topics import TopicNames
 from orchestrator.wire.inputs import ROLES
 from tests.processes import running
-from tests.secured_broker import ROOT, SecuredBroker, secured_broker
+from tests.secured_broker import LISTENER, ROOT, SecuredBroker, another_certificate, secured_broker
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 
@@ -257,6 +265,34 @@ def test_a_worker_that_may_not_write_the_journal_goes_on_when_it_may_again(shop:
     again = ("acls", "apply", "--role", "worker", "--principal", "User:worker", "--service", "payments")
     assert [acl["name"] for acl in shop.told("admin", *again)["created"]] == [NAMES.journal]
     assert shop.start("Order", "o-5")["status"] == "COMPLETED"
+
+
+def test_a_certificate_is_replaced_while_all_runs(shop: Cluster) -> None:
+    """Connections that there are go on; new ones, of clients and of a worker that joins, meet the new certificate."""
+    assert shop.start("Order", "o-6")["status"] == "COMPLETED"
+    host, _, port = shop.broker.bootstrap_servers.partition(":")
+    before = ssl.get_server_certificate((host, int(port)))
+    settings = load_settings(environ=shop.environment(ROOT))
+    root = AdminClient({"bootstrap.servers": settings.bootstrap_servers, **settings.common})
+    name = f"listener.name.{LISTENER.lower()}.ssl.keystore.location"
+    place = str(another_certificate(shop.folder))
+    entry = ConfigEntry(name, place, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.BROKER, str(shop.broker.node_id), incremental_configs=[entry])
+    for altered in root.incremental_alter_configs([resource]).values():
+        altered.result(WITHIN_S)
+    eventually(lambda: ssl.get_server_certificate((host, int(port))) != before)
+    assert shop.start("Order", "o-7")["status"] == "COMPLETED"
+    with running(Process("another", ["worker", SHOP], shop.folder, shop.environment("worker"))) as another:
+        eventually(lambda: "owning partition" in another.told())
+        for number in range(8, 12):
+            assert shop.start("Order", f"o-{number}")["status"] == "COMPLETED"
+
+
+def test_an_operator_may_take_a_backup(shop: Cluster) -> None:
+    assert shop.start("Order", "o-12")["status"] == "COMPLETED"
+    taken = shop.told("operator", "backup", str(shop.folder / "backup"))
+    assert taken["services"] == ["payments", "shipping"]
+    assert taken["records"] > 10
 
 
 def filter_for(acl: Acl) -> AclBindingFilter:
