@@ -171,3 +171,13 @@ def test_nobody_has_an_owner_answer_where_he_may_not_write_himself(kind: str, ta
     world.log.appender().append(world.topics.inbox, home, b'{"id":"o-1"}', key=b"o-1", headers=plain, token=None)
     world.settle()
     assert world.status("o-1") is Status.COMPLETED
+
+
+def test_only_workers_that_cut_journals_may_delete_of_them() -> None:
+    cut = (Operation.DELETE, TopicNames().journal)
+    for role in Role:
+        given = [
+            acls_of(role, "User:x", TopicNames(), ["s"], [("t", "t")], archive=archive) for archive in (False, True)
+        ]
+        found = [cut in [(acl.operation, acl.name) for acl in acls] for acls in given]
+        assert found == [False, role is Role.WORKER]
