@@ -33,10 +33,8 @@ class Figures:
 class Meter:
     """The processor time of the processes of each role; the client is this process."""
 
-    def __init__(self, owner: int, participant: int, broker: int | None) -> None:
-        self._pids = {"owner": owner, "participant": participant, "client": os.getpid()}
-        if broker is not None:
-            self._pids["broker"] = broker
+    def __init__(self, owner: int, participant: int, brokers: Sequence[int]) -> None:
+        self._pids = {"owner": [owner], "participant": [participant], "client": [os.getpid()], "broker": list(brokers)}
         self._began = self._read()
 
     def per_saga(self, sagas: int) -> dict[str, float | None]:
@@ -46,7 +44,7 @@ class Meter:
         return {role: _told(spent.get(role, math.nan), 3) for role in ROLES}
 
     def _read(self) -> dict[str, float]:
-        return {role: cpu_ms(pid) for role, pid in self._pids.items()}
+        return {role: sum(map(cpu_ms, pids)) for role, pids in self._pids.items()}
 
 
 class Fsync(StrEnum):

@@ -15,9 +15,8 @@ from typing import Any
 
 from orchestrator.bench.figures import Fsync, percentiles
 from orchestrator.bench.processes import resident_mb
-from orchestrator.bench.running import Running, running
+from orchestrator.bench.running import Brokers, Running, running
 from orchestrator.bench.scenarios import ORDERS
-from orchestrator.broker import Broker
 from orchestrator.errors import SagaError
 
 SHARES = (0.1, 0.5, 0.8)
@@ -90,7 +89,7 @@ async def hold(system: Running, rate: float, seconds: float) -> Held:
 
 
 def measure_rates(
-    broker: Broker,
+    broker: Brokers,
     folder: Path,
     hold_s: float,
     burst: int,
@@ -102,7 +101,7 @@ def measure_rates(
 
 
 async def _measure(
-    broker: Broker, folder: Path, hold_s: float, burst: int, say: Callable[[str], None], fsync: Fsync
+    broker: Brokers, folder: Path, hold_s: float, burst: int, say: Callable[[str], None], fsync: Fsync
 ) -> dict[str, Any]:
     async with running(ORDERS, broker, folder, fsync) as system:
         say("warming up")

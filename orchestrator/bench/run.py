@@ -12,11 +12,10 @@ from typing import Any
 from orchestrator.bench.figures import Figures, Fsync, is_quiet, middle, percentiles
 from orchestrator.bench.floor import FloorClient, Setup
 from orchestrator.bench.processes import Process
-from orchestrator.bench.running import Running, meter_of, running, with_broker
+from orchestrator.bench.running import Brokers, Running, meter_of, running, with_broker
 from orchestrator.bench.scenarios import ORDERS, SHOP
 from orchestrator.bench.sizes import Size, measure_sizes
 from orchestrator.bench.system import create_topics
-from orchestrator.broker import Broker
 from orchestrator.config import Settings
 from orchestrator.topics import TopicNames
 
@@ -29,13 +28,14 @@ class Plan:
 
     `sagas` and `singly` are measured `rounds` times, for the system and for its floor in turn. `warm_up` sagas of the
     system go before, and ten times as many of the floor with five times `singly`: they are cheap, and a broker that has
-    just started compiles its own code at the cost of everybody else.
+    just started compiles its own code at the cost of everybody else. With three `brokers` each record is on all three.
     """
 
     sagas: int = 5_000
     warm_up: int = 2_000
     singly: int = 200
     rounds: int = 3
+    brokers: int = 1
     fsync: Fsync = Fsync.NOTHING
     jvm: Sequence[str] = ()
 
@@ -57,12 +57,12 @@ class Bench:
 
     def run(self) -> dict[str, Any]:
         """Everything. Raises `SagaError` where something could not even be started."""
-        return with_broker(self._run_all, fsync=self._plan.fsync, jvm=self._plan.jvm)
+        return with_broker(self._run_all, brokers=self._plan.brokers, fsync=self._plan.fsync, jvm=self._plan.jvm)
 
-    def _run_all(self, broker: Broker, folder: Path) -> dict[str, Any]:
+    def _run_all(self, broker: Brokers, folder: Path) -> dict[str, Any]:
         return asyncio.run(self._measure(broker, folder))
 
-    async def _measure(self, broker: Broker, folder: Path) -> dict[str, Any]:
+    async def _measure(self, broker: Brokers, folder: Path) -> dict[str, Any]:
         plan = self._plan
         figures: list[Figures] = []
         lowest: list[Figures] = []
@@ -94,14 +94,14 @@ class Bench:
         meter = system.meter()
         mine.sagas_per_second = round(plan.sagas / await system.load.run(plan.sagas), 1)
         mine.cpu_ms_per_saga = meter.per_saga(plan.sagas)
-        meter = meter_of(floor.processes, system.broker)
+        meter = meter_of(floor.processes, system.brokers)
         base.sagas_per_second = round(plan.sagas / await asyncio.to_thread(floor.client.run, plan.sagas), 1)
         base.cpu_ms_per_saga = meter.per_saga(plan.sagas)
         figures.append(mine)
         lowest.append(base)
 
     def _start_floor(
-        self, broker: Broker, settings: Settings, folder: Path, sizes: dict[str, Size], stack: ExitStack
+        self, broker: Brokers, settings: Settings, folder: Path, sizes: dict[str, Size], stack: ExitStack
     ) -> _Floor:
         setup = Setup.make(broker.bootstrap_servers, FLOOR_PREFIX, settings.partitions, sizes)
         processes: list[Process] = []

@@ -9,10 +9,9 @@ from typing import Any
 
 from orchestrator.bench.figures import Fsync, percentiles, spread
 from orchestrator.bench.processes import resident_mb
-from orchestrator.bench.running import Running, running
+from orchestrator.bench.running import Brokers, Running, running
 from orchestrator.bench.scenarios import Scenario
 from orchestrator.bench.sizes import measure_sizes
-from orchestrator.broker import Broker
 
 WARM_UP = 0.4
 """Of the sagas at once, before anything is measured."""
@@ -20,7 +19,7 @@ WARM_UP = 0.4
 
 def measure_scenarios(
     scenarios: Sequence[Scenario],
-    broker: Broker,
+    broker: Brokers,
     folder: Path,
     rounds: int,
     say: Callable[[str], None],
@@ -31,7 +30,7 @@ def measure_scenarios(
 
 
 async def _measure(
-    scenario: Scenario, broker: Broker, folder: Path, rounds: int, say: Callable[[str], None], fsync: Fsync
+    scenario: Scenario, broker: Brokers, folder: Path, rounds: int, say: Callable[[str], None], fsync: Fsync
 ) -> dict[str, Any]:
     say(f"{scenario.name}: {scenario.says}")
     async with running(scenario, broker, folder, fsync) as system:

@@ -54,11 +54,12 @@ def bench_command() -> None:
 @click.option("--warm-up", default=2_000, show_default=True, type=click.IntRange(min=1), help="Before, unmeasured.")
 @click.option("--singly", default=200, show_default=True, type=click.IntRange(min=1), help="For the latency.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(min=1), help="Of system and floor in turn.")
+@click.option("--brokers", default=1, show_default=True, type=click.IntRange(1, 9), help="Replicas on up to three.")
 @_fsync
 @_picture
 @json_option
 def orders_command(
-    sagas: int, warm_up: int, singly: int, rounds: int, fsync: Fsync, picture: Path | None, as_json: bool
+    sagas: int, warm_up: int, singly: int, rounds: int, brokers: int, fsync: Fsync, picture: Path | None, as_json: bool
 ) -> None:
     """Orders of three steps whose services only answer: throughput, latency, processor time.
 
@@ -68,7 +69,7 @@ def orders_command(
     from orchestrator.bench.picture import draw_orders
     from orchestrator.bench.run import Bench, Plan
 
-    plan = Plan(sagas, warm_up, singly, rounds, fsync)
+    plan = Plan(sagas, warm_up, singly, rounds, brokers, fsync)
     result = Bench(plan, _teller()).run()
     if picture is not None:
         draw_orders(result, picture)

@@ -29,7 +29,7 @@ from typing import Any
 from orchestrator.bench import services as bench_services
 from orchestrator.bench.processes import Process, resident_mb, when_abandoned
 from orchestrator.bench.rates import hold
-from orchestrator.bench.running import Running
+from orchestrator.bench.running import Brokers, Running
 from orchestrator.bench.scenarios import ORDERS
 from orchestrator.bench.system import Load
 from orchestrator.broker import Broker, provide
@@ -143,7 +143,9 @@ async def _soak(broker: Broker, folder: Path, minutes: float, rate: float) -> tu
         async with Client.connect(broker.bootstrap_servers, prefix=PREFIX) as client:
             load = Load(client, ORDERS)
             await load.wait_until_ready((worker, services))
-            system = Running(load, log, settings, worker, services, broker)
+            system = Running(
+                load, log, settings, worker, services, Brokers(broker.bootstrap_servers, [node.pid or 0], 1)
+            )
             samples: list[Sample] = []
             began = time.monotonic()
 

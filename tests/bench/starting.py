@@ -20,10 +20,9 @@ from typing import Any
 
 from orchestrator.bench.figures import Fsync, spread
 from orchestrator.bench.processes import Process, cpu_ms
-from orchestrator.bench.running import prepare, running, with_broker
+from orchestrator.bench.running import Brokers, prepare, running, with_broker
 from orchestrator.bench.scenarios import ORDERS
 from orchestrator.bench.system import start_processes
-from orchestrator.broker import Broker
 from orchestrator.client import Client
 from orchestrator.config import Settings
 from orchestrator.demo.dump import dump_topics
@@ -41,7 +40,7 @@ def help_ms() -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def first_decision_ms(broker: Broker, folder: Path, number: int) -> float:
+def first_decision_ms(broker: Brokers, folder: Path, number: int) -> float:
     """From a worker's start as a process to its first decision."""
     name = f"start-{number}"
     settings, log = prepare(name, ORDERS, broker, folder, Fsync.NOTHING)
@@ -73,7 +72,7 @@ def _first_decision_at_ms(log: KafkaLog, settings: Settings, processes: Sequence
     raise SystemExit(f"no decision within {DECIDED_WITHIN_S:g} s")
 
 
-async def idle_ms_per_second(broker: Broker, folder: Path, seconds: float) -> dict[str, float]:
+async def idle_ms_per_second(broker: Brokers, folder: Path, seconds: float) -> dict[str, float]:
     """Processor milliseconds that each of the two processes spends in a second in which nothing comes."""
     async with running(ORDERS, broker, folder) as system:
         await asyncio.sleep(min(5.0, seconds))
@@ -87,7 +86,7 @@ def measure(rounds: int, idle_s: float, jvm: Sequence[str] = ()) -> dict[str, An
     """One run of the bench."""
     helps = [help_ms() for _ in range(rounds)]
 
-    def with_its_broker(broker: Broker, folder: Path) -> tuple[list[float], dict[str, float]]:
+    def with_its_broker(broker: Brokers, folder: Path) -> tuple[list[float], dict[str, float]]:
         starts = [first_decision_ms(broker, folder, number) for number in range(rounds)]
         return starts, asyncio.run(idle_ms_per_second(broker, folder, idle_s))
 

@@ -16,9 +16,11 @@ ROLES = {"owner", "participant", "client", "broker"}
 @pytest.mark.broker
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_tiny_run_has_every_figure_of_the_system_and_of_its_floor() -> None:
+@pytest.mark.parametrize("brokers", [1, 3])
+def test_a_tiny_run_has_every_figure_of_the_system_and_of_its_floor(brokers: int) -> None:
     told: list[str] = []
-    result = Bench(Plan(sagas=40, warm_up=20, singly=5, rounds=2, jvm=SHORT_LIVED), told.append).run()
+    plan = Plan(sagas=40, warm_up=20, singly=5, rounds=2, brokers=brokers, jvm=SHORT_LIVED)
+    result = Bench(plan, told.append).run()
     assert json.loads(json.dumps(result)) == result
     assert result["sagas"] == 40
     for figures in (result, result["floor"]):
@@ -27,7 +29,7 @@ def test_a_tiny_run_has_every_figure_of_the_system_and_of_its_floor() -> None:
         assert figures["cpu_ms_per_saga"].keys() == ROLES
     assert [round_.keys() for round_ in result["rounds"]] == [{"system", "floor"}] * 2
     assert result["durability"] == "page cache"
-    assert result["replication"] == 1
+    assert result["replication"] == brokers
     assert isinstance(result["void"], bool)
     per_saga = {kind: round(record["per_saga"]) for kind, record in result["records"].items()}
     assert {kind: per_saga[kind] for kind in ("inbox", "command", "reply", "answer")} == {

@@ -9,11 +9,11 @@ from click.testing import CliRunner
 
 from orchestrator.bench.picture import draw_load, draw_orders, draw_scenarios
 from orchestrator.bench.rates import SHARES, TOO_MUCH, Held, measure_rates
-from orchestrator.bench.running import with_broker
+from orchestrator.bench.running import Brokers, with_broker
 from orchestrator.bench.sagas import FanOut, InTurn, LocalOnly, Told, Tools
 from orchestrator.bench.scenarios import SCENARIOS, WORDS
 from orchestrator.bench.several import measure_scenarios
-from orchestrator.broker import SHORT_LIVED, Broker
+from orchestrator.broker import SHORT_LIVED
 from orchestrator.cli import saga
 from orchestrator.errors import ConfigurationError
 from orchestrator.testing import SagaTest
@@ -28,7 +28,7 @@ def test_tiny_runs_have_every_figure_of_each_scenario() -> None:
     chosen = [SCENARIOS[name].scaled(0.004) for name in ("undone", "local", "signals")]
     told: list[str] = []
 
-    def measure(broker: Broker, folder: Path) -> list[dict[str, object]]:
+    def measure(broker: Brokers, folder: Path) -> list[dict[str, object]]:
         return measure_scenarios(chosen, broker, folder, 2, told.append)
 
     found = with_broker(measure, jvm=SHORT_LIVED)

@@ -21,10 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from orchestrator.bench.running import Running, running, with_broker
+from orchestrator.bench.running import Brokers, Running, running, with_broker
 from orchestrator.bench.sagas import Sleeper
 from orchestrator.bench.scenarios import SAGAS_MODULE, Scenario
-from orchestrator.broker import Broker
 from orchestrator.demo.dump import dump_topics
 from orchestrator.model import events as ev
 from orchestrator.model.rule import Kind
@@ -37,7 +36,7 @@ FEW, PROMISED_P99_MS, PROMISED_FEW_P99_MS = 1_000, 50, 20
 
 
 async def _sleep_all(
-    broker: Broker, folder: Path, timers: int, within_s: float, lead_s: float, warm_s: float
+    broker: Brokers, folder: Path, timers: int, within_s: float, lead_s: float, warm_s: float
 ) -> tuple[list[tuple[int, int]], float]:
     """When each was due and when it fired, and the worker's processor milliseconds of each timer in that time."""
     spread = random.Random(timers)
@@ -96,7 +95,7 @@ def measure(
     """One run of the bench."""
     lead_s = 5 + timers / STARTS_PER_SECOND if lead_s is None else lead_s
 
-    def sleep_all(broker: Broker, folder: Path) -> tuple[list[tuple[int, int]], float]:
+    def sleep_all(broker: Brokers, folder: Path) -> tuple[list[tuple[int, int]], float]:
         return asyncio.run(_sleep_all(broker, folder, timers, within_s, lead_s, warm_s))
 
     fired, cpu = with_broker(sleep_all, jvm=jvm)
