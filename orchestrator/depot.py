@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from secrets import token_hex
 from typing import Any, BinaryIO
 
 UNFINISHED = ".new"
@@ -29,10 +31,12 @@ class Depot:
         except Exception as error:
             raise DepotFailed(f"{url!r}: {error}") from error
         self.url = url
+        self._is_local = type(self._files).__name__ == "LocalFileSystem"
 
     def names(self, folder: str) -> Sequence[str]:
         """What is in a folder, without its path; nothing where there is no such folder."""
         with self._told(folder):
+            self._files.invalidate_cache()  # others write there too
             if not self._files.exists(self._path(folder)):
                 return []
             return sorted(str(name).rpartition("/")[2] for name in self._files.ls(self._path(folder), detail=False))
@@ -54,10 +58,15 @@ class Depot:
     def write(self, name: str, content: bytes) -> None:
         """All of it or nothing: a name is there once its content is."""
         path = self._path(name)
+        unfinished = f"{path}.{token_hex(4)}{UNFINISHED}"  # of two who write the same, neither moves the other's half
         with self._told(name):
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            self._files.pipe_file(path + UNFINISHED, content)
-            self._files.mv(path + UNFINISHED, path)
+            with self._files.open(unfinished, "wb") as file:
+                file.write(content)
+                if self._is_local:
+                    file.flush()
+                    os.fsync(file.fileno())
+            self._files.mv(unfinished, path)
 
     def delete(self, name: str) -> None:
         with self._told(name):

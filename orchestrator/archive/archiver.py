@@ -27,7 +27,7 @@ class Archiver:
     """Cuts one worker's journals. `journal` is the id of the topic that the snapshots in `vault` belong to.
 
     Cut is what lies below all snapshots of a partition, was published by the group `publishers` and is older than
-    `keep_ms`, once it stands in the archive.
+    `keep_ms`, once it stands in the archive and was read there.
     `least` records are not worth a segment. `cut` says where each journal begins now, as far as this worker cut it.
     """
 
@@ -86,6 +86,8 @@ class Archiver:
         records = records_in(self._log, {place: (archived, bound)})
         for _ in shelf.put(archived, bound, (SegmentRecord(*record[2:]) for record in records)):
             pass
+        for _ in shelf.read(begin, bound):
+            pass  # what is about to be deleted, as it stands there
         self._admin.trim({place: bound})
         self.cut[number] = bound
         log.info("the journal of partition %d was cut at offset %d; what stood below is in the archive", number, bound)

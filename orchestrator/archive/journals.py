@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from orchestrator.archive.shelf import Shelf
 from orchestrator.depot import Depot
 from orchestrator.errors import SagaError
-from orchestrator.log.base import Log, Record
-from orchestrator.log.spans import records_in
+from orchestrator.log.base import Failure, Log, Record
+from orchestrator.log.spans import SpanUnreadable, records_in
 
 
 class JournalArchive:
@@ -35,14 +35,27 @@ def whole_journal(
 ) -> Iterator[Record]:
     """Every record of a journal up to the ends in `bounds`, (log start, end) by partition, each in its order.
 
-    Raises `SagaError` where the beginning was cut off and there is no archive of it, `SegmentDamaged`, `DepotFailed`.
+    One that is cut meanwhile is read on in the archive. Raises `SagaError` where the beginning was cut off and there is
+    no archive of it, or where something cannot be read, `SegmentDamaged`, `DepotFailed`.
     """
-    for partition, (start, _) in bounds.items():
+    for partition, (start, end) in bounds.items():
         if start and archive is None:
             raise SagaError(
                 f"{topic}-{partition} was cut below offset {start}, and what stood there is needed: set `archive` as "
                 "the workers have it"
             )
-        if start and archive is not None:
-            yield from archive.records(partition, 0, start)
-    yield from records_in(log, {(topic, partition): span for partition, span in bounds.items()})
+        at = 0
+        while at < end:
+            if archive is not None and at < start:
+                for record in archive.records(partition, at, start):
+                    yield record
+                at = start
+            try:
+                for record in records_in(log, {(topic, partition): (at, end)}):
+                    at = record.offset + 1
+                    yield record
+            except SpanUnreadable as unreadable:
+                cut = archive.shelf(partition).end() if archive is not None else 0
+                if unreadable.failure is not Failure.OUT_OF_RANGE or cut <= at:
+                    raise
+                start = cut

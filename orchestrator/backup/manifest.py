@@ -20,7 +20,8 @@ FORMAT = 1
 class Manifest:
     """`spans` are [topic, partition, first offset, end] of all that was copied, `topics` by their role their names.
 
-    `taken_ms` is when it began, by the wall clock.
+    `published` says by partition up to which offset its journal was published. `taken_ms` is when it began, by the wall
+    clock.
     """
 
     taken_ms: int
@@ -28,6 +29,7 @@ class Manifest:
     topics: Mapping[str, str]
     services: Sequence[str]
     spans: Sequence[tuple[str, int, int, int]]
+    published: Mapping[str, int]
 
     def of_topic(self, topic: str) -> dict[TopicPartition, tuple[int, int]]:
         """What was copied of one topic."""

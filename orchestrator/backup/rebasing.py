@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from orchestrator.errors import SagaError
 from orchestrator.model.rule import Kind, Rule, chained
 from orchestrator.wire.journal import Genesis, genesis_record, read_envelope, read_genesis, write_envelope
 from orchestrator.wire.ledger import Claim, Execution, Release, read_record, write_record
@@ -17,17 +18,26 @@ from orchestrator.wire.segments import SegmentRecord
 
 
 def rebased_journal(
-    records: Iterable[SegmentRecord], partitions: int, topic_ids: Mapping[str, str], now_ms: int
+    records: Iterable[SegmentRecord],
+    partitions: int,
+    topic_ids: Mapping[str, str],
+    now_ms: int,
+    incarnation: int | None = None,
 ) -> Iterator[bytes]:
-    """The values of a journal's records from offset 0 on. Raises `UnreadableRecord`, `JournalHalted`."""
+    """The values of a journal's records from offset 0 on; None: the next incarnation.
+
+    Raises `UnreadableRecord`, `JournalHalted`, `SagaError` where the incarnation is no higher than it was.
+    """
     rule, chain = Rule(), Rule().chain
     for record in records:
         value = record.value or b""
         envelope = read_envelope(value)
         if rule.accept(envelope.kind, envelope.nonce, envelope.seq, envelope.prev_hash, record.offset, value):
             if envelope.kind == Kind.GENESIS:
-                incarnation = read_genesis(envelope).incarnation + 1
-                value = genesis_record(Genesis(incarnation, partitions, topic_ids, now_ms))
+                before = read_genesis(envelope).incarnation
+                if incarnation is not None and incarnation <= before:
+                    raise SagaError(f"incarnation {incarnation}: the backup is of {before}, so it must be higher")
+                value = genesis_record(Genesis(incarnation or before + 1, partitions, topic_ids, now_ms))
             elif envelope.kind != Kind.CLAIM:
                 positions = dict.fromkeys(envelope.input_positions, 0)
                 value = write_envelope(replace(envelope, prev_hash=chain, input_positions=positions))

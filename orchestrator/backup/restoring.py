@@ -8,20 +8,24 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Event
 
+from orchestrator.acls import PUBLISHERS
 from orchestrator.backup.manifest import Manifest, read_manifest, shelf_of
 from orchestrator.backup.rebasing import rebased_journal, rebased_ledger
 from orchestrator.depot import Depot
 from orchestrator.errors import SagaError
-from orchestrator.log.base import Log, LogFull, TopicPartition
+from orchestrator.log.base import Committed, Log, LogFull, TopicPartition
 from orchestrator.model.ids import partition_of
+from orchestrator.model.rule import Rule
+from orchestrator.model.state import SagaState
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.identity import pinned_topics
 from orchestrator.runtime.replica import Replica
 from orchestrator.store.rocks import RocksStores
 from orchestrator.topics import TopicNames
 from orchestrator.wire.avro import UnreadableRecord
-from orchestrator.wire.commands import read_command
-from orchestrator.wire.inputs import input_topics
+from orchestrator.wire.commands import CommandMessage, read_command
+from orchestrator.wire.headers import MalformedMessage, read_headers
+from orchestrator.wire.inputs import read_passage
 from orchestrator.wire.segments import SegmentRecord
 
 WITHIN_S = 60.0
@@ -42,7 +46,7 @@ class Restore:
         self.manifest: Manifest = read_manifest(depot)
         self.records = 0
         self.left_out = 0
-        """Commands of which the journals know nothing: sent after the journals were copied."""
+        """Commands and messages of which the journals know nothing: sent after the journals were copied."""
         self._log = log_
         self._names = names
         self._depot = depot
@@ -67,10 +71,19 @@ class Restore:
         if written:
             raise SagaError(f"{', '.join(written)}: not empty; a backup is restored where there is nothing of it")
 
-    def run(self, replication: int, now_ms: int, services: Iterable[str] = (), *, fsync: bool = False) -> None:
+    def run(
+        self,
+        replication: int,
+        now_ms: int,
+        services: Iterable[str] = (),
+        *,
+        incarnation: int | None = None,
+        fsync: bool = False,
+    ) -> None:
         """Creates the topics and writes everything, the journals last: without them no worker finds anything.
 
-        `services` are those that may not have been called yet: the backup knows of the others.
+        `services` are those that may not have been called yet: the backup knows of the others. A backup that was
+        restored before needs an `incarnation` that no restore of it has had.
         """
         manifest, names = self.manifest, self._names
         all_services = {*manifest.services, *services}
@@ -79,33 +92,42 @@ class Restore:
             apply(admin, specs)
             pinned = admin.describe(pinned_topics(names))
         ids = {topic: state.topic_id for topic, state in pinned.items()}
+        positions: dict[TopicPartition, tuple[int, str]] = {}
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="saga-restore-"))
             stores = RocksStores(Path(folder))
             replicas = [Replica(stack.enter_context(closing(stores.open(n)))) for n in range(manifest.partitions)]
             for number, replica in enumerate(replicas):
                 # As its next owner will read it: what cannot be owned is not written.
-                for offset, value in enumerate(self._rebased(number, ids, now_ms)):
+                published = manifest.published.get(str(number), 0)
+                for offset, value in enumerate(self._rebased(number, ids, now_ms, incarnation)):
                     replica.feed(offset, now_ms, value)
+                    if offset == published - 1:
+                        positions[names.journal, number] = published, _position(replica.progress.rule)
                 replica.flush()
-            for topic in (*input_topics(names).values(), names.dead_letters, names.lifecycle):
-                self._write_all(topic, lambda records: map(_entry, records))
+            for topic in (names.inbox, names.replies, names.operations, names.dead_letters, names.lifecycle):
+                self._write_all(topic, lambda _, records: map(_entry, records))
+            self._write_all(
+                names.internal,
+                lambda target, records: (_entry(r) for r in records if self._is_sent(r, target, replicas)),
+            )
             for service in manifest.services:
-                self._write_all(names.ledger(service), lambda records: _values(rebased_ledger(records)))
+                self._write_all(names.ledger(service), lambda _, records: _values(rebased_ledger(records)))
                 self._write_all(
                     names.commands(service),
-                    lambda records: (_entry(record) for record in records if self._is_known(record, replicas)),
+                    lambda _, records: (_entry(record) for record in records if self._is_known(record, replicas)),
                 )
             for number in range(manifest.partitions):
                 self._tell(f"{names.journal}-{number}")
-                self._write((names.journal, number), _values(self._rebased(number, ids, now_ms)))
+                self._write((names.journal, number), _values(self._rebased(number, ids, now_ms, incarnation)))
+        self._commit(names.prefix + PUBLISHERS, positions)
 
-    def _rebased(self, number: int, ids: dict[str, str], now_ms: int) -> Iterator[bytes]:
+    def _rebased(self, number: int, ids: dict[str, str], now_ms: int, incarnation: int | None) -> Iterator[bytes]:
         """A partition's journal as it will stand."""
         manifest, topic = self.manifest, self._names.journal
         first, end = manifest.of_topic(topic)[topic, number]
         records = shelf_of(self._depot, topic, number).read(first, end)
-        return rebased_journal(records, manifest.partitions, ids, now_ms)
+        return rebased_journal(records, manifest.partitions, ids, now_ms, incarnation)
 
     def _is_known(self, record: SegmentRecord, replicas: list[Replica]) -> bool:
         """Whether the journals know of a command. What is none is left to the service to refuse."""
@@ -114,16 +136,48 @@ class Restore:
         except UnreadableRecord:
             return True
         state = replicas[partition_of(command.saga_id, len(replicas))].state(command.saga_id)
-        known = state is not None and (state.run != command.run or command.sequence in state.steps)
+        known = state is not None and _is_scheduled(command, state)
         self.left_out += not known
         return known
 
-    def _write_all(self, topic: str, entries: Callable[[Iterable[SegmentRecord]], Iterable[_Entry]]) -> None:
+    def _is_sent(self, record: SegmentRecord, target: int, replicas: list[Replica]) -> bool:
+        """Whether the sender's journal knows of a message; it gives the numbers behind to others."""
+        try:
+            headers = read_headers(record.headers)
+            passage = read_passage(headers)
+        except MalformedMessage:
+            return True
+        counters = replicas[passage.source].progress.at.internal_sent if passage.source < len(replicas) else {}
+        sent = passage.counter <= counters.get(str(target), -1)
+        self.left_out += not sent
+        return sent
+
+    def _commit(self, group: str, positions: dict[TopicPartition, tuple[int, str]]) -> None:
+        """What was published is not published again."""
+        if not positions:
+            return
+        wake = Event()
+        with closing(self._log.reader(group, wake=wake)) as reader:
+            for (topic, number), (offset, _) in positions.items():
+                reader.assign(topic, number, offset)
+                reader.pause(topic, number)
+            reader.commit(positions, "published")
+            while True:
+                for happening in reader.poll():
+                    if isinstance(happening, Committed):
+                        if happening.failure is not None:
+                            raise SagaError(f"group {group}: its positions were not taken: {happening.detail}")
+                        return
+                if not wake.wait(WITHIN_S):
+                    raise SagaError(f"group {group}: its positions were not taken within {WITHIN_S:.0f} s")
+                wake.clear()
+
+    def _write_all(self, topic: str, entries: Callable[[int, Iterable[SegmentRecord]], Iterable[_Entry]]) -> None:
         spans = self.manifest.of_topic(topic)
         self._tell(f"{topic}: {sum(end - first for first, end in spans.values())} records")
         for (_, number), (first, end) in spans.items():
             records = shelf_of(self._depot, topic, number).read(first, end)
-            self._write((topic, number), entries(records))
+            self._write((topic, number), entries(number, records))
 
     def _write(self, place: TopicPartition, entries: Iterable[_Entry]) -> None:
         """Appends in order, from offset 0 on; anything else that happens there ends it."""
@@ -160,6 +214,24 @@ class Restore:
         finally:
             appender.close(2.0)
         self.records += written
+
+
+def _is_scheduled(command: CommandMessage, state: SagaState) -> bool:
+    """Whether the journal has this attempt at doing or undoing a step; of former runs it did, of later ones not."""
+    if state.run != command.run and not state.is_own(command.run, command.sequence):
+        return _numbers(command.run) < _numbers(state.run)
+    step = state.steps.get(command.sequence)
+    return step is not None and command.attempt <= (step.undo_attempt if command.direction == "undo" else step.attempt)
+
+
+def _numbers(run: str) -> tuple[int, ...]:
+    """Later runs of an id compare greater."""
+    return tuple(int(part) if part.isdecimal() else 0 for part in run.split("-"))
+
+
+def _position(rule: Rule) -> str:
+    """What publishers commit beside an offset: who wrote below it, and how much."""
+    return f"{rule.nonce.hex()}:{rule.expected_seq}"
 
 
 def _entry(record: SegmentRecord) -> _Entry:

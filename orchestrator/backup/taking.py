@@ -1,8 +1,14 @@
 """Taking a backup of an installation, whether it works or stands still.
 
-The journals are copied first, up to ends that fit each other: where one partition has taken a message, the journal of
-the partition that sent it is copied at least up to there. Then what they have sent and not seen consumed: commands, the
-services' memories. Then the inputs from the positions in those journals on. What comes meanwhile is more input.
+What the copies of topics say of each other must fit, so their ends are taken in an order:
+
+1. what each service's group has consumed: of a command below it the reply is written;
+2. the ends of inbox, replies and operations: what comes after them is not in the backup;
+3. the journals' ends, and where one partition has taken a message, the sender's at least up to where it sent that;
+4. commands, internal messages and ledgers as they stand after that. Of these a restore leaves out what the journals do
+   not know of.
+
+The bulk of the journals is copied before, for that takes its time.
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
+from orchestrator.acls import PUBLISHERS
 from orchestrator.archive.journals import JournalArchive, whole_journal
 from orchestrator.backup.manifest import Manifest, shelf_of, write_manifest
 from orchestrator.depot import Depot
@@ -96,33 +103,46 @@ class Backup:
         if self._depot.names(""):
             raise SagaError(f"{self._depot.url} is not empty: a backup needs a place of its own")
         with closing(self._admin):
-            journals = self._copy_journals()
-            services = self._existing({name for journal in journals.values() for name in journal.services})
+            names, journals = self._names, {number: _Journal(number) for number in self._numbers}
+            self._copy_journals(journals)
+            consumed = {service: self._consumed(service) for service in self._services(journals)}
+            inputs = {topic: self._bounds(topic) for topic in (names.inbox, names.replies, names.operations)}
+            self._copy_journals(journals)
+            self._fit(journals)
+            services = self._services(journals)
             for service in services:
-                self._copy_service(service)
-            self._copy_inputs(journals)
-            for topic in (self._names.dead_letters, self._names.lifecycle):
+                self._copy_service(service, consumed.get(service, {}))
+            inputs[names.internal] = self._bounds(names.internal)
+            self._copy_inputs(journals, inputs)
+            published = self._admin.committed(names.prefix + PUBLISHERS, list(self._bounds(names.journal)))
+            for topic in (names.dead_letters, names.lifecycle):
                 self._copy(topic, self._bounds(topic))
-        topics = {role: self._names.name(role) for role in _roles(services)}
-        manifest = Manifest(now_ms, len(self._numbers), topics, services, self._spans)
+        topics = {role: names.name(role) for role in _roles(services)}
+        told = {str(number): offset for (_, number), offset in published.items()}
+        manifest = Manifest(now_ms, len(self._numbers), topics, services, self._spans, told)
         write_manifest(self._depot, manifest)
         return manifest
 
     # -- journals
 
-    def _copy_journals(self) -> dict[int, _Journal]:
+    def _copy_journals(self, journals: dict[int, _Journal]) -> None:
+        """Up to where they end now, from where they were copied to before."""
         topic = self._names.journal
-        bounds = {number: span for (_, number), span in self._bounds(topic).items()}
-        journals = {number: _Journal(number) for number in self._numbers}
-        for number, span in bounds.items():
-            self._tell(f"{topic}-{number}: {span[1]} records")
-            records = whole_journal(self._log, topic, {number: span}, self._archive)
-            self._copy_journal(journals[number], records, span[1])
+        for (_, number), (start, end) in self._bounds(topic).items():
+            journal = journals[number]
+            self._tell(f"{topic}-{number}: {end - journal.end} records")
+            if journal.end == 0:
+                records: Iterable[Record] = whole_journal(self._log, topic, {number: (start, end)}, self._archive)
+            else:
+                records = records_in(self._log, {(topic, number): (journal.end, end)})
+            self._copy_journal(journal, records, end)
+
+    def _fit(self, journals: dict[int, _Journal]) -> None:
+        """Goes on where a journal ends before a message that another one says was taken from it."""
         while behind := self._behind(journals):
             for number, target, counter in behind:
                 self._extend(journals[number], target, counter)
-        self._spans += [(topic, number, 0, journal.end) for number, journal in journals.items()]
-        return journals
+        self._spans += [(self._names.journal, number, 0, journal.end) for number, journal in journals.items()]
 
     def _copy_journal(self, journal: _Journal, records: Iterable[Record], end: int) -> None:
         def noted() -> Iterator[SegmentRecord]:
@@ -160,29 +180,33 @@ class Backup:
 
     # -- the rest
 
-    def _existing(self, services: set[str]) -> list[str]:
-        topics = {service: self._names.commands(service) for service in services}
+    def _services(self, journals: dict[int, _Journal]) -> list[str]:
+        """Those that were sent commands, and whose topics are there."""
+        topics = {name: self._names.commands(name) for journal in journals.values() for name in journal.services}
         there = self._admin.describe(list(topics.values()))
         return sorted(service for service, topic in topics.items() if topic in there)
 
-    def _copy_service(self, service: str) -> None:
-        """Its commands that are not consumed, then its memory, which knows of those that are."""
+    def _consumed(self, service: str) -> dict[TopicPartition, int]:
+        keys = list(self._bounds(self._names.commands(service)))
+        return self._admin.committed(self._names.group(service), keys)
+
+    def _copy_service(self, service: str, consumed: dict[TopicPartition, int]) -> None:
+        """Its commands that were not consumed then, and its memory, which knows of those that are by now."""
         commands = self._names.commands(service)
-        bounds = self._bounds(commands)
-        consumed = self._admin.committed(self._names.group(service), list(bounds))
-        self._copy(commands, {key: (max(start, consumed.get(key, 0)), end) for key, (start, end) in bounds.items()})
+        spans = {key: (max(start, consumed.get(key, 0)), end) for key, (start, end) in self._bounds(commands).items()}
+        self._copy(commands, spans)
         ledger = self._names.ledger(service)
         if self._admin.describe([ledger]):
             self._copy(ledger, self._bounds(ledger))
 
-    def _copy_inputs(self, journals: dict[int, _Journal]) -> None:
+    def _copy_inputs(self, journals: dict[int, _Journal], bounds: dict[str, Bounds]) -> None:
         for role, topic in input_topics(self._names).items():
             spans = {}
-            for key, (start, end) in self._bounds(topic).items():
+            for key, (start, end) in bounds[topic].items():
                 consumed = max(0, journals[key[1]].positions.get(role, 0))
                 if start > consumed and start != end:
                     raise SagaError(f"{topic}-{key[1]} begins at {start}, and was consumed up to {consumed} only")
-                spans[key] = (max(start, consumed), end)
+                spans[key] = (max(start, consumed), max(start, consumed, end))
             self._copy(topic, spans)
 
     def _copy(self, topic: str, spans: Bounds) -> None:

@@ -47,11 +47,18 @@ def backup_command(place: str, as_json: bool, **options: Any) -> None:
 @click.argument("place", metavar="DIRECTORY|URL")
 @click.argument("modules", nargs=-1, metavar="[MODULE...]")
 @click.option("--replication", type=int, help="Of the topics that are created.")
+@click.option("--incarnation", type=click.IntRange(1), help="Needed where this backup was restored before: a new one.")
 @click.option("--fsync", is_flag=True, help="As of `saga topics apply`.")
 @connection_options
 @json_option
 def restore_command(
-    place: str, modules: tuple[str, ...], replication: int | None, fsync: bool, as_json: bool, **options: Any
+    place: str,
+    modules: tuple[str, ...],
+    replication: int | None,
+    incarnation: int | None,
+    fsync: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Makes an installation from its backup, in a cluster that has nothing of it yet.
 
@@ -69,15 +76,17 @@ def restore_command(
         restore = Restore(log_of(settings), settings.topic_names, depot, say)
         restore.check(settings.partitions)
         now_ms = time.time_ns() // 1_000_000
-        restore.run(replication or settings.replication, now_ms, services_in(modules), fsync=fsync)
+        copies, services = replication or settings.replication, services_in(modules)
+        restore.run(copies, now_ms, services, incarnation=incarnation, fsync=fsync)
     seconds = time.monotonic() - begun
     if as_json:
         told = {"place": place, "records": restore.records, "left_out": restore.left_out, "seconds": round(seconds, 1)}
         give(told)
         return
-    click.echo(f"{restore.records:,} records in {seconds:.1f} s; workers and services may start")
+    click.echo(f"{restore.records:,} records in {seconds:.1f} s")
+    say("delete the workers' state directories, if there are any of before; then workers and services may start")
     if restore.left_out:
-        say(f"{restore.left_out} commands were left out: they were sent after the journals had been copied")
+        say(f"{restore.left_out} commands and messages were left out: they were sent after the journals were copied")
 
 
 @contextmanager

@@ -97,7 +97,8 @@ class Revoked:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Answer to `ask_ends`: for each partition the offset the next record will get, read after the question.
+    """Answer to `ask_ends`: for each partition the offset the next record will get, read after the question. To
+    `ask_starts`: the offset of the first.
 
     With a `failure` the partitions it concerns are absent. `metadata` is what was committed beside the offset, in the
     answer to `ask_committed` only.
@@ -213,6 +214,9 @@ class Reader(Protocol):
 
     def ask_ends(self, partitions: Sequence[TopicPartition], token: Any) -> None:
         """Asks the broker for end offsets; one `Ends` with `token` comes from `poll`."""
+
+    def ask_starts(self, partitions: Sequence[TopicPartition], token: Any) -> None:
+        """Asks the broker for the first offsets that there are; one `Ends` with `token` comes from `poll`."""
 
     def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]], token: Any = None) -> None:
         """Commits (next offset, metadata) to the group; with a token, one `Committed` comes from `poll`.

@@ -6,6 +6,7 @@ It has a consumer of its own that never joins the group: a consumer is not to be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from queue import Empty, SimpleQueue
 from threading import Thread, Timer
 from typing import Any
@@ -25,17 +26,23 @@ _IDLE_S = 1.0
 _LOOKS = 5
 _LOOK_S = 1.0
 """A partition is said to be missing after so many looks, so far apart: a new one is not known everywhere at once."""
-_LATEST = -1
-"""The timestamp that stands for the end of the log."""
+
+
+class Asked(Enum):
+    """Which offsets. Those of a log have the timestamp that stands for them in a question by time."""
+
+    ENDS = -1
+    STARTS = -2
+    COMMITTED = 0
 
 
 class Question:
-    """Whether committed offsets (else ends) are asked for, of which partitions; the answer carries `token`."""
+    """Which offsets are asked for, of which partitions; the answer carries `token`."""
 
-    __slots__ = ("committed", "partitions", "token")
+    __slots__ = ("asked", "partitions", "token")
 
-    def __init__(self, committed: bool, partitions: tuple[base.TopicPartition, ...], token: Any) -> None:
-        self.committed = committed
+    def __init__(self, asked: Asked, partitions: tuple[base.TopicPartition, ...], token: Any) -> None:
+        self.asked = asked
         self.partitions = partitions
         self.token = token
 
@@ -83,10 +90,10 @@ class Inquirer:
 
     def _fulfil(self, consumer: Consumer, batch: list[Question | Cursor]) -> None:
         questions = [wish for wish in batch if isinstance(wish, Question)]
-        for committed in (False, True):
-            asked = [question for question in questions if question.committed == committed]
-            if asked:
-                self._answer(consumer, committed, asked)
+        for asked in Asked:
+            alike = [question for question in questions if question.asked is asked]
+            if alike:
+                self._answer(consumer, asked, alike)
         cursors = [wish for wish in batch if isinstance(wish, Cursor)]
         if cursors:
             self._look(consumer, cursors)
@@ -105,7 +112,7 @@ class Inquirer:
 
     def _look(self, consumer: Consumer, cursors: list[Cursor]) -> None:
         """Looks whether partitions exist. A broker that does not answer says nothing about them."""
-        _, failures, _ = _request(consumer, False, {cursor.key for cursor in cursors})
+        _, failures, _ = _request(consumer, Asked.ENDS, {cursor.key for cursor in cursors})
         for cursor in cursors:
             looks = self._looks.pop(cursor, 0) + 1
             if failures.get(cursor.key) not in (Failure.UNKNOWN_TOPIC, Failure.UNAUTHORIZED):
@@ -118,12 +125,12 @@ class Inquirer:
                 again.daemon = True
                 again.start()
 
-    def _answer(self, consumer: Consumer, committed: bool, asked: list[Question]) -> None:
-        found, failures, detail = _request(consumer, committed, {key for one in asked for key in one.partitions})
-        for question in asked:
+    def _answer(self, consumer: Consumer, asked: Asked, questions: list[Question]) -> None:
+        found, failures, detail = _request(consumer, asked, {key for one in questions for key in one.partitions})
+        for question in questions:
             mine = {key: found[key] for key in question.partitions if key in found}
             failure = next((failures[key] for key in question.partitions if key in failures), None)
-            metadata = {key: _metadata(item) for key, item in mine.items()} if committed else {}
+            metadata = {key: _metadata(item) for key, item in mine.items()} if asked is Asked.COMMITTED else {}
             offsets = {key: item.offset for key, item in mine.items()}
             self._post(Ends(question.token, offsets, failure, metadata, detail if failure is not None else ""))
 
@@ -150,9 +157,9 @@ Answer = tuple[dict[base.TopicPartition, TopicPartition], dict[base.TopicPartiti
 """What was found, what failed and a detail of that."""
 
 
-def _request(consumer: Consumer, committed: bool, wanted: Iterable[base.TopicPartition]) -> Answer:
+def _request(consumer: Consumer, asked: Asked, wanted: Iterable[base.TopicPartition]) -> Answer:
     keys = list(wanted)
-    answer = _request_once(consumer, committed, keys)
+    answer = _request_once(consumer, asked, keys)
     unknown = {topic for (topic, _), failure in answer[1].items() if failure is Failure.UNKNOWN_TOPIC}
     if not unknown:
         return answer
@@ -162,18 +169,18 @@ def _request(consumer: Consumer, committed: bool, wanted: Iterable[base.TopicPar
             consumer.list_topics(topic, _TIMEOUT_S)
     except KafkaException as error:
         return {}, dict.fromkeys(keys, failure_of(error.args[0])), error.args[0].str()
-    return _request_once(consumer, committed, keys)
+    return _request_once(consumer, asked, keys)
 
 
-def _request_once(consumer: Consumer, committed: bool, keys: list[base.TopicPartition]) -> Answer:
+def _request_once(consumer: Consumer, asked: Asked, keys: list[base.TopicPartition]) -> Answer:
     found: dict[base.TopicPartition, TopicPartition] = {}
     failures: dict[base.TopicPartition, Failure] = {}
     detail = ""
     try:
-        if committed:
+        if asked is Asked.COMMITTED:
             answer = consumer.committed([TopicPartition(*key) for key in keys], _TIMEOUT_S)
         else:
-            answer = consumer.offsets_for_times([TopicPartition(*key, _LATEST) for key in keys], _TIMEOUT_S)
+            answer = consumer.offsets_for_times([TopicPartition(*key, asked.value) for key in keys], _TIMEOUT_S)
     except KafkaException as error:
         return {}, dict.fromkeys(keys, failure_of(error.args[0])), error.args[0].str()
     for item in answer:

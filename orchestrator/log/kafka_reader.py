@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 
 from orchestrator.log.base import Ends, Failure, Happening, Revoked, TopicPartition
 from orchestrator.log.kafka_config import Raw, consumer_config, refused
-from orchestrator.log.kafka_inquirer import Inquirer, Question
+from orchestrator.log.kafka_inquirer import Asked, Inquirer, Question
 from orchestrator.log.kafka_poller import Chunk, Cursor, Poller, Stopped
 
 
@@ -107,11 +107,14 @@ class KafkaReader:
         self._poller.read_bytes += chunk.size
 
     def ask_ends(self, partitions: Sequence[TopicPartition], token: Any) -> None:
-        self._inquirer.ask(Question(False, tuple(partitions), token))
+        self._inquirer.ask(Question(Asked.ENDS, tuple(partitions), token))
+
+    def ask_starts(self, partitions: Sequence[TopicPartition], token: Any) -> None:
+        self._inquirer.ask(Question(Asked.STARTS, tuple(partitions), token))
 
     def ask_committed(self, partitions: Sequence[TopicPartition], token: Any) -> None:
         if self._poller.grouped:
-            self._inquirer.ask(Question(True, tuple(partitions), token))
+            self._inquirer.ask(Question(Asked.COMMITTED, tuple(partitions), token))
         else:
             self._poller.post(Ends(token, {}, Failure.NOT_OWNED, detail="the reader has no group"))
 

@@ -381,10 +381,16 @@ class MemoryReader:
             cursor.stir()
 
     def ask_ends(self, partitions: Sequence[TopicPartition], token: Any) -> None:
+        self._ask(partitions, token, lambda partition: partition.end)
+
+    def ask_starts(self, partitions: Sequence[TopicPartition], token: Any) -> None:
+        self._ask(partitions, token, lambda partition: partition.start)
+
+    def _ask(self, partitions: Sequence[TopicPartition], token: Any, which: Callable[[Partition], int]) -> None:
         asked = tuple(partitions)
 
         def perform() -> None:
-            known = {key: self._log.partitions[key].end for key in asked if key in self._log.partitions}
+            known = {key: which(self._log.partitions[key]) for key in asked if key in self._log.partitions}
             self._post(Ends(token, known, None if len(known) == len(set(asked)) else Failure.UNKNOWN_TOPIC))
 
         self._request("ends", perform, lambda failure: self._post(Ends(token, {}, failure)))

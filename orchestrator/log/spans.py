@@ -7,16 +7,24 @@ from contextlib import closing
 from threading import Event
 
 from orchestrator.errors import SagaError
-from orchestrator.log.base import Log, ReadFailed, Record, TopicPartition
+from orchestrator.log.base import Failure, Log, ReadFailed, Record, TopicPartition
 
 WITHIN_S = 60.0
 """A read is given up where nothing comes for so long."""
 
 
-def records_in(log: Log, spans: Mapping[TopicPartition, tuple[int, int]]) -> Iterator[Record]:
-    """The records of each partition from an offset up to before another, each partition's in order. Raises `SagaError`.
+class SpanUnreadable(SagaError):
+    """A partition's part could not be read to its end; `failure` says why, as far as the log told."""
 
-    The last offset before each end must be a record's.
+    def __init__(self, message: str, failure: Failure | None = None) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+def records_in(log: Log, spans: Mapping[TopicPartition, tuple[int, int]]) -> Iterator[Record]:
+    """The records of each partition from an offset up to before another, each partition's in order.
+
+    The last offset before each end must be a record's. Raises `SpanUnreadable`.
     """
     left = {key: end for key, (first, end) in spans.items() if first < end}
     if not left:
@@ -29,7 +37,8 @@ def records_in(log: Log, spans: Mapping[TopicPartition, tuple[int, int]]) -> Ite
             happenings = reader.poll()
             for happening in happenings:
                 if isinstance(happening, ReadFailed):
-                    raise SagaError(f"{happening.topic}-{happening.partition} cannot be read: {happening.detail}")
+                    place = f"{happening.topic}-{happening.partition}"
+                    raise SpanUnreadable(f"{place} cannot be read: {happening.detail}", happening.failure)
                 if isinstance(happening, Record):
                     key = (happening.topic, happening.partition)
                     if happening.offset < left.get(key, -1):
@@ -39,6 +48,9 @@ def records_in(log: Log, spans: Mapping[TopicPartition, tuple[int, int]]) -> Ite
                         reader.unassign(*key)
             if left and not happenings:
                 if not wake.wait(WITHIN_S):
-                    topic, partition = next(iter(left))
-                    raise SagaError(f"{topic}-{partition} gives nothing more for {WITHIN_S:.0f} s, before its end")
+                    (topic, partition), end = next(iter(left.items()))
+                    raise SpanUnreadable(
+                        f"{topic}-{partition} gives nothing more for {WITHIN_S:.0f} s, before its end at offset {end}; "
+                        "if it ends with the mark of somebody's transaction, write one more record to it"
+                    )
                 wake.clear()

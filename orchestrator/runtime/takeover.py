@@ -110,6 +110,7 @@ class Takeover:
         """Whether the end was asked for after the witness was heard: then the journal can only be shorter if cut."""
         self._target = 0
         self._out_of_range = False
+        self._log_start: int | None = None
         self._again_at_ms: int | None = None
         self._last_claim: Claim | None = None
         self._has_yielded = False
@@ -142,13 +143,17 @@ class Takeover:
         self._begin_to_read(mono_ms)
 
     def out_of_range(self) -> None:
-        """What should be read is not there: cut off or truncated, which the end tells."""
-        self._out_of_range = True
-        self._ask_end()
+        """What should be read is not there: cut off, if the journal begins behind it, else truncated."""
+        self._out_of_range, self._log_start = True, None
+        self._ask_start()
 
     def ends(self, what: Any, offsets: Any, mono_ms: int) -> None:
-        """The journal's end offset; None where the broker did not answer. Raises `JournalHalted`."""
+        """The journal's end, or start; None where the broker did not answer. Raises `JournalHalted`, `StoreStale`."""
         if self.closed or self._stage is not _Stage.END:
+            return
+        if what == "start":
+            self._log_start = None if offsets is None else offsets.get((self._topic, self.number))
+            self._ask_end()
             return
         self._end = None if offsets is None else offsets.get((self._topic, self.number))
         if self._end is None:
@@ -176,8 +181,14 @@ class Takeover:
             )
         if self._out_of_range:
             at = self.replica.next_offset
-            if end < at:
-                raise JournalHalted(f"the journal ends at offset {end}, and was read up to {at} before: {_REMEDY}")
+            if self._log_start is None:
+                self._ask_start()
+                return
+            if self._log_start <= at:
+                raise JournalHalted(
+                    f"offset {at} cannot be read, though the journal has offsets {self._log_start} to {end - 1}: "
+                    f"it was truncated or written anew. {_REMEDY}"
+                )
             raise StoreStale(
                 f"the journal was cut above offset {at}, where this store goes on: set `snapshots` and `archive` as "
                 "the worker has them that cut it"
@@ -250,6 +261,10 @@ class Takeover:
 
     def _ask_witness(self) -> None:
         self._places.member.ask_committed([(self._places.inbox, self.number)], (self, "witness"))
+
+    def _ask_start(self) -> None:
+        self._stage = _Stage.END
+        self._reader.ask_starts([(self._topic, self.number)], (self, "start"))
 
     def _ask_end(self) -> None:
         self._stage = _Stage.END

@@ -27,7 +27,8 @@ class Restoring:
     To copy a snapshot takes seconds, which no engine can wait for: a thread does it, and `open` says `StoreBusy`
     meanwhile. Each snapshot is tried once. One that is damaged, or was wiped since, is followed by the one before it,
     and after `MAX_RESTORED` by what `rebuild` makes in a new directory, if it can, or an empty store: the journal has
-    it all. `journal` is the id of its topic: snapshots of another are passed over.
+    it all. `journal` is the id of its topic: snapshots of another are passed over. While the place of the snapshots
+    cannot be reached an empty store stands in, unless there is a `rebuild`: then `open` says `StoreBusy` until it can.
     """
 
     def __init__(
@@ -60,15 +61,19 @@ class Restoring:
         self._ready.discard(partition)
 
     def _restore(self, partition: int) -> None:
+        ready = True
         try:
             self._try_all(partition)
         except (DepotFailed, OSError) as failed:
+            # Where journals are cut an empty store is of no use: the next `open` tries again.
+            ready = self._rebuild is None
             log.warning("partition %d is not restored from a snapshot: %s", partition, failed)
         except Exception:
             log.exception("partition %d is not restored from a snapshot", partition)
         finally:
             with self._lock:
-                self._ready.add(partition)
+                if ready:
+                    self._ready.add(partition)
                 self._under_way.discard(partition)
 
     def _try_all(self, partition: int) -> None:
@@ -77,16 +82,17 @@ class Restoring:
         for manifest in self._vault.list(partition) if self._restored[partition] < MAX_RESTORED else ():
             if (partition, manifest.name) in self._tried or manifest.journal != self._journal:
                 continue
-            self._tried.add((partition, manifest.name))
             shutil.rmtree(copy, ignore_errors=True)
             try:
                 self._vault.fetch(manifest, copy)
                 copy.rename(place)
             except SnapshotDamaged as damaged:
+                self._tried.add((partition, manifest.name))
                 log.warning("partition %d: the snapshot of offset %d: %s", partition, manifest.offset, damaged)
                 continue
             finally:
                 shutil.rmtree(copy, ignore_errors=True)
+            self._tried.add((partition, manifest.name))
             self._restored[partition] += 1
             log.info("partition %d: restored from the snapshot of journal offset %d", partition, manifest.offset)
             return

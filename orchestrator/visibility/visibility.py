@@ -37,13 +37,15 @@ class _Tail:
     """How one partition is read.
 
     `checking`: the next record is the last one again, to see whether it still stands. `unchecked`: that one is gone,
-    and nothing that follows it has been seen yet. `archived`: what was cut off the journal, as far as it is to be read.
+    and nothing that follows it has been seen yet. `archived`: what was cut off the journal, as far as it is to be read;
+    `from_archive`: the last record read came from there.
     """
 
-    __slots__ = ("archived", "checking", "halted_because", "unchecked")
+    __slots__ = ("archived", "checking", "from_archive", "halted_because", "unchecked")
 
     def __init__(self) -> None:
         self.archived: Iterator[Record] | None = None
+        self.from_archive = False
         self.checking = False
         self.unchecked = False
         self.halted_because = ""
@@ -91,10 +93,13 @@ class Visibility:
 
     def step(self) -> bool:
         """Takes what has come and writes it; whether anything came. Raises `sqlite3.Error`; calling again is safe."""
-        happenings = self._read_archive() or self._reader.poll(BATCH)
+        archived = self._read_archive()
+        happenings = archived or self._reader.poll(BATCH)
         if not happenings:
             return False
         for happening in happenings:
+            if isinstance(happening, Record):
+                self._tails[happening.partition].from_archive = bool(archived)
             if isinstance(happening, Ends) and happening.token == self._question:
                 self._ends = happening
         stale: StaleRows | None = None
@@ -122,11 +127,11 @@ class Visibility:
         keys = [(self._journal, partition) for partition in self._tails]
         self._ask_ends(keys)
         while not self._caught_up():
-            if not self.step():
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return False
-                self.wake.wait(min(left, MAX_WAIT_S))
+            busy, left = self.step(), deadline - time.monotonic()
+            if left <= 0 and not self._caught_up():
+                return False
+            if not busy:
+                self.wake.wait(min(max(0.0, left), MAX_WAIT_S))
                 self.wake.clear()
             if self._ends is not None and self._ends.failure is not None:
                 if self._ends.failure in (Failure.UNKNOWN_TOPIC, Failure.UNAUTHORIZED):
@@ -191,7 +196,7 @@ class Visibility:
     def _begin(self, partition: int) -> None:
         tail, position = self._tails[partition], self._projector.position(partition)
         tail.checking = position.last_offset >= 0
-        tail.unchecked, tail.archived = False, None
+        tail.unchecked, tail.archived, tail.from_archive = False, None, False
         self._reader.assign(self._journal, partition, max(0, position.last_offset))
 
     def _take_all(self, happenings: Sequence[Happening]) -> StaleRows | None:
@@ -250,9 +255,13 @@ class Visibility:
         except DepotFailed as problem:
             self._halt(partition, str(problem))
             return True
+        tail = self._tails[partition]
         if end <= first:
-            return False
-        self._tails[partition].archived = self._archive.records(partition, first, end)
+            if tail.from_archive:
+                where = f"{self._archive.depot.url}/{self._archive.shelf(partition).folder}"
+                self._halt(partition, f"what follows offset {first - 1} is neither in the journal nor in {where}")
+            return tail.from_archive
+        tail.archived, tail.from_archive = self._archive.records(partition, first, end), True
         return True
 
     def _read_archive(self) -> Sequence[Happening]:

@@ -56,6 +56,18 @@ def test_what_was_missing_is_found_when_it_is_there(world: World) -> None:
     assert probe.one(Ends).offsets == {(topic, 0): 1}
 
 
+def test_starts_are_told_as_ends_are(world: World) -> None:
+    topic = world.topic()
+    world.writer().fill(topic, 0, 5)
+    world.admin.trim({(topic, 0): 3})
+    probe = world.probe()
+    probe.reader.ask_starts([(topic, 0), (topic, 1)], "start")
+    starts = probe.one(Ends)
+    assert (starts.token, dict(starts.offsets), starts.failure) == ("start", {(topic, 0): 3, (topic, 1): 0}, None)
+    probe.reader.ask_starts([(world.prefix + "none", 0)], "none")
+    assert probe.one(Ends).failure is Failure.UNKNOWN_TOPIC
+
+
 def test_without_a_group_nothing_is_committed(world: World) -> None:
     topic = world.topic()
     probe = world.probe()

@@ -232,6 +232,9 @@ class FusedReader:
     def ask_ends(self, partitions: Sequence[TopicPartition], token: Any) -> None:
         self._call("ask_ends", lambda: self._reader.ask_ends(partitions, token))
 
+    def ask_starts(self, partitions: Sequence[TopicPartition], token: Any) -> None:
+        self._call("ask_starts", lambda: self._reader.ask_starts(partitions, token))
+
     def ask_committed(self, partitions: Sequence[TopicPartition], token: Any) -> None:
         self._call("ask_committed", lambda: self._reader.ask_committed(partitions, token))
 

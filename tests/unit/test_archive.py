@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,14 +12,17 @@ from orchestrator.archive.archiver import EVERY_MS as ARCHIVE_EVERY_MS
 from orchestrator.archive.archiver import Archiver
 from orchestrator.archive.journals import JournalArchive, whole_journal
 from orchestrator.archive.shelf import SegmentDamaged, Shelf
-from orchestrator.depot import Depot
+from orchestrator.depot import Depot, DepotFailed
 from orchestrator.errors import SagaError, VisibilityStopped
-from orchestrator.log.base import Record
+from orchestrator.log.base import Ends, Record
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
+from orchestrator.model.rule import JournalHalted
 from orchestrator.runtime.lifecycle import GROUP, Lifecycle
 from orchestrator.runtime.progress import Progress
 from orchestrator.runtime.rebuilding import rebuilder
+from orchestrator.runtime.replica import Replica, StoreStale
+from orchestrator.runtime.takeover import Places, Takeover
 from orchestrator.runtime.tenure import Phase
 from orchestrator.snapshots.keeper import KEEP
 from orchestrator.snapshots.restoring import Restoring
@@ -26,7 +30,7 @@ from orchestrator.snapshots.vault import Vault
 from orchestrator.store.rocks import RocksStores
 from orchestrator.visibility import Visibility
 from orchestrator.wire.segments import SegmentRecord
-from tests.shop_world import PARTITIONS, send_starts, succeed
+from tests.shop_world import PARTITIONS, World, send_starts, succeed
 from tests.unit.test_snapshots import JOURNAL, Kept
 from tests.waiting import eventually
 
@@ -334,3 +338,91 @@ def test_a_damaged_archive_stops_what_needs_it_with_a_reason(cut: Cut, tmp_path:
         pytest.raises(VisibilityStopped, match=r"partition 2: .*is not what was written"),
     ):
         visibility.catch_up()
+
+
+def test_what_cannot_be_read_in_the_archive_is_not_cut_off_the_journal(
+    cut: Cut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that lost its power may leave a segment that has its name and not its content."""
+    for _ in range(KEEP):
+        cut.work()
+    cut.world.now_ms += KEEP_MS
+    monkeypatch.setattr(cut.archiver._admin, "trim", lambda offsets: None)
+    cut.cut()
+    monkeypatch.undo()
+    shelf = cut.archive.shelf(0)
+    cut.vault.depot.write(f"{shelf.folder}/{shelf.segments()[0].name}", b"")
+    starts = cut.cut()
+    assert (starts[0], cut.archiver.failures) == (0, 1)
+    assert starts[1] > 0
+
+
+def test_a_journal_that_is_cut_while_it_is_read_is_read_on_in_the_archive(cut: Cut) -> None:
+    for _ in range(KEEP):
+        cut.work()
+    cut.world.now_ms += KEEP_MS
+    before = sorted_by_place(cut.journal())
+    records = whole_journal(cut.world.log, cut.world.topics.journal, cut.bounds(), cut.archive)
+    found = [next(records)]
+    assert all(cut.cut().values())
+    found += records
+    assert sorted_by_place(found) == before
+
+
+def test_while_the_place_cannot_be_reached_a_cut_partition_waits(cut: Cut, tmp_path: Path) -> None:
+    later = cut_world(cut)
+    down = True
+    for name in ("names", "read", "open"):
+        real = getattr(cut.vault.depot, name)
+
+        def call(*arguments: Any, real: Any = real) -> Any:
+            if down:
+                raise DepotFailed("s3://bucket: connection reset")
+            return real(*arguments)
+
+        setattr(cut.vault.depot, name, call)
+    stores = RocksStores(tmp_path / "elsewhere")
+    cut.begin(Restoring(stores, cut.vault, JOURNAL, rebuilder(cut.world.log, cut.archive)))
+    for _ in range(20):
+        cut.world.advance(1_000)
+    assert {each.phase for each in cut.world.engine.tenures.values()} == {Phase.WAITING}
+    down = False
+    finish(cut, later)
+    assert cut.world.engine.counters["store_wipes"] == 0
+
+
+def test_an_archive_that_ends_before_the_journal_begins_stops_what_needs_it(cut: Cut, tmp_path: Path) -> None:
+    for _ in range(2):
+        for _ in range(KEEP):
+            cut.work()
+        cut.world.now_ms += KEEP_MS
+        cut.cut()
+    shelf = cut.archive.shelf(0)
+    cut.vault.depot.delete(f"{shelf.folder}/{shelf.segments()[-1].name}")
+    world = cut.world
+    with (
+        Visibility(tmp_path / "v.sqlite", world.log, world.topics, PARTITIONS, cut.archive) as visibility,
+        pytest.raises(VisibilityStopped, match=r"partition 0: what follows offset \d+ is neither in the journal nor"),
+    ):
+        visibility.catch_up()
+
+
+def test_what_is_out_of_range_though_the_journal_begins_before_it_was_truncated() -> None:
+    """It has grown again since, so that its end says nothing; the store, which knows better, must stay."""
+    world = World()
+    send_starts(world, *[f"o-{number}" for number in range(12)])
+    world.settle()
+    replica = Replica(world.owned(0).store)
+    with closing(world.log.reader()) as journals, closing(world.log.reader("owners")) as member:
+        places = Places(world.topics.journal, world.topics.inbox, journals, member, world.log.appender())
+        takeover = Takeover(0, replica, world.engine._owner, places)
+        takeover.out_of_range()
+        takeover.witnessed(Ends((takeover, "witness"), {}), 0)
+        place = (world.topics.journal, 0)
+        takeover.ends("start", {place: 0}, 0)
+        with pytest.raises(JournalHalted, match="it was truncated or written anew"):
+            takeover.ends("end", {place: 99}, 0)
+        takeover.out_of_range()
+        takeover.ends("start", {place: replica.next_offset + 1}, 0)
+        with pytest.raises(StoreStale, match="the journal was cut above"):
+            takeover.ends("end", {place: 99}, 0)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,13 +20,15 @@ from orchestrator.model.events import Status
 from orchestrator.model.ids import epoch_number, partition_of
 from orchestrator.model.messages import Outcome
 from orchestrator.participant.ledger import LedgerView
+from orchestrator.runtime.lifecycle import Lifecycle
+from orchestrator.saga import Saga
 from orchestrator.topics import TopicNames
 from orchestrator.wire.commands import CommandMessage, ReplyMessage
 from orchestrator.wire.headers import SAGA_TYPE, write_headers
 from orchestrator.wire.journal import read_envelope, read_genesis
 from orchestrator.wire.ledger import Claim, Execution, Release, write_record
 from orchestrator.wire.segments import SegmentRecord
-from tests.shop_world import PARTITIONS, SERVICES, Order, World, send_starts, succeed
+from tests.shop_world import PARTITIONS, SAGAS, SERVICES, Order, Payments, World, send_starts, succeed
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def taken(world: World, depot: Depot) -> None:
     Backup(world.log, world.topics, PARTITIONS, None, depot, lambda line: None).run(world.now_ms)
 
 
-def restored(world: World, depot: Depot) -> World:
+def restored(world: World, depot: Depot, left_out: int = 0) -> World:
     """Another world, made from a backup of the first."""
     other = World.__new__(World)
     other.__dict__.update(world.__dict__)
@@ -49,7 +52,7 @@ def restored(world: World, depot: Depot) -> World:
     restore = Restore(other.log, world.topics, depot, lambda line: None)
     restore.check(PARTITIONS)
     restore.run(1, other.now_ms, SERVICES)
-    assert restore.left_out == 0
+    assert restore.left_out == left_out
     other._commands, other._replies = other.log.reader(), other.log.appender()
     for service in SERVICES:
         for partition in range(PARTITIONS):
@@ -241,3 +244,122 @@ def test_of_a_ledger_only_what_counts_stays_and_under_a_claim_that_is_released()
     assert len(view.memory) == 3
     assert view.open_claims == {}
     assert view.current == 0
+
+
+# -- what comes while it is taken
+
+
+def taken_while(world: World, depot: Depot, meanwhile: Callable[[], object]) -> None:
+    """A backup during which something happens once the journals are copied."""
+    backup = Backup(world.log, world.topics, PARTITIONS, None, depot, lambda line: None)
+    fit = backup._fit
+
+    def and_then(journals: Any) -> None:
+        fit(journals)
+        meanwhile()
+
+    backup._fit = and_then  # type: ignore[method-assign]
+    backup.run(world.now_ms)
+
+
+def here(partition: int, name: str) -> str:
+    """An id that lives on a partition."""
+    return next(each for each in (f"{name}-{n}" for n in range(99)) if partition_of(each, PARTITIONS) == partition)
+
+
+class Kid(Saga[str, str]):
+    async def run(self, name: str) -> str:
+        return f"hello {name}"
+
+
+class Late(Saga[str, str]):
+    async def run(self, name: str) -> str:
+        await self.sleep(60)
+        return await self.child(Kid, name, id=here(1, "late-kid"))
+
+
+class Early(Saga[str, str]):
+    async def run(self, name: str) -> str:
+        return await self.child(Kid, name, id=here(1, "early-kid"))
+
+
+def test_messages_that_no_copied_journal_sent_are_left_out_and_their_numbers_are_free(depot: Depot) -> None:
+    world = World(sagas=(*SAGAS, Kid, Late, Early))
+    late, early = here(0, "late"), here(0, "early")
+    send_starts(world, late, saga_type="Late", value=b'"ann"')
+    world.settle()
+
+    def meanwhile() -> None:
+        send_starts(world, early, saga_type="Early", value=b'"ben"')
+        world.settle()
+
+    taken_while(world, depot, meanwhile)
+    other = restored(world, depot, left_out=2)  # the start of a child, and its end
+    other.advance(70_000)
+    other.advance(70_000)
+    assert other.status(late) is Status.COMPLETED
+    with pytest.raises(KeyError):
+        other.status(early)  # it came after what the backup is of
+
+
+class Timed(Saga[Order, str]):
+    async def run(self, order: Order) -> str:
+        await self.step(Payments.charge(order_id=order.id, cents=1), undo=Payments.refund, schedule_to_close=10)
+        return "paid"
+
+
+def test_an_undo_that_no_copied_journal_decided_is_left_out(depot: Depot) -> None:
+    world = World(sagas=(*SAGAS, Timed))
+    world.behave = hold("charge")
+    send_starts(world, "t-1", saga_type="Timed")
+    world.settle()
+
+    def meanwhile() -> None:
+        world.behave = hold("charge", "refund")
+        world.advance(11_000)
+
+    taken_while(world, depot, meanwhile)
+    payments = world.topics.commands("payments")
+    assert [dict(record.headers)["command-type"] for record in world.records(payments)] == [b"charge", b"refund"]
+    other = restored(world, depot, left_out=1)
+    assert {dict(record.headers)["command-type"] for record in other.records(payments)} == {b"charge"}
+
+
+def test_what_was_published_is_not_published_again(depot: Depot) -> None:
+    world = World()
+    send_starts(world, "a", "b", "c", "d", "e")
+    world.settle()
+    publish(world)
+    before = [dict(record.headers)["event-id"] for record in world.records(world.topics.lifecycle)]
+    taken(world, depot)
+    other = restored(world, depot)
+    send_starts(other, "new")
+    other.settle()
+    publish(other)
+    after = [dict(record.headers)["event-id"] for record in other.records(other.topics.lifecycle)]
+    assert len(before) > 10
+    assert set(before) < set(after)
+    assert len(after) == len(set(after))
+
+
+def publish(world: World) -> None:
+    lifecycle = Lifecycle(world.log, world.topics, world.feeds)
+    for _ in range(50):
+        lifecycle.step(world.now_ms)
+        world.advance(100)
+    lifecycle.close()
+
+
+def test_a_second_restore_has_an_incarnation_of_its_own(depot: Depot) -> None:
+    world = World()
+    send_starts(world, "a")
+    world.settle()
+    taken(world, depot)
+    for incarnation, expected in ((None, 2), (7, 7)):
+        log = MemoryLog(lambda: 0)
+        Restore(log, world.topics, depot, lambda line: None).run(1, 0, incarnation=incarnation)
+        for number in range(PARTITIONS):
+            genesis = read_genesis(read_envelope(log.records(world.topics.journal, number)[0].value))
+            assert genesis.incarnation == expected
+    with pytest.raises(SagaError, match="incarnation 1: the backup is of 1, so it must be higher"):
+        Restore(MemoryLog(lambda: 0), world.topics, depot, lambda line: None).run(1, 0, incarnation=1)
