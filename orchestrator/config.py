@@ -71,7 +71,8 @@ class Settings(BaseModel):
     snapshot_every_ms: int = Field(default=600_000, ge=1_000)
     """How often each partition's owner takes one, if the journal has grown."""
     archive: str = ""
-    """Where journals are moved to below their snapshots: a directory, or a URL. Empty: they are kept whole in Kafka."""
+    """Where journals are moved to below their snapshots: a directory, or a URL. Empty: they are kept whole in Kafka.
+    Workers need `snapshots` with it."""
     journal_keep_ms: int = Field(default=604_800_000, ge=60_000)
     """How long the journals' records stay in Kafka in any case; never shorter than `trim_lag_ms`. 7 days."""
     standby: bool = False
@@ -94,12 +95,6 @@ class Settings(BaseModel):
         if not development:
             defaults = {"partitions": 12, "replication": 3, "session_timeout_ms": 10_000}
         return {**defaults, **given}
-
-    @model_validator(mode="after")
-    def _archive_below_snapshots(self) -> Settings:
-        if self.archive and not self.snapshots:
-            raise ValueError("archive: set `snapshots` too; only what lies below them can be moved out of the journals")
-        return self
 
     @field_validator("prefix")
     @classmethod

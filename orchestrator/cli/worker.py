@@ -24,6 +24,7 @@ from orchestrator.cli.application import (
 )
 from orchestrator.cli.logs import configure_logs
 from orchestrator.cli.supervise import child_arguments, stop_with_parent, supervise
+from orchestrator.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from orchestrator.archive.archiver import Archiver
@@ -96,6 +97,8 @@ def run_worker(
 
     definitions = with_built_in(load_definitions(modules, shares))
     settings = settings_of(options)
+    if settings.archive and not settings.snapshots:
+        raise ConfigurationError("archive: set snapshots too; only what lies below them is moved out of the journals")
     log: KafkaLog = log_of(settings)
     names = settings.topic_names
     with closing(log.admin()) as admin:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator import cli
+from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import AdminFailed, Failure
 
 
@@ -66,3 +67,11 @@ def test_a_cluster_that_refuses_is_one_line(
         cli.main()
     assert caught.value.code == 1
     assert capsys.readouterr().err.startswith("saga: the cluster did not do it (missing authorization: saga.inbox)")
+
+
+def test_an_archive_without_snapshots_is_refused_before_a_worker_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGA_ARCHIVE", "/srv/archive")
+    arguments = ["worker", "orchestrator.sagas.order_fulfilment", "-b", "127.0.0.1:1", "--development"]
+    refused = CliRunner().invoke(cli.saga, arguments)
+    assert isinstance(refused.exception, ConfigurationError)
+    assert "archive: set snapshots too" in str(refused.exception)
