@@ -99,7 +99,8 @@ class Restore:
             replicas = [Replica(stack.enter_context(closing(stores.open(n)))) for n in range(manifest.partitions)]
             for number, replica in enumerate(replicas):
                 # As its next owner will read it: what cannot be owned is not written.
-                published = manifest.published.get(str(number), 0)
+                _, end = manifest.of_topic(names.journal)[names.journal, number]
+                published = min(end, manifest.published.get(str(number), 0))
                 for offset, value in enumerate(self._rebased(number, ids, now_ms, incarnation)):
                     replica.feed(offset, now_ms, value)
                     if offset == published - 1:
