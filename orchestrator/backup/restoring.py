@@ -26,6 +26,7 @@ from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.commands import CommandMessage, read_command
 from orchestrator.wire.headers import MalformedMessage, read_headers
 from orchestrator.wire.inputs import read_passage
+from orchestrator.wire.lifecycle import place_of
 from orchestrator.wire.segments import SegmentRecord
 
 WITHIN_S = 60.0
@@ -106,8 +107,12 @@ class Restore:
                     if offset == published - 1:
                         positions[names.journal, number] = published, _position(replica.progress.rule)
                 replica.flush()
-            for topic in (names.inbox, names.replies, names.operations, names.dead_letters, names.lifecycle):
+            for topic in (names.inbox, names.replies, names.operations, names.dead_letters):
                 self._write_all(topic, lambda _, records: map(_entry, records))
+            self._write_all(
+                names.lifecycle,
+                lambda _, records: (_entry(record) for record in records if self._was_published(record)),
+            )
             self._write_all(
                 names.internal,
                 lambda target, records: (_entry(r) for r in records if self._is_sent(r, target, replicas)),
@@ -152,6 +157,16 @@ class Restore:
         sent = passage.counter <= counters.get(str(target), -1)
         self.left_out += not sent
         return sent
+
+    def _was_published(self, record: SegmentRecord) -> bool:
+        """Whether an event is below where publishing goes on; those behind it come again, or never happened here."""
+        place = place_of(record.headers)
+        if place is None:
+            return True
+        _, partition, offset = place
+        spans = self.manifest.of_topic(self._names.journal)
+        _, end = spans.get((self._names.journal, partition), (0, 0))
+        return offset < min(end, self.manifest.published.get(str(partition), 0))
 
     def _commit(self, group: str, positions: dict[TopicPartition, tuple[int, str]]) -> None:
         """What was published is not published again."""

@@ -337,7 +337,8 @@ class Engine:
         tenure.topic_ids = takeover.topic_ids
         if self._feeds is not None:
             progress = partition.progress
-            partition.feed = Feed(tenure.number, takeover.nonce, progress.at.offset, progress.nonces)
+            at = progress.at
+            partition.feed = Feed(tenure.number, takeover.nonce, at.offset, progress.nonces, at.incarnation)
             self._feeds[tenure.number] = partition.feed
         tenure.taken_over_ms = mono_ms - tenure.taken_over_ms
         self.counters["takeovers"] += 1

@@ -85,10 +85,13 @@ class Feed:
     Appending to a deque and taking from its other end are atomic, so no lock is needed.
     """
 
-    __slots__ = ("claim_offset", "gap", "left_out", "nonce", "nonces", "number", "previous", "told")
+    __slots__ = ("claim_offset", "gap", "incarnation", "left_out", "nonce", "nonces", "number", "previous", "told")
 
-    def __init__(self, number: int, nonce: bytes, claim_offset: int, nonces: Mapping[bytes, int]) -> None:
+    def __init__(
+        self, number: int, nonce: bytes, claim_offset: int, nonces: Mapping[bytes, int], incarnation: int
+    ) -> None:
         self.number = number
+        self.incarnation = incarnation
         self.nonce = nonce
         self.claim_offset = claim_offset
         self.nonces = dict(nonces)
@@ -281,7 +284,7 @@ class Lifecycle:
             last = told.after.offset
             tenure.batch_end = told.after
             key = told.decision.saga_id.encode()
-            for record in public_records(told.decision, feed.number, last - 1, told.state):
+            for record in public_records(told.decision, (feed.incarnation, feed.number, last - 1), told.state):
                 tenure.batch.append(_Publication(key, *record))
         tenure.sent = tenure.reported = tenure.done = 0
         if gap is not None:

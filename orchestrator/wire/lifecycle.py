@@ -6,7 +6,7 @@ what data. Names and fields here are a contract with subscribers: they are added
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,9 +32,9 @@ def is_public(event: ev.Event) -> bool:
 
 
 def public_records(
-    decision: ev.Decision, partition: int, offset: int, state: SagaState | None
+    decision: ev.Decision, place: tuple[int, int, int], state: SagaState | None
 ) -> list[tuple[bytes, list[tuple[str, bytes]]]]:
-    """The value and headers of each public event of the decision at a journal offset.
+    """The value and headers of each public event of the decision at a place: incarnation, partition, journal offset.
 
     `state` is the run's, as of this decision or later: it says what an event does not repeat, the saga's type and a
     step's service and commands. None where the run is not known any more: then these are missing.
@@ -49,7 +49,7 @@ def public_records(
         if not whose:
             shared, whose = _shared(decision, state)
         name, more = write(event, state)
-        event_id = f"{partition}-{offset}-{index}"
+        event_id = "-".join(map(str, (*place, index)))
         fields: dict[str, Any] = {"event": name, "event_id": event_id, **shared}
         for key, value in more.items():
             if value not in ("", None):
@@ -57,6 +57,14 @@ def public_records(
         headers = [(EVENT_ID, event_id.encode()), (EVENT_TYPE, name.encode()), *whose]
         records.append((orjson.dumps(fields), headers))
     return records
+
+
+def place_of(headers: Sequence[tuple[str, bytes]]) -> tuple[int, int, int] | None:
+    """The place that a public record tells of; None where it is none."""
+    parts = next((value for name, value in headers if name == EVENT_ID), b"").split(b"-")
+    if len(parts) != 4 or not all(part.isdigit() for part in parts):
+        return None
+    return int(parts[0]), int(parts[1]), int(parts[2])
 
 
 def _shared(decision: ev.Decision, state: SagaState | None) -> tuple[dict[str, Any], list[tuple[str, bytes]]]:

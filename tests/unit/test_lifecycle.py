@@ -88,7 +88,7 @@ def test_records_are_keyed_by_saga_and_carry_their_place_in_the_journal(followed
     records = followed.world.log.records(followed.world.topics.lifecycle, partition)
     assert {record.key for record in records} == {b"o-1"}
     first = read_headers(records[0].headers)
-    assert first["event-id"] == f"{partition}-2-0"
+    assert first["event-id"] == f"1-{partition}-2-0"
     assert (first["event-type"], first["saga-type"], first["saga-id"]) == ("started", "OrderFulfilment", "o-1")
     assert first["event-id"] == orjson.loads(records[0].value or b"")["event_id"]
 
