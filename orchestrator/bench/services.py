@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Sequence
 
 from orchestrator.bench.processes import when_abandoned
 from orchestrator.bench.sagas import Tools, Turn
@@ -69,8 +70,13 @@ def turn(request: Turn) -> int:
 def main(servers: str, prefix: str, services: list[str]) -> None:
     """Runs the services, a thread each, until stdin ends."""
     participants = {each.service.name: each for each in (inventory, payments, shipping, tools)}
-    runners = [Runner(participants[service], KafkaLog(servers), topics=TopicNames(prefix)) for service in services]
-    threads = [threading.Thread(target=runner.run, name=name) for runner, name in zip(runners, services, strict=True)]
+    topics = TopicNames(prefix)
+    run_all([Runner(participants[service], KafkaLog(servers), topics=topics) for service in services])
+
+
+def run_all(runners: Sequence[Runner]) -> None:
+    """Runs these, a thread each, until stdin ends."""
+    threads = [threading.Thread(target=runner.run) for runner in runners]
     end = threading.Event()
     when_abandoned(end)
     settle_collector()

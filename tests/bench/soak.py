@@ -17,7 +17,6 @@ import json
 import os
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -27,7 +26,7 @@ from statistics import linear_regression
 from typing import Any
 
 from orchestrator.bench import services as bench_services
-from orchestrator.bench.processes import Process, resident_mb, when_abandoned
+from orchestrator.bench.processes import Process, resident_mb
 from orchestrator.bench.rates import hold
 from orchestrator.bench.running import Brokers, Running
 from orchestrator.bench.scenarios import ORDERS
@@ -36,7 +35,7 @@ from orchestrator.broker import Broker, provide
 from orchestrator.client import Client
 from orchestrator.config import Settings, load_settings
 from orchestrator.log.kafka import KafkaLog
-from orchestrator.participant.runner import Runner, settle_collector
+from orchestrator.participant.runner import Runner
 from orchestrator.participant.settings import ParticipantSettings
 from orchestrator.provisioning import apply, plan
 from orchestrator.topics import TopicNames
@@ -199,18 +198,8 @@ def serve(servers: str) -> None:
     """The services, whose ledgers and memories are kept for minutes."""
     participants = [bench_services.inventory, bench_services.payments, bench_services.shipping]
     settings = ParticipantSettings(retention_ms=TOLD_MS)
-    runners = [Runner(each, KafkaLog(servers), topics=TopicNames(PREFIX), settings=settings) for each in participants]
-    threads = [threading.Thread(target=runner.run) for runner in runners]
-    end = threading.Event()
-    when_abandoned(end)
-    settle_collector()
-    for thread in threads:
-        thread.start()
-    end.wait()
-    for runner in runners:
-        runner.stop()
-    for thread in threads:
-        thread.join()
+    topics = TopicNames(PREFIX)
+    bench_services.run_all([Runner(each, KafkaLog(servers), topics=topics, settings=settings) for each in participants])
 
 
 def main() -> None:
