@@ -61,7 +61,7 @@ class Archiver:
         for number in partitions:
             try:
                 self._move(number, now_ms)
-            except (AdminFailed, DepotFailed, SagaError, SegmentDamaged) as failed:
+            except (AdminFailed, DepotFailed, SagaError, SegmentDamaged, OSError) as failed:
                 self.failures += 1
                 log.warning("the journal of partition %d is not cut: %s", number, failed)
 
