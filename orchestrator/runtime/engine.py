@@ -116,7 +116,7 @@ class Engine:
             for delivery in appender.poll():
                 happened = True
                 if delivery.failure is Failure.FATAL:
-                    raise RuntimeError(f"a producer is unusable: {delivery.detail}")
+                    raise Disconnected(f"the worker's producer is unusable, start it again: {delivery.detail}")
                 target, what = delivery.token
                 self._guarded(target.number, target.delivered, what, delivery, mono_ms)
             appender.send()
@@ -206,7 +206,7 @@ class Engine:
                 self._guarded(asker.number, asker.ends, what, offsets, mono_ms)
             elif isinstance(happening, ReadFailed):
                 if happening.failure is Failure.FATAL:
-                    raise RuntimeError(f"the journal reader is unusable: {happening.detail}")
+                    raise Disconnected(f"the worker's reader is unusable, start it again: {happening.detail}")
                 tenure = self.tenures.get(happening.partition)
                 if tenure is not None and tenure.phase is Phase.TAKING_OVER:
                     self._journal_failed(tenure, happening, mono_ms)
@@ -220,7 +220,7 @@ class Engine:
 
     def _input_failed(self, failed: ReadFailed, mono_ms: int) -> None:
         if failed.failure is Failure.FATAL:
-            raise RuntimeError(f"the group member is unusable: {failed.detail}")
+            raise Disconnected(f"the worker's group member is unusable, start it again: {failed.detail}")
         if failed.partition < 0:
             raise Disconnected(f"the worker may not own partitions: {failed.detail}")
         tenure = self.tenures.get(failed.partition)

@@ -20,7 +20,7 @@ from orchestrator.checker.check import check
 from orchestrator.checker.evidence import Evidence, Told, Verdict
 from orchestrator.client import Client
 from orchestrator.demo.dump import gather_evidence
-from orchestrator.errors import SagaFailed
+from orchestrator.errors import Disconnected, SagaFailed
 from orchestrator.log.base import AdminFailed
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.participant.runner import Runner
@@ -189,4 +189,4 @@ def test_a_worker_with_a_dead_producer_ends(
         cluster.err(Api.PRODUCE, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, broker=broker)
         desk.start_one()
         assert eventually(lambda: bool(desk.failed), 8.0)
-    assert [type(error) for error in desk.failed] == [RuntimeError]
+    assert [type(error) for error in desk.failed] == [Disconnected]

@@ -4,6 +4,10 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from orchestrator.errors import Disconnected
+from orchestrator.log.base import Delivery, Failure
 from orchestrator.log.memory_link import Link, Sent
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
@@ -278,3 +282,14 @@ def test_a_topic_that_cannot_be_read_again_and_again_halts_the_partition() -> No
         lose_place(world)
     assert world.engine.tenures[0].phase is Phase.HALTED
     assert "saga.inbox cannot be read" in world.engine.tenures[0].halted_because
+
+
+def test_a_client_that_is_unusable_ends_the_worker_with_a_word_to_whoever_runs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A supervisor starts another; a traceback would say that nobody had thought of it."""
+    world = World()
+    gone = Delivery((None, None), None, 0, Failure.FATAL, "out of order sequence number")
+    monkeypatch.setattr(world.engine._journal, "poll", lambda: [gone])
+    with pytest.raises(Disconnected, match="producer is unusable, start it again: out of order sequence number"):
+        world.step()
