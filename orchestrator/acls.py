@@ -159,6 +159,7 @@ def _operator(names: TopicNames, services: Sequence[str]) -> Iterator[Need]:
         yield from _topic(topic, *(_READ_WRITE if topic in written else _READ), *_LOOK)
     for service in services:
         yield _group(names.group(service), Operation.DESCRIBE)  # a backup leaves out what it has consumed
+    yield _group(names.prefix + PUBLISHERS, Operation.DESCRIBE)  # likewise what was published
 
 
 def _all_topics(names: TopicNames, services: Sequence[str]) -> list[str]:
