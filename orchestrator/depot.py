@@ -26,12 +26,13 @@ class Depot:
     def __init__(self, url: str) -> None:
         try:
             from fsspec.core import url_to_fs
+            from fsspec.implementations.local import LocalFileSystem
 
             self._files, self._root = url_to_fs(url)
         except Exception as error:
             raise DepotFailed(f"{url!r}: {error}") from error
         self.url = url
-        self._is_local = type(self._files).__name__ == "LocalFileSystem"
+        self._is_local = isinstance(self._files, LocalFileSystem)
 
     def names(self, folder: str) -> Sequence[str]:
         """What is in a folder, without its path; nothing where there is no such folder."""

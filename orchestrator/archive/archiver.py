@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from orchestrator.archive.journals import JournalArchive
+from orchestrator.archive.journals import JournalArchive, as_segment
 from orchestrator.archive.shelf import SegmentDamaged
 from orchestrator.depot import DepotFailed
 from orchestrator.errors import SagaError
 from orchestrator.log.base import AdminFailed, Log
 from orchestrator.log.spans import records_in
 from orchestrator.snapshots.vault import Vault
-from orchestrator.wire.segments import SegmentRecord
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +83,7 @@ class Archiver:
             raise SegmentDamaged(f"{shelf.folder} lacks the offsets from {archived} to {begin}: bring them back")
         bound = min(bound, begin + AT_ONCE)
         records = records_in(self._log, {place: (archived, bound)})
-        for _ in shelf.put(archived, bound, (SegmentRecord(*record[2:]) for record in records)):
-            pass
+        shelf.put(archived, bound, map(as_segment, records))
         for _ in shelf.read(begin, bound):
             pass  # what is about to be deleted, as it stands there
         self._admin.trim({place: bound})

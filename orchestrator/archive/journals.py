@@ -9,6 +9,7 @@ from orchestrator.depot import Depot
 from orchestrator.errors import SagaError
 from orchestrator.log.base import Failure, Log, Record
 from orchestrator.log.spans import SpanUnreadable, records_in
+from orchestrator.wire.segments import SegmentRecord
 
 
 class JournalArchive:
@@ -26,8 +27,12 @@ class JournalArchive:
     def records(self, partition: int, first: int, end: int) -> Iterator[Record]:
         """As they stood in the topic, from one offset up to before another. Raises `SegmentDamaged`, `DepotFailed`."""
         for record in self.shelf(partition).read(first, end):
-            offset, timestamp_ms, key, value, headers = record
-            yield Record(self.topic, partition, offset, timestamp_ms, key, value, headers)
+            yield Record(self.topic, partition, *record)
+
+
+def as_segment(record: Record) -> SegmentRecord:
+    """A record as a segment has it: without its place, which is the shelf's."""
+    return SegmentRecord(*record[2:])
 
 
 def whole_journal(
@@ -47,8 +52,8 @@ def whole_journal(
         at = 0
         while at < end:
             if archive is not None and at < start:
-                for record in archive.records(partition, at, start):
-                    yield record
+                start = min(start, end)  # it may have been cut beyond what is asked for
+                yield from archive.records(partition, at, start)
                 at = start
             try:
                 for record in records_in(log, {(topic, partition): (at, end)}):

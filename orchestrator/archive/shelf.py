@@ -58,21 +58,23 @@ class Shelf:
                 end = max(end, segment.end)
         return end
 
-    def put(self, first: int, end: int, records: Iterable[SegmentRecord]) -> Iterator[Segment]:
+    def put(self, first: int, end: int, records: Iterable[SegmentRecord]) -> Sequence[Segment]:
         """Writes all that stands from one offset up to before another, a segment at a time. Raises `DepotFailed`.
 
         Offsets between two records are those of a transaction's marks, and are counted in.
         """
+        written: list[Segment] = []
         gathered: list[SegmentRecord] = []
         size = 0
         for record in records:
             if gathered and (len(gathered) >= SEGMENT_RECORDS or size >= SEGMENT_BYTES):
-                yield self._write(first, record.offset, gathered)
+                written.append(self._write(first, record.offset, gathered))
                 first, gathered, size = record.offset, [], 0
             gathered.append(record)
             size += len(record.value or b"") + len(record.key or b"")
         if first < end:
-            yield self._write(first, end, gathered)
+            written.append(self._write(first, end, gathered))
+        return written
 
     def read(self, first: int, end: int) -> Iterator[SegmentRecord]:
         """The records from one offset up to before another, each once. Raises `SegmentDamaged`, `DepotFailed`."""

@@ -14,15 +14,14 @@ from orchestrator.backup.rebasing import rebased_journal, rebased_ledger
 from orchestrator.depot import Depot
 from orchestrator.errors import SagaError
 from orchestrator.log.base import Committed, Log, LogFull, TopicPartition
-from orchestrator.model.ids import partition_of
-from orchestrator.model.rule import Rule
+from orchestrator.model.ids import partition_of, run_numbers
 from orchestrator.model.state import SagaState
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.identity import pinned_topics
+from orchestrator.runtime.lifecycle import position_metadata
 from orchestrator.runtime.replica import Replica
 from orchestrator.store.rocks import RocksStores
 from orchestrator.topics import TopicNames
-from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.commands import CommandMessage, read_command
 from orchestrator.wire.headers import MalformedMessage, read_headers
 from orchestrator.wire.inputs import read_passage
@@ -105,7 +104,9 @@ class Restore:
                 for offset, value in enumerate(self._rebased(number, ids, now_ms, incarnation)):
                     replica.feed(offset, now_ms, value)
                     if offset == published - 1:
-                        positions[names.journal, number] = published, _position(replica.progress.rule)
+                        rule = replica.progress.rule
+                        beside = position_metadata(rule.nonce, rule.expected_seq)
+                        positions[names.journal, number] = published, beside
                 replica.flush()
             for topic in (names.inbox, names.replies, names.operations, names.dead_letters):
                 self._write_all(topic, lambda _, records: map(_entry, records))
@@ -139,10 +140,10 @@ class Restore:
         """Whether the journals know of a command. What is none is left to the service to refuse."""
         try:
             command = read_command(record.headers, record.value)
-        except UnreadableRecord:
+            state = replicas[partition_of(command.saga_id, len(replicas))].state(command.saga_id)
+            known = state is not None and _is_scheduled(command, state)
+        except (MalformedMessage, ValueError):
             return True
-        state = replicas[partition_of(command.saga_id, len(replicas))].state(command.saga_id)
-        known = state is not None and _is_scheduled(command, state)
         self.left_out += not known
         return known
 
@@ -235,19 +236,9 @@ class Restore:
 def _is_scheduled(command: CommandMessage, state: SagaState) -> bool:
     """Whether the journal has this attempt at doing or undoing a step; of former runs it did, of later ones not."""
     if state.run != command.run and not state.is_own(command.run, command.sequence):
-        return _numbers(command.run) < _numbers(state.run)
+        return run_numbers(command.run) < run_numbers(state.run)
     step = state.steps.get(command.sequence)
     return step is not None and command.attempt <= (step.undo_attempt if command.direction == "undo" else step.attempt)
-
-
-def _numbers(run: str) -> tuple[int, ...]:
-    """Later runs of an id compare greater."""
-    return tuple(int(part) if part.isdecimal() else 0 for part in run.split("-"))
-
-
-def _position(rule: Rule) -> str:
-    """What publishers commit beside an offset: who wrote below it, and how much."""
-    return f"{rule.nonce.hex()}:{rule.expected_seq}"
 
 
 def _entry(record: SegmentRecord) -> _Entry:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
 from orchestrator.acls import PUBLISHERS
-from orchestrator.archive.journals import JournalArchive, whole_journal
+from orchestrator.archive.journals import JournalArchive, as_segment, whole_journal
 from orchestrator.backup.manifest import Manifest, shelf_of, write_manifest
 from orchestrator.depot import Depot
 from orchestrator.errors import SagaError
@@ -28,7 +28,7 @@ from orchestrator.model.events import Decision, InputForwarded, InputSent, StepS
 from orchestrator.model.kinds import StepKind
 from orchestrator.model.rule import Kind, Rule
 from orchestrator.topics import TopicNames
-from orchestrator.wire.inputs import input_topics
+from orchestrator.wire.inputs import ROLES, input_topics
 from orchestrator.wire.journal import read_decision, read_envelope
 from orchestrator.wire.segments import SegmentRecord
 
@@ -148,10 +148,9 @@ class Backup:
         def noted() -> Iterator[SegmentRecord]:
             for record in records:
                 journal.note(record)
-                yield _segment_record(record)
+                yield as_segment(record)
 
-        for _ in shelf_of(self._depot, self._names.journal, journal.number).put(journal.end, end, noted()):
-            pass
+        shelf_of(self._depot, self._names.journal, journal.number).put(journal.end, end, noted())
 
     def _behind(self, journals: dict[int, _Journal]) -> list[tuple[int, int, int]]:
         """(sender, receiver, counter) of messages that were taken and whose sender's journal ends before them."""
@@ -168,15 +167,13 @@ class Backup:
         span = (journal.end, self._admin.ends([place])[place][1])
         more = []
         for record in records_in(self._log, {place: span}):
-            more.append(_segment_record(record))
+            more.append(as_segment(record))
             journal.note(record)
             if journal.sent[target] >= counter:
                 break
         else:
             raise SagaError(f"{place[0]}-{place[1]} does not say of a message that partition {target} took from it")
-        shelf = shelf_of(self._depot, *place)
-        for _ in shelf.put(span[0], journal.end, iter(more)):
-            pass
+        shelf_of(self._depot, *place).put(span[0], journal.end, more)
 
     # -- the rest
 
@@ -212,9 +209,8 @@ class Backup:
     def _copy(self, topic: str, spans: Bounds) -> None:
         self._tell(f"{topic}: {sum(end - first for first, end in spans.values())} records")
         for key, (first, end) in spans.items():
-            records = map(_segment_record, records_in(self._log, {key: (first, end)}))
-            for _ in shelf_of(self._depot, *key).put(first, end, records):
-                pass
+            records = map(as_segment, records_in(self._log, {key: (first, end)}))
+            shelf_of(self._depot, *key).put(first, end, records)
             self._spans.append((*key, first, end))
 
     def _bounds(self, topic: str) -> Bounds:
@@ -224,11 +220,4 @@ class Backup:
 def _roles(services: Iterable[str]) -> list[str]:
     """The default names of all topics whose names a restored installation must have too."""
     of_services = [f"{service}.{kind}" for service in services for kind in ("commands", "ledger")]
-    return [f"saga.{kind}" for kind in ("journal", *_INPUTS, "lifecycle", "answers", "dead-letters")] + of_services
-
-
-_INPUTS = ("inbox", "replies", "internal", "operations")
-
-
-def _segment_record(record: Record) -> SegmentRecord:
-    return SegmentRecord(record.offset, record.timestamp_ms, record.key, record.value, record.headers)
+    return [f"saga.{kind}" for kind in ("journal", *ROLES, "lifecycle", "answers", "dead-letters")] + of_services

@@ -78,8 +78,13 @@ def draw(seed: int, number: int) -> Errand:
     (saga,) = random.choices([saga for saga, _ in _MIX], [share for _, share in _MIX])
     name = saga.definition.name
     saga_id = f"{name.removeprefix('Chaos').lower()}-{number:07d}"
-    amounts = {"ChaosSleeper": (500, 4_000), "ChaosTold": (1, 3), "ChaosContinued": (1, 3), "ChaosLocked": (1, SHELVES)}
-    amounts["ChaosCounted"] = (2, 4)
+    amounts = {
+        "ChaosSleeper": (500, 4_000),
+        "ChaosTold": (1, 3),
+        "ChaosContinued": (1, 3),
+        "ChaosLocked": (1, SHELVES),
+        "ChaosCounted": (2, 4),
+    }
     amount = random.randint(*amounts.get(name, (0, 0)))
     given = Given(order=saga_id, refused=random.random() < 0.1, amount=amount)
     cancel = random.uniform(0.2, 3.0) if name == "ChaosCancelled" else None

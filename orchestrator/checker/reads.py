@@ -14,6 +14,7 @@ from orchestrator.checker.evidence import Evidence, Raw, Verdict
 from orchestrator.checker.journal import Accepted
 from orchestrator.log.base import Record
 from orchestrator.model import events as ev
+from orchestrator.model.ids import run_numbers
 from orchestrator.wire import headers as h
 
 SEEN = "seen"
@@ -48,7 +49,7 @@ def check_reads(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
             if answer is not None and run:
                 told[saga_id, name].append((record.timestamp_ms, answer))
         elif (resolved := updated.get((saga_id, run, correlation_id))) is not None:
-            told[saga_id, SEEN].append((record.timestamp_ms, Known(_numbers(run), resolved)))
+            told[saga_id, SEEN].append((record.timestamp_ms, Known(run_numbers(run), resolved)))
 
 
 def _asked(inbox: Raw) -> dict[str, tuple[int, str]]:
@@ -67,11 +68,7 @@ def _known(name: str, run: str, headers: dict[str, str], record: Record) -> Know
     if status == "REFUSED":
         return Known((), 0) if headers.get(h.ERROR_TYPE) == ev.Refusal.NOT_FOUND else None
     value = json.loads(record.value or b"null")
-    return Known(_numbers(run), value if name == SEEN else len(value["values"]))
-
-
-def _numbers(run: str) -> tuple[int, ...]:
-    return tuple(map(int, run.split("-")))
+    return Known(run_numbers(run), value if name == SEEN else len(value["values"]))
 
 
 def _records(topic: Raw) -> Iterator[tuple[Record, dict[str, str]]]:

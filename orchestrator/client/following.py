@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from orchestrator.client.part import Part
 from orchestrator.errors import Disconnected
 from orchestrator.log.base import TopicPartition
-from orchestrator.model.ids import partition_of
+from orchestrator.model.ids import partition_of, run_numbers
 from orchestrator.model.queries import PUBLISHED as WHAT_WAS
 from orchestrator.model.state import GOES_ON
 from orchestrator.streams import Stream
@@ -79,4 +79,4 @@ class Following(Part):
 
 def _order(run: str) -> tuple[Any, ...]:
     """Runs of an id in the order in which they began."""
-    return tuple(map(int, run.split("-"))) if run else ()
+    return run_numbers(run) if run else ()

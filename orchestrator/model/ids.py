@@ -30,6 +30,11 @@ def run_id(incarnation: int, offset: int, index: int) -> str:
     return f"{incarnation}-{offset}-{index}"
 
 
+def run_numbers(run: str) -> tuple[int, ...]:
+    """What a run's id is made of: of one saga id, later runs compare greater. Raises `ValueError`."""
+    return tuple(map(int, run.split("-")))
+
+
 def idempotency_key(saga_id: str, run: str, sequence: int, direction: Direction) -> str:
     """The key under which a step has at most one recorded outcome. The attempt is not part of it, on purpose."""
     return f"{saga_id}/{run}/{sequence}/{direction}"

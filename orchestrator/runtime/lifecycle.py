@@ -245,7 +245,7 @@ class Lifecycle:
     def _commit(self, tenure: _Tenure) -> None:
         if tenure.position is not None and tenure.position != tenure.committed:
             tenure.committed = at = tenure.position
-            self._reader.commit({(self._journal, tenure.feed.number): (at.offset, f"{at.nonce.hex()}:{at.seq}")})
+            self._reader.commit({(self._journal, tenure.feed.number): (at.offset, position_metadata(at.nonce, at.seq))})
 
     # -- what is to be published
 
@@ -396,6 +396,11 @@ class Lifecycle:
             tenure.not_before_ms = mono_ms + RETRY_MS
             why = delivery.failure.value if delivery.failure is not None else "no offset"
             log.warning("publishing on %s-%d: %s %s", self._topic, tenure.feed.number, why, delivery.detail)
+
+
+def position_metadata(nonce: bytes, seq: int) -> str:
+    """What is committed beside an offset: who wrote below it, and how much."""
+    return f"{nonce.hex()}:{seq}"
 
 
 def _read_position(offset: int, metadata: str, feed: Feed) -> Position:

@@ -369,6 +369,18 @@ def test_a_journal_that_is_cut_while_it_is_read_is_read_on_in_the_archive(cut: C
     assert sorted_by_place(found) == before
 
 
+def test_a_journal_that_is_cut_beyond_what_is_read_is_read_up_to_there(cut: Cut) -> None:
+    for _ in range(KEEP):
+        cut.work()
+    cut.world.now_ms += KEEP_MS
+    bounds = {number: (start, 5) for number, (start, _) in cut.bounds().items()}
+    assert all(start > 5 for start in cut.cut().values())
+    records = whole_journal(cut.world.log, cut.world.topics.journal, bounds, cut.archive)
+    assert sorted((record.partition, record.offset) for record in records) == [
+        (number, offset) for number in range(PARTITIONS) for offset in range(5)
+    ]
+
+
 def test_while_the_place_cannot_be_reached_a_cut_partition_waits(cut: Cut, tmp_path: Path) -> None:
     later = cut_world(cut)
     down = True

@@ -144,6 +144,24 @@ def test_commands_that_no_service_has_consumed_are_there_with_all_they_say(depot
     assert other.status("a") is Status.COMPLETED
 
 
+def test_what_is_no_command_is_copied_for_the_service_to_refuse(depot: Depot) -> None:
+    world = World()
+    world.behave = hold("reserve")
+    send_starts(world, "a")
+    world.settle()
+    (record,) = world.records(world.topics.commands("inventory"))
+    strange = [(name, b"no run" if name == "saga-run" else value) for name, value in record.headers]
+    appender = world.log.appender()
+    for value, headers in ((b"\xff", [("saga-id", b"\xff")]), (b"", []), (record.value, strange)):
+        appender.append(record.topic, record.partition, value, token=None, key=b"a", headers=headers)
+    taken(world, depot)
+    log = MemoryLog(lambda: world.now_ms)
+    restore = Restore(log, world.topics, depot, lambda line: None)
+    restore.run(1, world.now_ms)
+    assert restore.left_out == 0
+    assert len(log.records(record.topic, record.partition)) == 4
+
+
 def test_a_command_that_no_journal_knows_is_left_out(depot: Depot) -> None:
     world = World()
     world.behave = hold("reserve")
