@@ -19,7 +19,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.model.turn import SIGNAL_TTL_MS
+from orchestrator.model.turn import ENDED_KEEP_MS, SIGNAL_TTL_MS
 from orchestrator.topics import TopicNames
 from orchestrator.wire.tokens import TokenKeys
 
@@ -60,6 +60,8 @@ class Settings(BaseModel):
     """How long a worker leaves a partition with runs whose code it lacks to one that has it, before it takes it."""
     signal_ttl_ms: int = Field(default=SIGNAL_TTL_MS, ge=1_000, le=31_536_000_000)
     """How long a signal is kept for a saga that nobody has started. 24 h."""
+    ended_keep_ms: int = Field(default=ENDED_KEEP_MS, ge=1_000, le=315_360_000_000)
+    """How long a saga is known after its end: to repeated starts, to who asks how it ended, to resets. 7 days."""
     circuit_failures: int = Field(default=0, ge=0, le=1_000_000)
     """Attempts without an answer in a row after which a partition sends a service only probes. 0: it never stops."""
     circuit_probe_ms: int = Field(default=5_000, ge=100, le=3_600_000)

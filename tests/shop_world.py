@@ -14,6 +14,7 @@ from orchestrator.log.memory import MemoryLog
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import Outcome
+from orchestrator.model.turn import ENDED_KEEP_MS
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.clients import Clients
 from orchestrator.runtime.engine import Engine
@@ -104,8 +105,16 @@ def succeed(message: CommandMessage) -> ReplyMessage | None:
 class World:
     """Engine and participants, stepped by hand. `behave` says what a participant answers; None: nothing."""
 
-    def __init__(self, *, seed: int = 1, prefix: str = "", sagas: tuple[type[Saga[Any, Any]], ...] = SAGAS) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        prefix: str = "",
+        sagas: tuple[type[Saga[Any, Any]], ...] = SAGAS,
+        ended_keep_ms: int = ENDED_KEEP_MS,
+    ) -> None:
         self.sagas = sagas
+        self.ended_keep_ms = ended_keep_ms
         self.now_ms = 1_700_000_000_000
         self.log = MemoryLog(lambda: self.now_ms)
         self.topics = TopicNames(prefix)
@@ -123,7 +132,8 @@ class World:
     def new_engine(self) -> Engine:
         """Another worker with an empty store."""
         definitions = with_locks({saga.definition.name: saga.definition for saga in self.sagas})
-        config = PartitionConfig(self.topics, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions)
+        keys = TokenKeys({"k": b"0" * 16})
+        config = PartitionConfig(self.topics, PARTITIONS, keys, definitions, ended_keep_ms=self.ended_keep_ms)
         self._wake = wake = Event()
         clients = Clients(
             self.log.reader("owners", [self.topics.inbox], wake=wake),

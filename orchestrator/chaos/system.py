@@ -20,6 +20,8 @@ from orchestrator.provisioning import apply, plan
 from orchestrator.topics import TopicNames
 
 PARTITIONS = 8
+ENDED_KEEP_MS = 300_000
+"""Long after the last client has given up to ask how a saga ended, and often within a run of an hour."""
 EXTRA = "worker-extra"
 
 
@@ -118,6 +120,7 @@ class System:
             "SAGA_REPLICATION": str(replication),
             "SAGA_STATE_DIRECTORY": str(self.folder / "state" / name),
             "SAGA_METRICS_PORT": "0",
+            "SAGA_ENDED_KEEP_MS": str(ENDED_KEEP_MS),
             BOOKS: str(self.books),
         }
         logs = self.folder / "logs"

@@ -36,7 +36,10 @@ def examine(evidence: Evidence) -> tuple[Verdict, Accepted]:
 
 
 def _check_told(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
-    """C1: an accepted start has exactly one saga, a failed one none. C2: what was told is what the journal says."""
+    """C1: an accepted start has exactly one saga, a failed one none. C2: what was told is what the journal says.
+
+    Where a saga was forgotten, a start that is sent again begins another.
+    """
     firsts: Counter[str] = Counter()
     ended: dict[str, set[str]] = {}
     for history in accepted.histories.values():
@@ -44,14 +47,16 @@ def _check_told(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
             firsts[history.saga_id] += not history.state.previous_run
     for history, event in accepted.of_runs(ev.SagaEnded):
         ended.setdefault(history.saga_id, set()).add(str(event.status))  # one that is reset or undone ends again
+    forgotten = accepted.ends_forgotten()
     _check_chains(evidence, accepted, verdict)
     for told in evidence.told:
         count = firsts[told.saga_id]
-        if told.accepted is True and evidence.settled and count != 1:
+        most = 1 + forgotten[told.saga_id]
+        if told.accepted is True and evidence.settled and not 1 <= count <= most:
             verdict.blame("C1", f"{told.saga_id} was accepted and has {count} first runs")
         if told.accepted is False and count:
             verdict.blame("C1", f"{told.saga_id} was refused and has {count} first runs")
-        if count > 1:
+        if count > most:
             verdict.blame("C1", f"{told.saga_id} has {count} first runs")
         if told.status is not None and told.status not in ended.get(told.saga_id, ()):
             verdict.blame("C2", f"{told.saga_id}: told {told.status}, journal says {ended.get(told.saga_id)}")

@@ -34,13 +34,18 @@ class Accepted:
     """All accepted decisions of all partitions."""
 
     histories: dict[tuple[str, str], History] = field(default_factory=dict)
-    messages: set[tuple[str, str]] = field(default_factory=set)
+    messages: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """By saga those that were taken since it was forgotten last, or ever."""
     events: dict[type, list[tuple[History | None, Any]]] = field(default_factory=lambda: defaultdict(list))
     """By kind, each with its run if it has one."""
     sent: Counter[tuple[int, int]] = field(default_factory=Counter)
     """By the partitions that it goes from and to, how much one had for the other."""
     taken: Counter[tuple[int, int]] = field(default_factory=Counter)
     """How much of it was taken."""
+
+    def ends_forgotten(self) -> Counter[str]:
+        """By saga how often it was forgotten after an end: what is sent again after that is new."""
+        return Counter(history.saga_id for history, _ in self.of_runs(ev.SagaForgotten) if history.state.ended)
 
     def of_runs(self, *kinds: type) -> Iterator[tuple[History, Any]]:
         """The events of these kinds that belong to a run."""
@@ -139,10 +144,11 @@ _WAITS_OVER = (
 
 def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepted, verdict: Verdict) -> None:
     if decision.message_id:
-        message = (decision.saga_id, decision.message_id)
-        if message in accepted.messages:
+        known, message_id = accepted.messages[decision.saga_id], decision.message_id
+        if message_id in known:
+            message = decision.saga_id, message_id
             verdict.blame("C10", f"journal {partition} at {offset}: message {message} was taken before")
-        accepted.messages.add(message)
+        known.add(message_id)
     history = _history(partition, decision, accepted) if decision.run else None
     for event in decision.events:
         kind = type(event)
@@ -153,7 +159,7 @@ def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepte
         state = history.state
         if isinstance(event, ev.VersionChanged) and state.pinned and event.version != state.version and not event.by:
             verdict.blame("C2", f"journal {partition} at {offset}: a pinned run changed its version by itself")
-        if kind in _TIMED:
+        if kind in _TIMED or (kind is ev.SagaForgotten and state.ended):
             _check_time(history, event, decision.at_ms, verdict)
         try:
             evolve(history.state, event, decision.at_ms)
@@ -161,6 +167,8 @@ def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepte
             verdict.blame("C2", f"journal {partition} at {offset}: {broken}")
             return
         history.events.append(event)
+        if kind is ev.SagaForgotten:
+            accepted.messages.pop(decision.saga_id, None)
 
 
 def _history(partition: int, decision: ev.Decision, accepted: Accepted) -> History:

@@ -29,6 +29,9 @@ class Known(NamedTuple):
     progress: int
 
 
+NOTHING = Known((), 0)
+
+
 def check_reads(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
     asked = _asked(evidence.inbox)
     updated = {
@@ -36,6 +39,9 @@ def check_reads(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
         for history, event in accepted.of_runs(ev.UpdateAccepted)
         if event.reply_to is not None
     }
+    forgotten: dict[str, tuple[int, ...]] = {}
+    for history, _ in accepted.of_runs(ev.SagaForgotten):
+        forgotten[history.saga_id] = max(run_numbers(history.run), forgotten.get(history.saga_id, ()))
     told: dict[tuple[str, str], list[tuple[int, Known]]] = defaultdict(list)
     """By saga and question what was told, with the time."""
     for record, headers in sorted(_records(evidence.answers), key=lambda each: each[0].timestamp_ms):
@@ -44,6 +50,8 @@ def check_reads(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
             at_ms, name = asked[correlation_id]
             known = [each for when_ms, each in told[saga_id, name] if when_ms < at_ms]
             answer = _known(name, run, headers, record)
+            if answer == NOTHING and known and max(known).run <= forgotten.get(saga_id, ()):
+                continue
             if answer is not None and known and answer < max(known):
                 verdict.blame("C11", f"{saga_id}: {correlation_id} is answered {answer} after {max(known)} was told")
             if answer is not None and run:
@@ -66,7 +74,7 @@ def _known(name: str, run: str, headers: dict[str, str], record: Record) -> Know
     """What an answer tells; None where it is none. A saga that is not found is none yet."""
     status = headers.get("saga-status")
     if status == "REFUSED":
-        return Known((), 0) if headers.get(h.ERROR_TYPE) == ev.Refusal.NOT_FOUND else None
+        return NOTHING if headers.get(h.ERROR_TYPE) == ev.Refusal.NOT_FOUND else None
     value = json.loads(record.value or b"null")
     return Known(run_numbers(run), value if name == SEEN else len(value["values"]))
 

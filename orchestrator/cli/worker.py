@@ -113,6 +113,7 @@ def run_worker(
         signal_ttl_ms=settings.signal_ttl_ms,
         circuit_failures=settings.circuit_failures,
         circuit_probe_ms=settings.circuit_probe_ms,
+        ended_keep_ms=settings.ended_keep_ms,
     )
     rocks = RocksStores(slot)
     stores: RocksStores | Restoring = rocks

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.definition import ChildRequest
-from orchestrator.model.events import Cause, Status, UnknownCause
+from orchestrator.model.events import Cause, Following, Status, UnknownCause
 from orchestrator.model.ids import problem_of
 from orchestrator.model.messages import ChildCancellation, Leaving, Parent, ParentClose
 from orchestrator.model.state import GOES_ON, SagaState, Step, StepStatus
@@ -62,6 +62,25 @@ def leave_all(turn: Turn) -> None:
             return
         turn.emit(ev.ChildCanceled(step.sequence, at_once=True))
         leave(turn, step, Leaving.CLOSED)
+
+
+def release(turn: Turn) -> bool:
+    """The run asks its children for nothing any more, not even for their undo. False: the budget is used up."""
+    for step in to_release(turn.state):
+        if not turn.fits(effects=1):
+            return False
+        leave(turn, step, Leaving.GONE)
+    return True
+
+
+def to_release(state: SagaState) -> list[Step]:
+    """The children, not told yet, of a run that has ended which no next run takes over."""
+    follows = state.follows
+    if follows is not None and follows.cause is Following.MIGRATED:
+        return []
+    first = max(state.released + 1, 1 if follows is None else follows.until)
+    later = (state.steps[sequence] for sequence in range(first, state.sequence + 1))
+    return [step for step in later if step.kind is ev.StepKind.CHILD]
 
 
 def to_leave(state: SagaState) -> list[Step]:
@@ -158,7 +177,7 @@ def ended(turn: Turn) -> None:
     """The run has just ended: whose child it is hears of it; one that was to be undone and completed is undone now."""
     state = turn.state
     parent = state.parent
-    if parent is None or state.phase in GOES_ON:
+    if parent is None or state.parent_gone or state.phase in GOES_ON:
         return
     if not state.undo_asked:
         report(turn, parent, undo=False)
@@ -172,7 +191,10 @@ def parent_left(turn: Turn, input: msg.ParentLeft) -> None:
     """The parent waits no longer: the child goes on, stops, or ends at once, as it was started with or is told."""
     state, how = turn.state, input.how
     parent = state.parent
-    if parent is None or not _is_same(parent, input.parent) or state.ended:
+    if how is Leaving.GONE and parent is not None and _is_same(parent, input.parent):
+        keep_ms = turn.moment.ended_keep_ms
+        turn.emit(ev.ParentGone(max(turn.moment.now_ms, state.ended_at_ms + keep_ms) if state.ended else None))
+    elif parent is None or not _is_same(parent, input.parent) or state.ended:
         turn.absorb(input, "the saga has ended" if state.ended else "it is not this saga's parent")
     elif how is Leaving.TERMINATE or (how is Leaving.CLOSED and parent.close is ParentClose.TERMINATE):
         turn.terminate("its parent ended" if how is Leaving.CLOSED else "its parent ends it", parent.saga_id)

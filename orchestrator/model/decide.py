@@ -122,11 +122,12 @@ def _decide_unknown(
     elif isinstance(input, msg.UndoChild):
         children.undo_nothing(turn, input)
         return (execution, tuple(turn.events), state.run) if known else (None, tuple(turn.events), "")
-    elif isinstance(input, msg.ParentLeft):
+    elif isinstance(input, msg.ParentLeft | msg.ChildEnded | msg.Called):  # it may be forgotten by now
         return (execution if known else None), (), ""
     elif isinstance(input, msg.TimerDue):
         if state.due_of(0) == input.due_ms and moment.now_ms >= input.due_ms:
             turn.drop_signals(lambda name, payload: "nobody started the saga")
+            turn.emit(ev.SagaForgotten())
     else:
         reason = f"there is no saga {input.saga_id!r}"
         raise InputRejected(reason, getattr(input, "reply_to", None), ev.Refusal.NOT_FOUND)
@@ -186,6 +187,8 @@ def _after_end(turn: Turn, input: msg.Input) -> None:
         turn.absorb(input, "the saga has ended", input.sequence, input.attempt)
     elif isinstance(input, msg.Called):
         answers.called_after_end(turn, input)
+    elif isinstance(input, msg.TimerDue):
+        starts.forget(turn)
     elif isinstance(input, msg.EXTERNAL):
         turn.absorb(input, "the saga has ended")
 

@@ -279,12 +279,27 @@ class InputSent:
 
 @frozen
 class SagaEnded:
+    """`forget_at_ms`: when the stores may forget the saga. None: it goes on, or its parent may ask for its undo."""
+
     status: Status
     undone: Undone
     payload: bytes = b""
     error_type: str = ""
     error_message: str = ""
     by: str = ""
+    forget_at_ms: int | None = None
+
+
+@frozen
+class ParentGone:
+    """The saga's parent asks for nothing any more, not even for its undo. `forget_at_ms`: of a saga that has ended."""
+
+    forget_at_ms: int | None = None
+
+
+@frozen
+class SagaForgotten:
+    """The time is up for which a saga that has ended is kept: nothing is known of its id from here on."""
 
 
 Event = (
@@ -355,6 +370,8 @@ Event = (
     | InputForwarded
     | ChildCanceled
     | UndoAsked
+    | ParentGone
+    | SagaForgotten
     | InputSent
 )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.model import events as ev
 from orchestrator.model import evolve_steps, evolve_waits
-from orchestrator.model.messages import Signal
+from orchestrator.model.messages import Leaving, ParentLeft, Signal
 from orchestrator.model.state import (
     FINAL,
     GOES_ON,
@@ -24,11 +24,13 @@ AFTER_THE_END = frozenset(
         *(ev.WaiterAdded, ev.UpdateAsked, ev.AttachRefused, ev.InputAbsorbed, ev.InputAnswered),
         *(ev.RunFollows, ev.CircuitOpened, ev.CircuitClosed, ev.StepEndedUnknown, ev.CallDone, ev.CallRefused),
         *(ev.InputSent, ev.UndoAsked, ev.CompensationStarted, ev.ChildCanceled, ev.ContinueDue, ev.Continued),
-        ev.SagaForked,
+        *(ev.SagaForked, ev.ParentGone, ev.SagaForgotten),
     }
 )
 """What may still happen to a run that has ended."""
-BEFORE_THE_START = frozenset({ev.SagaStarted, ev.SignalBuffered, ev.SignalDropped, ev.AttachRefused, ev.InputSent})
+BEFORE_THE_START = frozenset(
+    {ev.SagaStarted, ev.SignalBuffered, ev.SignalDropped, ev.AttachRefused, ev.InputSent, ev.SagaForgotten}
+)
 """What may happen to a run that has not begun."""
 _BEGINNING = frozenset({ev.SagaStarted, ev.SignalBuffered})
 """What happens to no other."""
@@ -183,7 +185,7 @@ def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
         state.signals.clear()
         state.promises.clear()
     state.local.clear()
-    set_due(state, 0, None)
+    set_due(state, 0, event.forget_at_ms)
     state.continue_due = False
     state.begin_ms = None
     for sequence in [*state.open, *state.undo_open]:
@@ -193,6 +195,19 @@ def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:
 
 def _undo_asked(state: SagaState, event: ev.UndoAsked, at_ms: int) -> None:
     state.undo_asked = True
+
+
+def _parent_gone(state: SagaState, event: ev.ParentGone, at_ms: int) -> None:
+    state.parent_gone = True
+    if state.ended:
+        set_due(state, 0, event.forget_at_ms)
+
+
+def _forgotten(state: SagaState, event: ev.SagaForgotten, at_ms: int) -> None:
+    if not (state.ended or state.phase is ev.Status.NOT_STARTED):
+        raise BrokenHistory(f"{state.saga_id}: SagaForgotten in {state.phase}")
+    set_due(state, 0, None)
+    state.forgotten = True
 
 
 def _absorbed(state: SagaState, event: ev.InputAbsorbed, at_ms: int) -> None:
@@ -205,6 +220,8 @@ def _sent(state: SagaState, event: ev.InputSent, at_ms: int) -> None:
     """A keeper of a key is told by a mere signal only that the saga listens no longer."""
     if isinstance(event.input, Signal):
         state.keys.discard(event.input.saga_id)
+    elif isinstance(event.input, ParentLeft) and event.input.how is Leaving.GONE:
+        state.released = event.input.parent.sequence
 
 
 def _nothing(state: SagaState, event: ev.Event, at_ms: int) -> None:
@@ -244,4 +261,6 @@ _APPLY: dict[type, Callable[[SagaState, Any, int], None]] = {
     ev.InputSent: _sent,
     ev.SagaForked: _nothing,
     ev.UndoAsked: _undo_asked,
+    ev.ParentGone: _parent_gone,
+    ev.SagaForgotten: _forgotten,
 }

@@ -12,6 +12,7 @@ from orchestrator.model.frozen import frozen
 from orchestrator.model.state import SagaState
 
 SIGNAL_TTL_MS = 86_400_000
+ENDED_KEEP_MS = 7 * 86_400_000
 
 
 @frozen
@@ -19,8 +20,8 @@ class Moment:
     """What a decision may know of the world: the partition's clock, the place its record will have, topic sizes.
 
     `sent` says by target partition how many internal messages went there so far. `signal_ttl_ms`: how long a signal is
-    kept for an id that nobody has started. `open_circuits`: services to which nothing is sent now. `paused`: the rules
-    that stand. `sign` makes tokens of promises.
+    kept for an id that nobody has started, `ended_keep_ms`: a saga after its end. `open_circuits`: services to which
+    nothing is sent now. `paused`: the rules that stand. `sign` makes tokens of promises.
     """
 
     now_ms: int
@@ -32,6 +33,7 @@ class Moment:
     paused: Collection[str] = ()
     sent: Mapping[str, int] = field(default_factory=dict)
     sign: Sign = unsigned
+    ended_keep_ms: int = ENDED_KEEP_MS
 
     def due_ms(self, at_ms: int | None, after_ms: int | None) -> int | None:
         """A point of time, or so long after now; never before now. None where neither is said."""

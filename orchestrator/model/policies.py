@@ -39,6 +39,8 @@ class Leaving(StrEnum):
     """It waits for the child to stop and to undo what it did, whatever it was started with."""
     TERMINATE = "terminate"
     """It waits for the child to end at once."""
+    GONE = "gone"
+    """It is forgotten, or another run of it has nothing to do with the child: it asks for nothing any more."""
 
 
 class ParentClose(StrEnum):

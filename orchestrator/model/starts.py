@@ -93,12 +93,23 @@ def after_the_end(
     if state.follows is None:
         turn.emit(ev.Continued())
     turn.leave_all()
+    if state.follows is None:
+        forget(turn)
     return execution, tuple(turn.events), state.run
 
 
 def tells_of_its_end(state: SagaState) -> bool:
     """Whether others have to hear of the end first."""
-    return bool(children.to_leave(state) or keys.to_leave(state))
+    return bool(children.to_leave(state) or keys.to_leave(state) or children.to_release(state))
+
+
+def forget(turn: Turn) -> None:
+    """The time may be up for which a saga that has ended is kept; its children hear of that first."""
+    state = turn.state
+    if state.continue_due or state.due_ms is None or turn.moment.now_ms < state.due_ms:
+        return
+    if children.release(turn):
+        turn.emit(ev.SagaForgotten())
 
 
 def _begin_next(

@@ -208,6 +208,7 @@ class SagaState:
         "error_type",
         "follows",
         "forced",
+        "forgotten",
         "keep",
         "keys",
         "local",
@@ -221,6 +222,7 @@ class SagaState:
         "open",
         "outcomes",
         "parent",
+        "parent_gone",
         "parked",
         "paused",
         "payload",
@@ -229,6 +231,7 @@ class SagaState:
         "pivot_done",
         "previous_run",
         "promises",
+        "released",
         "result",
         "run",
         "run_timeout_ms",
@@ -315,6 +318,10 @@ class SagaState:
         self.follows: RunFollows | None = None
         self.parent: Parent | None = None
         self.undo_asked = False  # by the parent
+        self.parent_gone = False  # it asks for nothing any more
+        self.released = 0
+        """The last child that was told that this run asks for nothing any more."""
+        self.forgotten = False
         self.stays = False  # it continued as new, and what could be undone of its runs before stays done
         self.dropped_steps = 0  # of former runs, and their timers: what the store may still have
         self.dropped_timers: set[tuple[int, int]] = set()
@@ -334,6 +341,7 @@ class SagaState:
         state.stored_local = self.stored_local
         state.keys, state.note = set(self.keys), self.note
         state.stays = self.stays and self.follows is not None and self.follows.cause in SAME_LIFE
+        state.parent_gone = self.parent_gone and self.follows is not None and self.follows.cause in SAME_LIFE
         state.dropped_steps = max(self.dropped_steps, self.sequence)
         stored = ((self.old_due.get(sequence, self.due_of(sequence)), sequence) for sequence in (0, *self.steps))
         state.dropped_timers = self.dropped_timers | {(due, sequence) for due, sequence in stored if due is not None}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 
 from orchestrator.errors import BUGS, Abort, Canceled, ContinueAsNew, Failure, Pending, RetryLater, StepFailed
 from orchestrator.model import calls, children, handlers, keys, locks, migrations, pauses, requests, undoing
@@ -17,6 +18,7 @@ from orchestrator.model.definition import Definition
 from orchestrator.model.divergence import Divergence
 from orchestrator.model.driver import Driver, passed
 from orchestrator.model.evolve import evolve
+from orchestrator.model.execution import ENDED_KEEP_MS as ENDED_KEEP_MS
 from orchestrator.model.execution import SIGNAL_TTL_MS as SIGNAL_TTL_MS
 from orchestrator.model.execution import Execution as Execution
 from orchestrator.model.execution import Moment as Moment
@@ -85,6 +87,8 @@ class Turn:
             self.end_updates(f"the saga is {event.status}")
         calls.refuse_held(self, f"the saga is {event.status}")
         locks.give_all(self, follows)
+        if follows is None and (self.state.parent is None or self.state.parent_gone):
+            event = replace(event, forget_at_ms=self.moment.now_ms + self.moment.ended_keep_ms)
         self.emit(event)
         children.ended(self)
         if follows is not None:
@@ -96,6 +100,8 @@ class Turn:
         """The saga has ended: its children and the keepers of its keys hear of it, as far as the budget goes."""
         children.leave_all(self)
         keys.leave_all(self)
+        if self.state.follows is not None:
+            children.release(self)
 
     def following(
         self, cause: ev.Following, payload: bytes, *, by: str = "", reason: str = "", until: int = 0

@@ -22,8 +22,12 @@ def changes_of(state: SagaState) -> list[Change]:
         changes += [(keys.step(saga_id, sequence), None) for sequence in range(1, state.dropped_steps + 1)]
         changes += [(keys.timer(due, saga_id, sequence), None) for due, sequence in sorted(state.dropped_timers)]
         state.dropped_steps, state.dropped_timers = 0, set()
-    changes.append((keys.run(saga_id), write_run(state)))
-    if state.changed:
+    if state.forgotten:
+        changes.append((keys.run(saga_id), None))
+        changes += [(keys.step(saga_id, sequence), None) for sequence in state.steps]
+    else:
+        changes.append((keys.run(saga_id), write_run(state)))
+    if state.changed and not state.forgotten:
         for sequence in sorted(state.changed):
             changes.append((keys.step(saga_id, sequence), write_step(state.steps[sequence])))
         state.changed.clear()
@@ -67,6 +71,57 @@ def load_state(store: Store, saga_id: str) -> SagaState | None:
     return state
 
 
+class Gathered:
+    """What decisions changed since a store was written: runs as they stand, and which external inputs were taken."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, SagaState] = {}
+        self._messages: dict[tuple[str, str], int] = {}
+        self._forgotten: dict[str, tuple[SagaState, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.runs) + len(self._messages) + len(self._forgotten)
+
+    def run(self, state: SagaState, offset: int) -> None:
+        """The decision at `offset` changed a run, or had it forgotten."""
+        saga_id = state.saga_id
+        if not state.forgotten:
+            self.runs[saga_id] = state
+            return
+        self.runs.pop(saga_id, None)
+        # Where its id was forgotten before, it is the run of then that the store may have.
+        stored, _ = self._forgotten.get(saga_id, (state, 0))
+        self._forgotten[saga_id] = stored, offset
+
+    def message(self, saga_id: str, message_id: str, offset: int) -> None:
+        """An external input was taken by the decision at `offset`."""
+        self._messages[saga_id, message_id] = offset
+
+    def forgot(self, saga_id: str) -> bool:
+        """Whether what the store has of this id is not true any more."""
+        return saga_id in self._forgotten
+
+    def knows(self, saga_id: str, message_id: str) -> bool | None:
+        """Whether an external input was taken; None where the store knows."""
+        taken_at, forgotten = self._messages.get((saga_id, message_id)), self._forgotten.get(saga_id)
+        if forgotten is None:
+            return None if taken_at is None else True
+        return taken_at is not None and taken_at > forgotten[1]
+
+    def changes(self, store: Store) -> list[Change]:
+        """All of it as changes of this store, in their order. Raises `StoreBroken`."""
+        changes: list[Change] = []
+        for saga_id, (state, _) in self._forgotten.items():
+            changes.extend(changes_of(state))
+            changes.extend((key, None) for key, _ in store.scan(keys.messages(saga_id)))
+        for state in self.runs.values():
+            changes.extend(changes_of(state))
+        for (saga_id, message_id), taken_at in self._messages.items():
+            if saga_id not in self._forgotten or taken_at > self._forgotten[saga_id][1]:
+                changes.append((keys.message(saga_id, message_id), keys.number(taken_at)))
+        return changes
+
+
 class Materializer:
     """What an owner's decisions changed, on its way to the store.
 
@@ -78,40 +133,43 @@ class Materializer:
     def __init__(self, store: Store, progress: Progress) -> None:
         self._store = store
         self._progress = progress
-        self._runs: dict[str, SagaState] = {}
-        self._messages: dict[tuple[str, str], int] = {}
+        self._new = Gathered()
         self._stored_at = progress.at.offset
         self._cut_at: int | None = None
         self._cut: list[Change] = []
-        self._cut_messages: dict[tuple[str, str], int] = {}
-        self._cut_runs: dict[str, SagaState] = {}
+        self._under_way = Gathered()
+        """What the cut was made of."""
 
     @property
     def gathered(self) -> int:
         """Runs and message ids that no cut has taken yet."""
-        return len(self._runs) + len(self._messages)
+        return len(self._new)
 
     @property
     def behind(self) -> bool:
         """Whether a cut would take something: the store is behind, and no cut waits for its turn."""
         if self._cut_at is not None:
             return False
-        return bool(self._runs or self._messages) or self._stored_at != self._progress.at.offset
+        return bool(self._new) or self._stored_at != self._progress.at.offset
 
-    def run(self, state: SagaState) -> None:
+    def run(self, state: SagaState, offset: int) -> None:
         """A run has changed. Until it is cut, its live state must not be dropped: `holds` tells."""
-        self._runs[state.saga_id] = state
+        self._new.run(state, offset)
 
     def message(self, saga_id: str, message_id: str, offset: int) -> None:
         """An external input was taken by the decision at `offset`."""
-        self._messages[saga_id, message_id] = offset
+        self._new.message(saga_id, message_id, offset)
 
     def holds(self, saga_id: str) -> bool:
-        return saga_id in self._runs or saga_id in self._cut_runs
+        return saga_id in self._new.runs or saga_id in self._under_way.runs
+
+    def forgot(self, saga_id: str) -> bool:
+        """Whether the store still has an id that is forgotten."""
+        return self._new.forgot(saga_id) or self._under_way.forgot(saga_id)
 
     def timers(self) -> Iterator[Timer]:
         """Those of all runs that are ahead of the store; it may have some of them."""
-        for state in {**self._cut_runs, **self._runs}.values():
+        for state in {**self._under_way.runs, **self._new.runs}.values():
             for sequence in state.timed:
                 due_ms = state.due_of(sequence)
                 if due_ms is not None:
@@ -119,11 +177,12 @@ class Materializer:
 
     def knows(self, saga_id: str, message_id: str) -> bool:
         """Whether an external input was taken, confirmed or not; nothing is not. Raises `StoreBroken`."""
-        at = (saga_id, message_id)
         if not message_id:
             return False
-        if at in self._messages or at in self._cut_messages:
-            return True
+        for gathered in (self._new, self._under_way):
+            known = gathered.knows(saga_id, message_id)
+            if known is not None:
+                return known
         return self._store.get(keys.message(saga_id, message_id)) is not None
 
     def new_memory(self, given: Input) -> str:
@@ -135,12 +194,8 @@ class Materializer:
         """Encodes what is gathered: the decision at `offset` was the last. Nothing while a cut waits for its turn."""
         if self._cut_at is not None or offset == self._stored_at:
             return
-        for state in self._runs.values():
-            self._cut.extend(changes_of(state))
-        for (saga_id, message_id), taken_at in self._messages.items():
-            self._cut.append((keys.message(saga_id, message_id), keys.number(taken_at)))
-        self._cut_runs, self._runs = self._runs, {}
-        self._cut_messages, self._messages = self._messages, {}
+        self._cut = self._new.changes(self._store)
+        self._under_way, self._new = self._new, Gathered()
         self._cut_at = offset
         if offset == self._progress.at.offset:
             self.confirmed(offset)
@@ -151,4 +206,4 @@ class Materializer:
             return
         self._store.write([*self._cut, *self._progress.changes()])
         self._stored_at, self._cut_at, self._cut = offset, None, []
-        self._cut_messages, self._cut_runs = {}, {}
+        self._under_way = Gathered()

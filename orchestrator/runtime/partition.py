@@ -100,7 +100,7 @@ class Partition:
         self.counters: Counter[str] = Counter() if counters is None else counters
         self.tally = tally or Tally()
         self._changes = Materializer(self.store, self.progress)
-        self.runs = Runs(self.store, replica.executions, config.warm, self._changes.holds)
+        self.runs = Runs(self.store, replica.executions, config.warm, self._changes)
         self.questions = Questions(self.runs, config.definitions)
         self.writer = JournalWriter(
             journal, config.topics.journal, number, nonce, at.offset, self.progress.rule.chain, self
@@ -344,7 +344,8 @@ class Partition:
         config, standing, sent, count = self.config, self._pauses.standing, self._internal_sent, self.config.partitions
         ttl_ms, circuits, sign = config.signal_ttl_ms, self.circuits.open, self._sign
         incarnation, offset = self.progress.at.incarnation, self.writer.next_offset
-        return Moment(self._now_ms, incarnation, offset, count, ttl_ms, circuits, standing, sent, sign)
+        keep_ms = config.ended_keep_ms
+        return Moment(self._now_ms, incarnation, offset, count, ttl_ms, circuits, standing, sent, sign, keep_ms)
 
     def _attempt(self, given: msg.Input, taken: Taken | None = None) -> bool:
         """Decides an input of a topic, or one of the engine's own, and what it leaves to be continued.
@@ -424,9 +425,7 @@ class Partition:
         state = None
         if execution is not None:
             state = execution.state
-            self.runs.live[state.saga_id] = execution
-            execution.unconfirmed += 1
-            self._changes.run(state)
+            self.runs.decided(execution, self.writer.next_offset)
             if state.new_due:
                 self.timers.add_new(state)
         told = {str(event.target): event.counter for event in decision.events if isinstance(event, ev.InputSent)}

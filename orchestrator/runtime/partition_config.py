@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from orchestrator.model.definition import Definition
 from orchestrator.model.frozen import frozen
-from orchestrator.model.turn import SIGNAL_TTL_MS
+from orchestrator.model.turn import ENDED_KEEP_MS, SIGNAL_TTL_MS
 from orchestrator.topics import TopicNames
 from orchestrator.wire.tokens import TokenKeys
 
@@ -15,7 +15,8 @@ from orchestrator.wire.tokens import TokenKeys
 class PartitionConfig:
     """`partitions` is N, `definitions` the sagas by their type's name; `warm` how many runs stay in memory.
 
-    `signal_ttl_ms`: how long a signal is kept for an id that nobody has started.
+    `signal_ttl_ms`: how long a signal is kept for an id that nobody has started; `ended_keep_ms`: a saga after
+    its end.
     `circuit_failures`: attempts without an answer in a row after which a service is asked only every
     `circuit_probe_ms`; 0: it is asked on and on.
     """
@@ -28,3 +29,4 @@ class PartitionConfig:
     signal_ttl_ms: int = SIGNAL_TTL_MS
     circuit_failures: int = 0
     circuit_probe_ms: int = 5_000
+    ended_keep_ms: int = ENDED_KEEP_MS

@@ -13,7 +13,7 @@ from orchestrator.model.evolve import BrokenHistory, evolve
 from orchestrator.model.rule import JournalHalted, Kind
 from orchestrator.model.state import SagaState
 from orchestrator.model.turn import Execution
-from orchestrator.runtime.materialize import changes_of, load_state
+from orchestrator.runtime.materialize import Gathered, load_state
 from orchestrator.runtime.progress import Progress
 from orchestrator.store import keys
 from orchestrator.store.base import Change, Store
@@ -63,7 +63,7 @@ class Replica:
         self._mark_rule = self.progress.rule_at_mark()
         self._exceptions = set(self.progress.at.effects_open)
         self._changes: list[Change] = []
-        self._dirty: dict[str, SagaState] = {}
+        self._gathered = Gathered()
 
     def feed(self, offset: int, timestamp_ms: int, value: bytes | None) -> tuple[Envelope, ev.Decision | None] | None:
         """Takes the next record; gives what it says if it counts and is new to the store.
@@ -90,15 +90,14 @@ class Replica:
             self.decisions += 1
             self._apply(offset, decision)
         self.progress.step(offset, timestamp_ms, data, envelope, decision)
-        if len(self._changes) + len(self._dirty) >= FLUSH_ENTRIES:
+        if len(self._changes) + len(self._gathered) >= FLUSH_ENTRIES:
             self.flush()
         return envelope, decision
 
     def flush(self) -> None:
         """Writes what was read to the store. Afterwards the store stands at the last record fed that counts."""
-        for state in self._dirty.values():
-            self._changes.extend(changes_of(state))
-        self._dirty.clear()
+        self._changes.extend(self._gathered.changes(self.store))
+        self._gathered = Gathered()
         if self.progress.at.offset >= 0 and self.next_offset > self.first_offset:
             self._changes.extend(self.progress.changes())
             self.store.write(self._changes)
@@ -113,7 +112,7 @@ class Replica:
         """A run as of the last record fed."""
         execution = self.executions.get(saga_id)
         if execution is None:
-            state = load_state(self.store, saga_id)
+            state = None if self._gathered.forgot(saga_id) else load_state(self.store, saga_id)
             if state is None:
                 return None
             execution = self.executions[saga_id] = Execution(state)
@@ -124,8 +123,7 @@ class Replica:
             if isinstance(event, EFFECTFUL):
                 self.open_effects.append((offset, index, decision.saga_id, decision.run, event))
         if decision.message_id:
-            key = keys.message(decision.saga_id, decision.message_id)
-            self._changes.append((key, keys.number(offset)))
+            self._gathered.message(decision.saga_id, decision.message_id, offset)
         if not decision.run:
             return
         state = self.state(decision.saga_id)
@@ -137,7 +135,9 @@ class Replica:
                 evolve(state, event, decision.at_ms)
         except BrokenHistory as broken:
             raise JournalHalted(f"the decision at offset {offset} cannot follow what was read: {broken}") from None
-        self._dirty[decision.saga_id] = state
+        self._gathered.run(state, offset)
+        if state.forgotten:
+            del self.executions[decision.saga_id]
 
     def _look_for_effects(self, offset: int, value: bytes, envelope: Envelope) -> None:
         """A record the store has: it is read for effects that may be open, and to check the store."""

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from orchestrator.model.effects import Command, Effect
 from orchestrator.model.turn import Execution
-from orchestrator.runtime.materialize import load_state
+from orchestrator.runtime.materialize import Materializer, load_state
 from orchestrator.runtime.timers import Timer
 from orchestrator.store.base import Store
 
 
 class Runs:
-    """`held` tells a run that is ahead of the store: it stays warm, as one with unconfirmed decisions does.
+    """A run that is ahead of the store, as `changes` tells, stays warm, as one with unconfirmed decisions does.
 
     `warm` is how many are kept beside those. `live` maps a saga id to its execution and belongs to this object.
     """
 
-    def __init__(self, store: Store, live: dict[str, Execution], warm: int, held: Callable[[str], bool]) -> None:
+    def __init__(self, store: Store, live: dict[str, Execution], warm: int, changes: Materializer) -> None:
         self.live = live
         self._store = store
         self._warm = warm
-        self._held = held
+        self._changes = changes
 
     def find(self, saga_id: str) -> Execution | None:
         """A run, from the store if it is not warm; None if there is none. Raises `StoreBroken`, `UnreadableRecord`."""
         execution = self.live.get(saga_id)
         if execution is None:
-            state = load_state(self._store, saga_id)
+            state = None if self._changes.forgot(saga_id) else load_state(self._store, saga_id)
             if state is None:
                 return None
             execution = self.live[saga_id] = Execution(state)
             self.evict()
         return execution
 
+    def decided(self, execution: Execution, offset: int) -> None:
+        """A run has changed by a decision that is not confirmed yet: the one at `offset`."""
+        state = execution.state
+        execution.unconfirmed += 1
+        self._changes.run(state, offset)
+        if state.forgotten:
+            self.live.pop(state.saga_id, None)
+        else:
+            self.live[state.saga_id] = execution
+
     def evict(self) -> None:
         """Lets go of the runs that were loaded or started first and have nothing unconfirmed."""
         if len(self.live) <= self._warm:
             return
         for saga_id in list(self.live)[: len(self.live) - self._warm + self._warm // 10]:
-            if not self.live[saga_id].unconfirmed and not self._held(saga_id):
+            if not self.live[saga_id].unconfirmed and not self._changes.holds(saga_id):
                 self.live.pop(saga_id).detach()
 
     def detach(self) -> None:

@@ -160,7 +160,9 @@ class Worker(Process):
         owner = Owner(Claim(self.name, "", names_of(known), "sim"), lambda: random.randbytes(16), world.genesis)
         warm, signal_ttl_ms = random.choice((2, 1_000, 1_000)), random.choice((1_000, 60_000))
         limit = random.choice((0, 2, 4))
-        config = PartitionConfig(TOPICS, world.partitions, KEYS, known, warm, signal_ttl_ms, limit, 400)
+        config = PartitionConfig(
+            TOPICS, world.partitions, KEYS, known, warm, signal_ttl_ms, limit, 400, world.ended_keep_ms
+        )
         self.runner = ScriptedRunner(world.calls, random, lambda: world.now_ms)
         self.tails = log.reader(link=tailing, wake=wake)
         self.standby = None

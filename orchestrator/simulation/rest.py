@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from orchestrator.log.base import Record
 from orchestrator.model.calls import awaits_answer
 from orchestrator.model.events import Status, StepKind
+from orchestrator.model.state import SagaState
+from orchestrator.model.turn import ENDED_KEEP_MS
 from orchestrator.runtime.materialize import load_state
 from orchestrator.runtime.partition import Partition
 from orchestrator.runtime.tenure import Phase
@@ -57,7 +59,7 @@ class Rest:
                     owned[number] = (tenure.partition, worker.stores)
         if self._restless is not None:
             number, saga_id = self._restless
-            if number in owned and not _is_at_rest(*owned[number], saga_id):
+            if number in owned and not self._is_at_rest(*owned[number], saga_id):
                 return False
         if len(owned) < world.partitions and not halted:
             return False
@@ -74,10 +76,18 @@ class Rest:
         """Of the runs in hand, and of those that are in the store only."""
         stored = [key[1:].decode() for key, _ in stores.peek(partition.number).scan(keys.RUNS)]
         for saga_id in dict.fromkeys([*partition.runs.live, *stored]):
-            if not _is_at_rest(partition, stores, saga_id):
+            if not self._is_at_rest(partition, stores, saga_id):
                 self._restless = (partition.number, saga_id)
                 return False
         return True
+
+    def _is_at_rest(self, partition: Partition, stores: MemoryStores, saga_id: str) -> bool:
+        """A saga that is to be forgotten soon is waited for."""
+        execution = partition.runs.live.get(saga_id)
+        state = load_state(stores.peek(partition.number), saga_id) if execution is None else execution.state
+        if state is None or (state.ended and self._world.ended_keep_ms == ENDED_KEEP_MS):
+            return True
+        return state.due_of(0) is None if state.ended else _waits(state)
 
 
 def _is_current(partition: Partition, journal: Sequence[Record]) -> bool:
@@ -85,11 +95,9 @@ def _is_current(partition: Partition, journal: Sequence[Record]) -> bool:
     return len(journal) == partition.writer.next_offset
 
 
-def _is_at_rest(partition: Partition, stores: MemoryStores, saga_id: str) -> bool:
-    """Ended, or waiting for a person, for code or for a child, and nothing that was sent is unanswered."""
-    execution = partition.runs.live.get(saga_id)
-    state = load_state(stores.peek(partition.number), saga_id) if execution is None else execution.state
-    if state is None or state.ended or state.phase is Status.WAITING_FOR_CODE:
+def _waits(state: SagaState) -> bool:
+    """Whether it waits for a person, for code or for a child, and nothing that was sent is unanswered."""
+    if state.phase is Status.WAITING_FOR_CODE:
         return True
     if state.phase is Status.NOT_STARTED:
         return not state.signals

@@ -31,6 +31,7 @@ from orchestrator.simulation.nemesis import KINDS
 from orchestrator.simulation.people import AFTERWARDS
 from orchestrator.simulation.processes import TOPICS
 from orchestrator.simulation.world import START_MS, World
+from orchestrator.store import keys
 
 MOST_EVENTS = 12_000
 MOST_MS = 300_000
@@ -201,6 +202,8 @@ def _compare_stores(world: World, verdict: Verdict) -> None:
         if not owned and (worker.standby is None or drawn not in worker.standby.followed):
             continue
         store = worker.stores.peek(drawn)
+        for saga_id in keys.without_run(store.values):
+            verdict.blame("C7", f"the store of partition {drawn} has something of {saga_id}, of which it has no run")
         at = Progress(store).at.offset
         for _, rebuilt in replayed(world.log.records(TOPICS.journal, drawn)[: at + 1], [at]):
             if store.values != rebuilt.values:

@@ -17,6 +17,7 @@ from orchestrator.log.base import Record, TopicSpec
 from orchestrator.log.memory import MemoryLog
 from orchestrator.model.ids import partition_of
 from orchestrator.model.state import FINAL, SagaState
+from orchestrator.model.turn import ENDED_KEEP_MS
 from orchestrator.participant.engine import Engine as ParticipantEngine
 from orchestrator.runtime.engine import Engine
 from orchestrator.runtime.partition import Partition
@@ -42,6 +43,7 @@ from orchestrator.wire.journal import Genesis
 
 START_MS = 1_000_000
 LOOK_EVERY_MS = 100
+SHORT_KEEPS_MS = (1_500, 1_500)
 """How often it is looked whether all has come to rest."""
 _ENDS = frozenset(map(str, FINAL))
 NEW_CODE_MS = 4_000
@@ -61,6 +63,7 @@ class World:
         self.random = random = Random(seed)
         self.apart = Random(f"schedules/{seed}")
         """For schedules: a world without one stays as it was drawn."""
+        self.ended_keep_ms = self.apart.choice((ENDED_KEEP_MS, *SHORT_KEEPS_MS))
         self.make_engine = make_engine
         self.make_participant = make_participant
         self.now_ms = START_MS

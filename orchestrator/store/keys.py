@@ -14,6 +14,8 @@ h <saga>                            a run that a rule holds, with the rule
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 PARTITION = b"p"
 GENESIS = b"g"
 NONCES = b"n"
@@ -56,6 +58,11 @@ def read_timer(key: bytes) -> tuple[int, str, int]:
     return int.from_bytes(key[1:9], "big"), key[9:-9].decode(), int.from_bytes(key[-8:], "big")
 
 
+def messages(saga_id: str) -> bytes:
+    """The prefix of all external inputs of a saga that were taken."""
+    return MESSAGES + saga_id.encode() + b"\0"
+
+
 def message(saga_id: str, message_id: str) -> bytes:
     return MESSAGES + saga_id.encode() + b"\0" + message_id.encode()
 
@@ -70,3 +77,11 @@ def local(saga_id: str) -> bytes:
 
 def paused(saga_id: str) -> bytes:
     return PAUSED + saga_id.encode()
+
+
+def without_run(found: Iterable[bytes]) -> list[str]:
+    """Sagas of which a store with these keys has a step, a timer or an input, but no run."""
+    found = set(found)
+    sagas = {key[1 : key.index(b"\0", 1)] for key in found if key[:1] in (STEPS, MESSAGES)}
+    sagas |= {key[9:-9] for key in found if key[:1] == TIMERS}
+    return sorted(saga_id.decode() for saga_id in sagas if saga_id and RUNS + saga_id not in found)

@@ -78,7 +78,8 @@ def runs_of(decisions: Sequence[Decision]) -> list[tuple[SagaState, list[Event]]
     runs: list[tuple[SagaState, list[Event]]] = [(state, [])]
     for decision in decisions:
         if decision.run != state.run:
-            state = state.successor(decision.run)
+            forgotten = state.forgotten
+            state = SagaState(state.saga_id, decision.run) if forgotten else state.successor(decision.run)
             runs.append((state, []))
         for event in decision.events:
             evolve(state, event, decision.at_ms)

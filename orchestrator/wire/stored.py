@@ -96,6 +96,8 @@ _RUN_PLAIN = (
     "previous_run",
     "undo_asked",
     "stays",
+    "parent_gone",
+    "released",
 )
 _run_plain = attrgetter(*_RUN_PLAIN)
 _POLICY = tuple(field.name for field in fields(RetryPolicy))

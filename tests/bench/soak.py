@@ -130,6 +130,7 @@ async def _soak(broker: Broker, folder: Path, minutes: float, rate: float) -> tu
         "SAGA_ARCHIVE": str(depot / "archive"),
         "SAGA_JOURNAL_KEEP_MS": str(KEEP_MS),
         "SAGA_TRIM_LAG_MS": str(KEEP_MS),
+        "SAGA_ENDED_KEEP_MS": str(KEEP_MS),
     }
     assert broker.node is not None
     node = broker.node

@@ -19,6 +19,7 @@ from orchestrator.chaos.story import MOST_LINES, sagas_in, tell
 from orchestrator.checker.evidence import Evidence, Told
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import Record
+from orchestrator.model.turn import ENDED_KEEP_MS
 from orchestrator.simulation import clients
 from orchestrator.simulation.run import MOST_EVENTS, MOST_MS
 from orchestrator.simulation.world import START_MS, World
@@ -32,6 +33,7 @@ def evidence() -> Evidence:
     """Of a simulated world without faults, in which a service has had an effect that it remembers with the key."""
     for seed in range(SEED, SEED + 50):
         world = World(seed)
+        world.ended_keep_ms = ENDED_KEEP_MS
         for number in range(world.to_start):
             world.later(10 * number, partial(clients.start_saga, world, number))
         settled = world.run(MOST_EVENTS, MOST_MS)

@@ -161,7 +161,7 @@ class Owner:
     def decide(self, offset: int, *events: ev.Event) -> None:
         for event in events:
             evolve(self.state, event, 1_000)
-        self.changes.run(self.state)
+        self.changes.run(self.state, offset)
         self.changes.message("order-7", f"message-{offset}", offset)
 
     def confirm(self, offset: int) -> None:

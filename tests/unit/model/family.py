@@ -70,6 +70,14 @@ class Family:
         self.take(msg.Terminate(saga_id, f"terminate {self.offset}"))
         self.deliver()
 
+    def fire(self, saga_id: str) -> None:
+        """The run's own timer is due, and what follows from it arrives."""
+        due_ms = self.state(saga_id).due_of(0)
+        assert due_ms is not None
+        self.now_ms = max(self.now_ms, due_ms)
+        self.take(msg.TimerDue(saga_id, self.state(saga_id).run, 0, due_ms))
+        self.deliver()
+
     def deliver(self) -> None:
         """Everything that sagas have for each other arrives."""
         while self.post:
@@ -99,7 +107,9 @@ class Family:
             sent=self.sent,
         )
         execution, events, run = decide(execution, self.definitions.get(saga_type or ""), given, moment)
-        if execution is not None:
+        if execution is not None and execution.state.forgotten:
+            del self.runs[given.saga_id]
+        elif execution is not None:
             self.runs[given.saga_id] = execution
         self.journal.setdefault(given.saga_id, []).extend(events)
         decision = ev.Decision(given.saga_id, run, self.now_ms, events)

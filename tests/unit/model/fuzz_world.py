@@ -25,7 +25,7 @@ from orchestrator.model.messages import Outcome
 from orchestrator.model.state import SagaState
 from orchestrator.model.turn import Execution, Moment
 from orchestrator.model.updates import UpdateRejected
-from orchestrator.runtime.materialize import changes_of, load_state
+from orchestrator.runtime.materialize import Gathered, changes_of, load_state
 from orchestrator.store import keys
 from orchestrator.store.memory import MemoryStores
 from orchestrator.wire.journal import DECISION_FINGERPRINT, Envelope, read_decision, write_decision
@@ -70,7 +70,7 @@ class World:
         self._sent: list[dict[str, int]] = [{} for _ in range(PARTITIONS)]
         self._post: dict[tuple[int, int], deque[msg.Input]] = {}
         self._store = MemoryStores().open(0)
-        self._unwritten: set[str] = set()
+        self._unwritten = Gathered()
         self._replicas: dict[str, SagaState] = {}
         self._replica_store = MemoryStores().open(0)
         self._messages = 0
@@ -125,7 +125,7 @@ class World:
         due_ms, saga_id, sequence = min(timers)
         self.now_ms = max(self.now_ms + 1, due_ms)
         self.take(msg.TimerDue(saga_id, self.runs[saga_id].state.run, sequence, due_ms))
-        return self.runs[saga_id].state.due_of(sequence) != due_ms
+        return saga_id not in self.runs or self.runs[saga_id].state.due_of(sequence) != due_ms
 
     def deploy(self, partition: int, code: int) -> None:
         """The partition's owner has other code from here on, or none (0)."""
@@ -160,9 +160,8 @@ class World:
 
     def write(self) -> None:
         """The owners' states go to the store; it holds what the replicas' store does, and all timers."""
-        for saga_id in sorted(self._unwritten):
-            self._store.write(changes_of(self.runs[saga_id].state))
-        self._unwritten.clear()
+        self._store.write(self._unwritten.changes(self._store))
+        self._unwritten = Gathered()
         owned, replicated = dict(self._store.scan(b"")), dict(self._replica_store.scan(b""))
         differing = sorted(key for key, _ in owned.items() ^ replicated.items())
         assert not differing, f"the stores differ in {differing[:6]}"
@@ -198,7 +197,9 @@ class World:
             return
         self._offsets[partition] += 1
         self.log.append(f"    {run}: {' '.join(_told(event) for event in events)}")
-        if decided is not None:
+        if decided is not None and decided.state.forgotten:
+            self.runs.pop(given.saga_id, None)
+        elif decided is not None:
             self.runs[given.saga_id] = decided
         state = None if decided is None else decided.state
         decision = ev.Decision(given.saga_id, run, self.now_ms, events)
@@ -217,7 +218,7 @@ class World:
             return None
         if self.random.random() < 0.3:
             execution.detach()
-        if saga_id not in self._unwritten and self.random.random() < 0.2:
+        if saga_id not in self._unwritten.runs and self.random.random() < 0.2:
             execution.detach()
             stored = load_state(self._store, saga_id)
             assert stored is not None
@@ -257,7 +258,9 @@ class World:
             history.events.append(event)
         assert frozen(replica) == frozen(state), "a replica comes to another state"
         self._replica_store.write(changes_of(replica))
-        self._unwritten.add(saga_id)
+        if replica.forgotten:
+            del self._replicas[saga_id]
+        self._unwritten.run(state, self._offsets[partition])
         if self.random.random() < 0.3:
             self.write()
 

@@ -261,8 +261,9 @@ class Play:
         definition = self.definition if self.known else None
         moment = Moment(self.now_ms, 1, self.offset, PARTITIONS, open_circuits=self.open_circuits, paused=self.rules)
         replayed = self._replayed(definition, given, moment) if self.cold else None
-        execution, events, run = decide(self.execution, definition, given, moment)
-        self.execution = execution
+        known = None if self.execution is None or self.state.forgotten else self.execution
+        execution, events, run = decide(known, definition, given, moment)
+        self.execution = self.execution if execution is None else execution
         self.offset += 1
         self.journal.extend(events)
         assert not any(isinstance(event, ev.ContinueDue) for event in events[:-1]), "nothing comes between"
@@ -303,6 +304,10 @@ class Play:
             evolve(self._shadow, event, decision.at_ms)
         assert frozen(self._shadow) == frozen(self.state)
         self.store.write(changes_of(self.state))
+        if self.state.forgotten:
+            self._shadow = None
+            assert list(self.store.scan(b"")) == []
+            return
         stored = load_state(self.store, SAGA_ID)
         assert stored is not None
         assert frozen(stored) == frozen(self.state)

@@ -116,7 +116,7 @@ def test_it_is_cancelled_before_it_begins_without_its_code_being_asked() -> None
         play.cancel()
         assert (play.ending.status, play.ending.undone) == (Status.CANCELED, Undone.NONE)
         assert play.sent == []
-        assert play.state.due_of(0) is None
+        assert play.state.due_of(0) == play.ending.forget_at_ms
         assert move(play, after_ms=1) == [ev.InputAbsorbed("Reschedule", "the saga has ended")]
         assert [answer.status for answer in play.answers] == ["CANCELED"]
 

@@ -14,6 +14,7 @@ from orchestrator.model import events as ev
 from orchestrator.model.events import Cause, Status, Undone, UnknownCause
 from orchestrator.model.messages import Outcome, Override
 from orchestrator.model.state import StepStatus
+from orchestrator.model.turn import ENDED_KEEP_MS
 from orchestrator.saga import Retry
 
 
@@ -157,7 +158,9 @@ def test_a_saga_whose_pivot_was_its_last_step_completes_though_it_was_to_be_canc
     play.do(1, "x")
     play.cancel()
     play.do(2, "sent")
-    assert play.ending == ev.SagaEnded(Status.COMPLETED, Undone.NONE, b'"shipped"')
+    assert play.ending == ev.SagaEnded(
+        Status.COMPLETED, Undone.NONE, b'"shipped"', forget_at_ms=play.now_ms + ENDED_KEEP_MS
+    )
     assert play.answers[0].payload == b'"shipped"'
 
 
@@ -358,7 +361,9 @@ def test_terminating_ends_a_saga_at_once_and_undoes_nothing() -> None:
     play.start(None, INBOX)
     play.do(1, "x")
     play.terminate()
-    assert play.ending == ev.SagaEnded(Status.TERMINATED, Undone.NONE, b"", "Terminated", "enough", "ann")
+    assert play.ending == ev.SagaEnded(
+        Status.TERMINATED, Undone.NONE, b"", "Terminated", "enough", "ann", forget_at_ms=play.now_ms + ENDED_KEEP_MS
+    )
     assert [answer.status for answer in play.answers] == ["TERMINATED"]
     assert play.do(2, "x") == [ev.InputAbsorbed("Reply", "the saga has ended", 2, 1)]
 

@@ -163,6 +163,8 @@ def play_out(program: Any, timeout_ms: int | None, data: st.DataObject) -> None:
     try:
         play.start()
         for _ in range(data.draw(st.integers(0, 25))):
+            if play.state.forgotten:
+                break
             if data.draw(st.integers(0, 4)) == 0:
                 disturb(play, data)
             elif choices := actions(play):

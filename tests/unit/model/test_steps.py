@@ -11,6 +11,7 @@ from orchestrator.model import events as ev
 from orchestrator.model.events import Status, Undone, UnknownCause
 from orchestrator.model.messages import Outcome, Override
 from orchestrator.model.state import StepStatus
+from orchestrator.model.turn import ENDED_KEEP_MS
 from orchestrator.saga import Retry, Saga
 
 
@@ -37,7 +38,9 @@ def test_a_saga_whose_steps_succeed_completes_with_its_result() -> None:
         ("charge", False, 2),
     ]
     assert [sent.payload for sent in play.sent] == [b'{"what":"tea"}', b'{"what":"A"}']
-    assert play.ending == ev.SagaEnded(Status.COMPLETED, Undone.NONE, b'"A 7"')
+    assert play.ending == ev.SagaEnded(
+        Status.COMPLETED, Undone.NONE, b'"A 7"', forget_at_ms=play.now_ms + ENDED_KEEP_MS
+    )
 
 
 def test_the_undo_is_recorded_with_the_step_and_again_with_its_reply() -> None:

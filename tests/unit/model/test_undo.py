@@ -11,6 +11,7 @@ from orchestrator.model import events as ev
 from orchestrator.model.events import Status, Undone
 from orchestrator.model.messages import Outcome, Override
 from orchestrator.model.state import StepStatus
+from orchestrator.model.turn import ENDED_KEEP_MS
 from orchestrator.saga import Retry, Saga
 
 
@@ -85,7 +86,9 @@ def test_steps_are_undone_one_by_one_in_reverse_order() -> None:
     play.undo(2)
     assert play.undone == [3, 2, 1]
     play.undo(1)
-    assert play.ending == ev.SagaEnded(Status.COMPENSATED, Undone.ALL, b"", "Enough", "no more")
+    assert play.ending == ev.SagaEnded(
+        Status.COMPENSATED, Undone.ALL, b"", "Enough", "no more", forget_at_ms=play.now_ms + ENDED_KEEP_MS
+    )
 
 
 def test_parallel_steps_are_undone_in_parallel_between_those_before_and_after() -> None:

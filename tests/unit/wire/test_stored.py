@@ -27,7 +27,7 @@ from wire.values import MAX, values_of
 QUICK = settings(max_examples=100, deadline=None, derandomize=True)
 DERIVED = {"steps", "updates", "outcomes", "local", "open", "undo_open", "undo_now", "undo_stack", "locks"}
 """Of a run: what is made of its steps."""
-PASSING = {"changed", "dropped_steps", "dropped_timers", "new_due", "old_due"}
+PASSING = {"changed", "forgotten", "dropped_steps", "dropped_timers", "new_due", "old_due"}
 PASSING |= {"stored_local", "stored_paused", "stored_waiting"}
 """Of a run: what only says how the store differs."""
 
@@ -86,6 +86,8 @@ HINTS: dict[str, dict[str, Any]] = {
         "error_message": str,
         "error_type": str,
         "parent": Parent | None,
+        "parent_gone": bool,
+        "released": int,
         "payload": bytes,
         "phase": Status,
         "follows": RunFollows | None,
