@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, overload
@@ -60,33 +60,27 @@ class KeptRecords(Sequence[Record]):
                 )
 
 
-def keep_records(folder: Path, records: Iterable[Record], topics: Sequence[str], partitions: int) -> dict[str, Raw]:
-    """Writes records to files in a folder that is made, and gives them as the checker takes them."""
-    folder.mkdir()
-    files: dict[tuple[str, int], IO[str]] = {}
-    counts: dict[tuple[str, int], int] = {}
-    try:
-        for record in records:
-            key = (record.topic, record.partition)
-            if key not in files:
-                files[key] = _path(folder, *key).open("w", encoding="utf-8", buffering=_OPEN_BUFFER)
-                counts[key] = 0
-            files[key].write(_line(record))
-            counts[key] += 1
-    finally:
-        for file in files.values():
+class RecordFiles:
+    """Writes records to files in a folder that is made: each partition's in the order in which they are added."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[tuple[str, int], IO[str]] = {}
+        folder.mkdir()
+
+    def add(self, record: Record) -> None:
+        key = (record.topic, record.partition)
+        if key not in self._files:
+            self._files[key] = _path(self._folder, *key).open("w", encoding="utf-8", buffering=_OPEN_BUFFER)
+        self._files[key].write(_line(record))
+
+    def close(self) -> None:
+        for file in self._files.values():
             file.close()
-    return {
-        topic: {
-            partition: KeptRecords(_path(folder, topic, partition), topic, partition, counts.get((topic, partition), 0))
-            for partition in range(partitions)
-        }
-        for topic in topics
-    }
 
 
 def open_records(folder: Path, topics: Sequence[str], partitions: int) -> dict[str, Raw]:
-    """What `keep_records` wrote, once more. Counts the lines of each file."""
+    """What `RecordFiles` wrote, as the checker takes it. Counts the lines of each file."""
     found: dict[str, Raw] = {}
     for topic in topics:
         raw = {}
@@ -101,7 +95,8 @@ def open_records(folder: Path, topics: Sequence[str], partitions: int) -> dict[s
 class Material:
     """What is known of a run beside topics, books and stores. `settings` as in the result; times in milliseconds.
 
-    `damaged` are directories of stores below the folder, `lost` what clients found wrong, `ended` sagas by type.
+    `damaged` are directories of stores below the folder, `lost` what clients found wrong, `ended` sagas by type. `cut`
+    says by partition from where on the journal still stood in Kafka, `journal_id` is the topic's id.
     """
 
     settings: dict[str, Any]
@@ -113,6 +108,8 @@ class Material:
     damaged: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     ended: dict[str, int] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
+    journal_id: str = ""
 
 
 def write_material(folder: Path, material: Material) -> None:

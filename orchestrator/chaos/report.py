@@ -79,6 +79,7 @@ def _figures(result: Mapping[str, Any]) -> str:
         ("dead letters", result["dead_letters"]),
         ("starts of unknown outcome", result["starts_unknown"]),
         ("stores compared with a replay", result["stores_compared"]),
+        ("journal records in the archive", result.get("records_archived", 0)),
         ("ms from kill -9 to the next decision, middle", recovery["p50"]),
         ("the same, last hundredth", recovery["p99"]),
     ]

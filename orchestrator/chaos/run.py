@@ -12,23 +12,22 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from orchestrator.broker import SHORT_LIVED, Cluster, start_cluster
 from orchestrator.chaos.guard import Guard
 from orchestrator.chaos.history import Histories, now_ms
-from orchestrator.chaos.kept import Material, keep_records, write_material
+from orchestrator.chaos.kept import Material, RecordFiles, write_material
 from orchestrator.chaos.links import Links
 from orchestrator.chaos.load import Load
 from orchestrator.chaos.nemesis import Nemesis
 from orchestrator.chaos.sagas import SERVICES
 from orchestrator.chaos.schedule import draw
-from orchestrator.chaos.system import PARTITIONS, System
+from orchestrator.chaos.system import ENDED_KEEP_MS, PARTITIONS, System
 from orchestrator.chaos.tap import Tap
 from orchestrator.chaos.verdict import PAGE, RAW, RESULT, Outcome, conclude
-from orchestrator.demo.dump import evidence_topics, read_topics
+from orchestrator.demo.dump import evidence_topics
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import AdminFailed
 from orchestrator.participant.loop import SWITCH_INTERVAL_S
@@ -38,7 +37,8 @@ LISTENER = "LINKED"
 READY_WITHIN_S = 120.0
 QUIET_S = 6.0
 """Nothing is written any more: for so long."""
-QUIET_WITHIN_S = 180.0
+QUIET_WITHIN_S = 180.0 + ENDED_KEEP_MS / 1000
+"""The last sagas are forgotten meanwhile."""
 SAY_EACH_S = 10.0
 
 
@@ -104,8 +104,8 @@ class Chaos:
         stack.callback(guard.close)
         system = System(cluster, self._folder, guard)
         system.prepare(plan.replication)
-        commands = [system.names.commands(service) for service in SERVICES]
-        tap = Tap(system.log(), commands, PARTITIONS)
+        kept = stack.enter_context(closing(RecordFiles(self._folder / RAW)))
+        tap = Tap(system.log(), evidence_topics(system.names, SERVICES), PARTITIONS, kept.add)
         stack.callback(tap.close)
         tap.start()
         system.declare(plan.workers, plan.replication, {links.worker: links.servers})
@@ -114,12 +114,9 @@ class Chaos:
         asyncio.run(self._load(system, links))
         self._say("stopping workers and services")
         system.stop()
-        self._say("reading every topic")
-        topics = evidence_topics(system.names, SERVICES)
-        others = [topic for topic in topics if topic not in commands]
+        self._say("reading every topic to its end")
         tap.finish()
-        records = chain(tap.records(), read_topics(system.log(), others, PARTITIONS))
-        keep_records(self._folder / RAW, records, topics, PARTITIONS)
+        journal_id, cut = system.cut()
         material = Material(
             self._settings(),
             self._began_ms,
@@ -130,6 +127,8 @@ class Chaos:
             damaged=[str(each.relative_to(self._folder)) for each in sorted(system.damaged)],
             lost=self._lost,
             ended=dict(sorted(self._by_type.items())),
+            cut=cut,
+            journal_id=journal_id,
         )
         write_material(self._folder, material)
 

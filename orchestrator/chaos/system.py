@@ -22,6 +22,10 @@ from orchestrator.topics import TopicNames
 PARTITIONS = 8
 ENDED_KEEP_MS = 300_000
 """Long after the last client has given up to ask how a saga ended, and often within a run of an hour."""
+SNAPSHOT_EVERY_MS = 45_000
+KEPT_IN_KAFKA_MS = 150_000
+"""Longer than a broker is away: nothing is deleted that was not read for the checker."""
+DEPOT, ARCHIVE = "depot", "archive"
 EXTRA = "worker-extra"
 
 
@@ -64,6 +68,14 @@ class System:
             self.workers[name] = self._process(name, ["worker", MODULE, "--processes", "1"], replication, servers)
         for name in SERVICES:
             self.services[name] = self._process(name, ["participant", f"{MODULE}:{name}"], replication, self.servers)
+
+    def cut(self) -> tuple[str, dict[str, int]]:
+        """The id of the journal's topic, and by partition from where on it still stands there. Raises `AdminFailed`."""
+        journal = self.names.journal
+        with closing(self.log().admin()) as admin:
+            starts = admin.ends([(journal, number) for number in range(PARTITIONS)])
+            topic_id = admin.describe([journal])[journal].topic_id
+        return topic_id, {str(number): start for (_, number), (start, _) in sorted(starts.items())}
 
     def start(self) -> None:
         """All of it but the worker that only joins at times."""
@@ -121,6 +133,11 @@ class System:
             "SAGA_STATE_DIRECTORY": str(self.folder / "state" / name),
             "SAGA_METRICS_PORT": "0",
             "SAGA_ENDED_KEEP_MS": str(ENDED_KEEP_MS),
+            "SAGA_SNAPSHOTS": str(self.folder / DEPOT / "snapshots"),
+            "SAGA_SNAPSHOT_EVERY_MS": str(SNAPSHOT_EVERY_MS),
+            "SAGA_ARCHIVE": str(self.folder / DEPOT / ARCHIVE),
+            "SAGA_JOURNAL_KEEP_MS": str(KEPT_IN_KAFKA_MS),
+            "SAGA_TRIM_LAG_MS": str(KEPT_IN_KAFKA_MS),
             BOOKS: str(self.books),
         }
         logs = self.folder / "logs"

@@ -1,9 +1,9 @@
-"""Reads topics while a run goes on: owners delete commands that were carried out, and the checker needs them all."""
+"""Reads topics while a run goes on: owners delete what is consumed and archived, and the checker needs it all."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from orchestrator.errors import SagaError
@@ -14,12 +14,12 @@ AT_THE_END_WITHIN_S = 120.0
 
 
 class Tap:
-    """From the first record of each partition on. `records` gives all there were, once `finish` has returned."""
+    """Gives `keep` every record from the first of each partition on, in a thread of its own."""
 
-    def __init__(self, log: KafkaLog, topics: Sequence[str], partitions: int) -> None:
+    def __init__(self, log: KafkaLog, topics: Sequence[str], partitions: int, keep: Callable[[Record], object]) -> None:
         self._log = log
+        self._keep = keep
         self._keys: list[TopicPartition] = [(topic, partition) for topic in topics for partition in range(partitions)]
-        self._records: list[Record] = []
         self._next = dict.fromkeys(self._keys, 0)
         self._ends: dict[TopicPartition, int] | None = None
         self._wake = threading.Event()
@@ -37,7 +37,7 @@ class Tap:
         self._wake.set()
         self._thread.join(AT_THE_END_WITHIN_S)
         if self._thread.is_alive() or self._failure:
-            raise SagaError(self._failure or f"the commands were not read within {AT_THE_END_WITHIN_S:.0f} s")
+            raise SagaError(self._failure or f"the topics were not read within {AT_THE_END_WITHIN_S:.0f} s")
 
     def close(self) -> None:
         """Ends it wherever it is."""
@@ -45,10 +45,6 @@ class Tap:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
-
-    def records(self) -> Iterator[Record]:
-        """All, each partition's in its order."""
-        yield from self._records
 
     def _run(self) -> None:
         with closing(self._log.reader(wake=self._wake)) as reader:
@@ -61,7 +57,7 @@ class Tap:
                         self._failure = f"{happening.topic}-{happening.partition} cannot be read: {happening.detail}"
                         return
                     if isinstance(happening, Record):
-                        self._records.append(happening)
+                        self._keep(happening)
                         self._next[happening.topic, happening.partition] = happening.offset + 1
                 if not happenings:
                     self._wake.wait(1.0)

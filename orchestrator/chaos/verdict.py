@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from orchestrator.chaos.archived import check_archive
 from orchestrator.chaos.judge import Findings, judge
 from orchestrator.chaos.kept import Material, open_records, read_material
 from orchestrator.chaos.report import LISTED, page
 from orchestrator.chaos.sagas import SERVICES
 from orchestrator.chaos.story import Story, tell
+from orchestrator.chaos.system import ARCHIVE, DEPOT
 from orchestrator.checker.evidence import Evidence
 from orchestrator.demo.dump import evidence_of, evidence_topics, read_books
 from orchestrator.topics import TopicNames
@@ -45,8 +47,9 @@ def conclude(folder: Path) -> Outcome:
         lost=material.lost,
         logs=sorted((folder / LOGS).glob("*.log")),
     )
+    archived = check_archive(folder / DEPOT / ARCHIVE, names.journal, material, evidence.journal, findings.verdict)
     stories = tell(findings.verdict.violations[:LISTED], evidence, material.faults)
-    result = _result(folder, material, evidence, findings)
+    result = _result(folder, material, evidence, findings) | {"records_archived": archived}
     (folder / PAGE).write_text(page(result, material.faults, stories, material.began_ms), encoding="utf-8")
     (folder / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return Outcome(result, stories)

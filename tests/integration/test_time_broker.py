@@ -7,16 +7,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 from pydantic import BaseModel
 
 from orchestrator.client import Client
-from orchestrator.errors import RetryLater, SagaFailed, StepFailed
+from orchestrator.errors import RetryLater, SagaFailed, SagaNotFound, StepFailed
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.events import Status
 from orchestrator.model.retries import FailedAttempt, Jitter
+from orchestrator.model.turn import ENDED_KEEP_MS
 from orchestrator.participant import HandlerContext, Participant
 from orchestrator.participant.runner import Runner
 from orchestrator.provisioning import apply, plan
@@ -25,13 +27,17 @@ from orchestrator.runtime.partition_config import PartitionConfig
 from orchestrator.runtime.worker import Worker
 from orchestrator.saga import Saga
 from orchestrator.service import Service, command
+from orchestrator.store import keys
+from orchestrator.store.base import Stores
 from orchestrator.store.memory import MemoryStores
+from orchestrator.store.rocks import RocksStores
 from orchestrator.topics import TopicNames
 from orchestrator.wire.tokens import TokenKeys
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
 PARTITIONS = 2
+OF_SAGAS = (keys.RUNS, keys.STEPS, keys.TIMERS, keys.MESSAGES)
 
 
 class Rows(BaseModel):
@@ -159,7 +165,14 @@ def forget(request: Rows) -> None: ...
 
 
 @contextmanager
-def running(broker: str, prefix: str, participant: Participant = copying, circuit_failures: int = 0) -> Iterator[None]:
+def running(
+    broker: str,
+    prefix: str,
+    participant: Participant = copying,
+    circuit_failures: int = 0,
+    ended_keep_ms: int = ENDED_KEEP_MS,
+    stores: Stores | None = None,
+) -> Iterator[None]:
     log, topics = KafkaLog(broker), TopicNames(prefix)
     admin = log.admin()
     apply(admin, plan(topics, partitions=PARTITIONS, replication=1, services=["copying", "idle", "flaky"]))
@@ -174,8 +187,9 @@ def running(broker: str, prefix: str, participant: Participant = copying, circui
         definitions,
         circuit_failures=circuit_failures,
         circuit_probe_ms=500,
+        ended_keep_ms=ended_keep_ms,
     )
-    worker, runner = Worker(log, config, MemoryStores()), Runner(participant, log, topics=topics)
+    worker, runner = Worker(log, config, stores or MemoryStores()), Runner(participant, log, topics=topics)
     threads = [Thread(target=worker.run), Thread(target=runner.run)]
     for thread in threads:
         thread.start()
@@ -227,6 +241,36 @@ def test_the_time_of_all_runs_of_a_saga_is_up(broker: str, prefix: str) -> None:
 
     with running(broker, prefix):
         asyncio.run(main())
+
+
+async def forgotten(client: Client, saga_id: str) -> bool:
+    attached = await client.attach(Giving, saga_id)
+    try:
+        return await attached.result(timeout=60) != "done"
+    except SagaNotFound:
+        return True
+
+
+def test_a_saga_is_forgotten_some_time_after_its_end_and_its_id_is_free(
+    broker: str, prefix: str, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            for _ in range(2):
+                handle = await client.start(Giving, "type", id="f-1")
+                assert await handle.result(timeout=60) == "done"
+                while not await forgotten(client, "f-1"):
+                    continue
+
+    asked.clear()
+    with running(broker, prefix, flaky, ended_keep_ms=1_000, stores=RocksStores(tmp_path)):
+        asyncio.run(main())
+    assert asked == ["f-1", "f-1"]
+    stores = [RocksStores(tmp_path).open(number) for number in range(PARTITIONS)]
+    left = [key for store in stores for kind in OF_SAGAS for key, _ in store.scan(kind)]
+    for store in stores:
+        store.close()
+    assert left == []
 
 
 def test_retries_end_by_their_time_and_by_the_type_of_an_error(broker: str, prefix: str) -> None:

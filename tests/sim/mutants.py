@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.checker import check  # noqa: F401 - loaded before anything is replaced
-from orchestrator.model import attempts, calls, inheritance, locks, messages, upkeep
+from orchestrator.model import attempts, calls, inheritance, locks, messages, turn, upkeep
 from orchestrator.model import events as ev
 from orchestrator.model.effects import LocalCall
 from orchestrator.model.messages import Outcome
@@ -30,6 +30,7 @@ from orchestrator.runtime import (
     takeover,
 )
 from orchestrator.simulation import processes
+from orchestrator.store import keys
 from orchestrator.wire import commands, journal
 from orchestrator.wire.ledger import Execution, read_record
 
@@ -267,6 +268,16 @@ def _memory_without_updates(given: Any) -> str:
     return given.message_id if isinstance(given, messages.EXTERNAL) else ""
 
 
+_end = turn.Turn.end
+
+
+def _end_for_all(self: Any, event: Any, follows: Any = None, **more: Any) -> None:
+    """Nobody asks whether a parent may want it undone."""
+    if follows is None:
+        event = replace(event, forget_at_ms=self.moment.now_ms + self.moment.ended_keep_ms)
+    _end(self, event, follows, **more)
+
+
 def _mutant(name: str, *replacements: Replacement, first: int = 0) -> Mutant:
     return Mutant(name, replacements, first)
 
@@ -315,4 +326,7 @@ MUTANTS = (
     _mutant("a fork undoes what it was given", (inheritance, "heir", _owned_heir), first=110),
     _mutant("an update is forgotten with its run", (messages, "memory_of", _memory_without_updates)),
     _mutant("a recorded failure answers a later attempt", (rules, "decide", _failure_answers_all)),
+    _mutant("what is forgotten is still read", (materialize.Materializer, "forgot", lambda self, saga_id: False)),
+    _mutant("inputs of a forgotten saga stay", (keys, "messages", lambda saga_id: b"nothing begins so")),
+    _mutant("a child is forgotten before its parent", (turn.Turn, "end", _end_for_all)),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -10,13 +11,16 @@ from typing import Any
 
 import pytest
 
+from orchestrator.archive.journals import JournalArchive, as_segment
+from orchestrator.chaos.archived import check_archive
 from orchestrator.chaos.history import Histories, Struck, read_lines
 from orchestrator.chaos.judge import RECOVERED_WITHIN_MS, Findings, Kill, judge
-from orchestrator.chaos.kept import Material, keep_records, open_records, read_material, write_material
+from orchestrator.chaos.kept import Material, RecordFiles, open_records, read_material, write_material
 from orchestrator.chaos.report import page
 from orchestrator.chaos.schedule import KINDS
 from orchestrator.chaos.story import MOST_LINES, sagas_in, tell
-from orchestrator.checker.evidence import Evidence, Told
+from orchestrator.checker.evidence import Evidence, Raw, Told, Verdict
+from orchestrator.depot import Depot
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import Record
 from orchestrator.model.turn import ENDED_KEEP_MS
@@ -198,7 +202,8 @@ def test_evidence_in_files_is_judged_as_that_in_memory(tmp_path: Path) -> None:
                 for record in partition:
                     yield record._replace(topic=name)
 
-    kept = keep_records(tmp_path / "raw", records(), list(topics), given.partitions)
+    keep(tmp_path / "raw", records())
+    kept = open_records(tmp_path / "raw", list(topics), given.partitions)
     for name, raw in topics.items():
         for partition, expected in raw.items():
             again = kept[name][partition]
@@ -226,12 +231,38 @@ def test_what_is_known_of_a_run_is_read_again_as_it_was_written(tmp_path: Path) 
 
 def test_headers_that_are_no_text_are_kept_as_they_are(tmp_path: Path) -> None:
     record = Record("t", 0, 4, 9, b"\xff", None, (("a", b"\xff\xfe"), ("a", b"b"), ("c", "ü".encode())))
-    kept = keep_records(tmp_path / "raw", [record], ["t"], 2)
+    keep(tmp_path / "raw", [record])
+    kept = open_records(tmp_path / "raw", ["t"], 2)
     assert list(kept["t"][0]) == [record] == [kept["t"][0][0]]
-    assert list(kept["t"][1]) == []
-    again = open_records(tmp_path / "raw", ["t"], 2)
-    assert [list(again["t"][partition]) for partition in (0, 1)] == [[record], []]
-    assert [len(again["t"][partition]) for partition in (0, 1)] == [1, 0]
+    assert [list(kept["t"][partition]) for partition in (0, 1)] == [[record], []]
+    assert [len(kept["t"][partition]) for partition in (0, 1)] == [1, 0]
+
+
+def test_an_archive_is_held_to_what_stood_in_kafka(tmp_path: Path) -> None:
+    raw: Raw = {0: [Record("j", 0, offset, 9, None, b"%d" % offset) for offset in range(40)], 1: []}
+    archive = JournalArchive(Depot(str(tmp_path)), "j", "id")
+    archive.shelf(0).put(0, 30, map(as_segment, raw[0][:30]))
+    assert archived(tmp_path, raw, {"0": 30, "1": 0}) == (30, [])
+    count, (lacks,) = archived(tmp_path, raw, {"0": 31, "1": 0})
+    assert (count, lacks) == (30, "C6: journal 0 was cut below 31, and its archive ends at 30")
+    other = {**raw, 0: [each._replace(value=b"x") if each.offset == 7 else each for each in raw[0]]}
+    assert "differs at offset 7" in archived(tmp_path, other, {"0": 30, "1": 0})[1][0]
+    assert "differs at offset 29" in archived(tmp_path, {**raw, 0: raw[0][:29]}, {"0": 30, "1": 0})[1][0]
+    (segment,) = archive.shelf(0).segments()
+    (tmp_path / archive.shelf(0).folder / segment.name).write_bytes(b"?")
+    assert "is not what was written" in archived(tmp_path, raw, {"0": 30, "1": 0})[1][0]
+
+
+def archived(folder: Path, raw: Raw, cut: dict[str, int]) -> tuple[int, list[str]]:
+    verdict = Verdict()
+    count = check_archive(folder, "j", Material({}, 1, 2, cut=cut, journal_id="id"), raw, verdict)
+    return count, verdict.violations
+
+
+def keep(folder: Path, records: Iterable[Record]) -> None:
+    with closing(RecordFiles(folder)) as files:
+        for record in records:
+            files.add(record)
 
 
 def test_a_history_has_starts_ends_and_faults_in_order(tmp_path: Path) -> None:
