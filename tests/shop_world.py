@@ -210,12 +210,18 @@ class World:
         )
 
 
-def send_starts(world: World, *ids: str, saga_type: str = "OrderFulfilment", value: bytes | None = None) -> None:
+def send_starts(
+    world: World,
+    *ids: str,
+    saga_type: str = "OrderFulfilment",
+    value: bytes | None = None,
+    message_id: str | None = None,
+) -> None:
     """A bare client starts sagas: orders, or whatever has this `value` for its input. Nothing runs yet."""
     client = world.log.appender()
     for saga_id in ids:
         given = Order(id=saga_id).model_dump_json().encode() if value is None else value
-        headers = h.write_headers({h.SAGA_TYPE: saga_type})
+        headers = h.write_headers({h.SAGA_TYPE: saga_type, h.MESSAGE_ID: message_id})
         number = partition_of(saga_id, PARTITIONS)
         client.append(world.topics.inbox, number, given, key=saga_id.encode(), headers=headers, token=None)
 

@@ -19,11 +19,14 @@ def check_calls(accepted: Accepted, verdict: Verdict, *, settled: bool) -> None:
     """`settled`: all is quiet, so that nobody waits for an answer that nobody will give."""
     done: Counter[tuple[str, str]] = Counter()
     """By the id of the saga that was asked and the update's id, how often it was carried out."""
+    lived: Counter[tuple[str, int, str]] = Counter()
+    """The same, apart for each time that the saga was forgotten."""
     for history, event in accepted.of_runs(ev.UpdateEnded):
-        done[history.saga_id, history.state.steps[event.sequence].service] += not event.error_type
-    forgotten = accepted.ends_forgotten()
-    for (saga_id, update_id), times in done.items():
-        if times > 1 + forgotten[saga_id] and "/" in update_id:
+        update_id = history.state.steps[event.sequence].service
+        done[history.saga_id, update_id] += not event.error_type
+        lived[history.saga_id, history.life, update_id] += not event.error_type
+    for (saga_id, _, update_id), times in lived.items():
+        if times > 1 and "/" in update_id:
             verdict.blame("C3", f"{saga_id} carried out {update_id} {times} times")
     _check_undos(accepted, verdict)
     under_way = {each for history in accepted.histories.values() for each in _under_way(history)}

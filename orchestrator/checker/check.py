@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from orchestrator.checker.calls import check_calls
 from orchestrator.checker.evidence import Evidence, Verdict
@@ -40,24 +41,25 @@ def _check_told(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
 
     Where a saga was forgotten, a start that is sent again begins another.
     """
-    firsts: Counter[str] = Counter()
+    firsts: Counter[tuple[str, int]] = Counter()
+    begun: Counter[str] = Counter()
     ended: dict[str, set[str]] = {}
     for history in accepted.histories.values():
         if history.state.phase is not ev.Status.NOT_STARTED:
-            firsts[history.saga_id] += not history.state.previous_run
+            firsts[history.saga_id, history.life] += not history.state.previous_run
+            begun[history.saga_id] += not history.state.previous_run
     for history, event in accepted.of_runs(ev.SagaEnded):
         ended.setdefault(history.saga_id, set()).add(str(event.status))  # one that is reset or undone ends again
-    forgotten = accepted.ends_forgotten()
+    for (saga_id, _), count in firsts.items():
+        if count > 1:
+            verdict.blame("C1", f"{saga_id} has {count} first runs")
     _check_chains(evidence, accepted, verdict)
     for told in evidence.told:
-        count = firsts[told.saga_id]
-        most = 1 + forgotten[told.saga_id]
-        if told.accepted is True and evidence.settled and not 1 <= count <= most:
+        count = begun[told.saga_id]
+        if told.accepted is True and evidence.settled and not count:
             verdict.blame("C1", f"{told.saga_id} was accepted and has {count} first runs")
         if told.accepted is False and count:
             verdict.blame("C1", f"{told.saga_id} was refused and has {count} first runs")
-        if count > most:
-            verdict.blame("C1", f"{told.saga_id} has {count} first runs")
         if told.status is not None and told.status not in ended.get(told.saga_id, ()):
             verdict.blame("C2", f"{told.saga_id}: told {told.status}, journal says {ended.get(told.saga_id)}")
 
@@ -162,12 +164,22 @@ def _check_effects(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> 
             verdict.blame("C4", f"{saga_id}: step {event.sequence} is recorded as undone, the service knows nothing")
 
 
+def is_on_its_own(history: History, histories: Mapping[tuple[str, str], History]) -> bool:
+    """Whether the run is of a child that somebody has run again after its parent had let go of it."""
+    before: History | None = history
+    while before is not None and before.state.previous_run:
+        before = histories.get((before.saga_id, before.state.previous_run))
+        if before is not None and before.state.parent_gone:
+            return True
+    return False
+
+
 def _check_children(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:
     """C4 over the border between two sagas: a child that its parent counts as undone has undone what it did."""
     for history in accepted.histories.values():
         state, parent = history.state, history.state.parent
         whose = None if parent is None else accepted.histories.get((parent.saga_id, parent.run))
-        if parent is None:
+        if parent is None or is_on_its_own(history, accepted.histories):
             continue
         if whose is None:
             verdict.blame("C1", f"{history.saga_id} is the child of {parent.saga_id}, which is not in the journal")

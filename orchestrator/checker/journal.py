@@ -27,6 +27,8 @@ class History:
     partition: int
     state: SagaState
     events: list[ev.Event] = field(default_factory=list)
+    life: int = 0
+    """So often had its saga been forgotten when it began."""
 
 
 @dataclass(slots=True)
@@ -36,16 +38,14 @@ class Accepted:
     histories: dict[tuple[str, str], History] = field(default_factory=dict)
     messages: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """By saga those that were taken since it was forgotten last, or ever."""
+    forgotten: dict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
+    """By saga the runs that were forgotten, each with the time: what is sent again after that is new."""
     events: dict[type, list[tuple[History | None, Any]]] = field(default_factory=lambda: defaultdict(list))
     """By kind, each with its run if it has one."""
     sent: Counter[tuple[int, int]] = field(default_factory=Counter)
     """By the partitions that it goes from and to, how much one had for the other."""
     taken: Counter[tuple[int, int]] = field(default_factory=Counter)
     """How much of it was taken."""
-
-    def ends_forgotten(self) -> Counter[str]:
-        """By saga how often it was forgotten after an end: what is sent again after that is new."""
-        return Counter(history.saga_id for history, _ in self.of_runs(ev.SagaForgotten) if history.state.ended)
 
     def of_runs(self, *kinds: type) -> Iterator[tuple[History, Any]]:
         """The events of these kinds that belong to a run."""
@@ -169,6 +169,7 @@ def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepte
         history.events.append(event)
         if kind is ev.SagaForgotten:
             accepted.messages.pop(decision.saga_id, None)
+            accepted.forgotten[decision.saga_id].append((decision.run, decision.at_ms))
 
 
 def _history(partition: int, decision: ev.Decision, accepted: Accepted) -> History:
@@ -176,7 +177,11 @@ def _history(partition: int, decision: ev.Decision, accepted: Accepted) -> Histo
     history = accepted.histories.get(key)
     if history is None:
         history = accepted.histories[key] = History(
-            decision.saga_id, decision.run, partition, SagaState(decision.saga_id, decision.run)
+            decision.saga_id,
+            decision.run,
+            partition,
+            SagaState(decision.saga_id, decision.run),
+            life=len(accepted.forgotten.get(decision.saga_id, ())),
         )
     return history
 

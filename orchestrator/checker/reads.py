@@ -39,9 +39,6 @@ def check_reads(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
         for history, event in accepted.of_runs(ev.UpdateAccepted)
         if event.reply_to is not None
     }
-    forgotten: dict[str, tuple[int, ...]] = {}
-    for history, _ in accepted.of_runs(ev.SagaForgotten):
-        forgotten[history.saga_id] = max(run_numbers(history.run), forgotten.get(history.saga_id, ()))
     told: dict[tuple[str, str], list[tuple[int, Known]]] = defaultdict(list)
     """By saga and question what was told, with the time."""
     for record, headers in sorted(_records(evidence.answers), key=lambda each: each[0].timestamp_ms):
@@ -50,7 +47,7 @@ def check_reads(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
             at_ms, name = asked[correlation_id]
             known = [each for when_ms, each in told[saga_id, name] if when_ms < at_ms]
             answer = _known(name, run, headers, record)
-            if answer == NOTHING and known and max(known).run <= forgotten.get(saga_id, ()):
+            if answer == NOTHING and known and _is_forgotten(accepted, saga_id, max(known).run, record.timestamp_ms):
                 continue
             if answer is not None and known and answer < max(known):
                 verdict.blame("C11", f"{saga_id}: {correlation_id} is answered {answer} after {max(known)} was told")
@@ -58,6 +55,12 @@ def check_reads(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> Non
                 told[saga_id, name].append((record.timestamp_ms, answer))
         elif (resolved := updated.get((saga_id, run, correlation_id))) is not None:
             told[saga_id, SEEN].append((record.timestamp_ms, Known(run_numbers(run), resolved)))
+
+
+def _is_forgotten(accepted: Accepted, saga_id: str, run: tuple[int, ...], by_ms: int) -> bool:
+    """Whether this run, or a later one, was forgotten by then."""
+    forgotten = accepted.forgotten.get(saga_id, ())
+    return any(run_numbers(each) >= run and at_ms <= by_ms for each, at_ms in forgotten)
 
 
 def _asked(inbox: Raw) -> dict[str, tuple[int, str]]:

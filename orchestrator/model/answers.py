@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.model import attempts, calls, locks, requests
+from orchestrator.model import attempts, calls, locks
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.state import Step, StepStatus
@@ -18,15 +18,6 @@ def called(turn: Turn, input: msg.Called) -> None:
     else:
         _call_ended(turn, step, input)
     turn.advance()
-
-
-def called_after_end(turn: Turn, input: msg.Called) -> None:
-    """The run was terminated: what came of a call is kept, for whoever sets the run back undoes it by that."""
-    step = turn.state.steps.get(input.sequence)
-    if step is None or step.kind is not ev.StepKind.CALL or step.undo_command is None:
-        return
-    if requests.release(turn, step.sequence, len(turn.state.outcomes), stopped=True) and calls.awaits_answer(step):
-        turn.emit(ev.CallRefused(step.sequence) if input.error_type else ev.CallDone(step.sequence))
 
 
 def _call_ended(turn: Turn, step: Step, input: msg.Called) -> None:

@@ -157,11 +157,11 @@ def undo_child(turn: Turn, input: msg.UndoChild) -> None:
     turn.advance()
 
 
-def undo_nothing(turn: Turn, input: msg.UndoChild) -> None:
-    """The child was never started: there is nothing of it."""
-    parent = input.parent
-    status, undone = str(Status.FAILED), str(ev.Undone.NONE)
-    turn.send(msg.ChildEnded(parent.saga_id, parent.run, parent.sequence, True, "", status, undone, b"", "", ""))
+def undo_unknown(turn: Turn, input: msg.UndoChild) -> None:
+    """Of a saga that is not there: whether it was refused, which the parent has heard then, or is forgotten."""
+    parent, problem = input.parent, f"nothing is known of saga {input.saga_id} any more"
+    who = parent.saga_id, parent.run, parent.sequence
+    turn.send(msg.ChildEnded(*who, True, "", REFUSED, "", b"", "NotUndone", problem))
 
 
 def _why_not(state: SagaState) -> str | None:

@@ -120,7 +120,7 @@ def _decide_unknown(
     elif isinstance(input, msg.Start):
         starts.begin(turn, input)
     elif isinstance(input, msg.UndoChild):
-        children.undo_nothing(turn, input)
+        children.undo_unknown(turn, input)
         return (execution, tuple(turn.events), state.run) if known else (None, tuple(turn.events), "")
     elif isinstance(input, msg.ParentLeft | msg.ChildEnded | msg.Called):  # it may be forgotten by now
         return (execution if known else None), (), ""
@@ -186,7 +186,7 @@ def _after_end(turn: Turn, input: msg.Input) -> None:
     if isinstance(input, msg.Reply):
         turn.absorb(input, "the saga has ended", input.sequence, input.attempt)
     elif isinstance(input, msg.Called):
-        answers.called_after_end(turn, input)
+        calls.called_after_end(turn, input)
     elif isinstance(input, msg.TimerDue):
         starts.forget(turn)
     elif isinstance(input, msg.EXTERNAL):

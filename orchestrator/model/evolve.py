@@ -170,6 +170,8 @@ def _held_taken(state: SagaState, event: ev.HeldInputTaken, at_ms: int) -> None:
 def _continue(state: SagaState, event: ev.ContinueDue | ev.Continued, at_ms: int) -> None:
     keep_old_due(state, 0)
     state.continue_due = isinstance(event, ev.ContinueDue)
+    if not state.continue_due and state.due_ms is not None:
+        state.new_due.append(0)  # whoever keeps the timers has seen only that the saga goes on at once
 
 
 def _ended(state: SagaState, event: ev.SagaEnded, at_ms: int) -> None:

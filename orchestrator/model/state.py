@@ -341,7 +341,7 @@ class SagaState:
         state.stored_local = self.stored_local
         state.keys, state.note = set(self.keys), self.note
         state.stays = self.stays and self.follows is not None and self.follows.cause in SAME_LIFE
-        state.parent_gone = self.parent_gone and self.follows is not None and self.follows.cause in SAME_LIFE
+        state.parent_gone = self.parent_gone and self.follows is not None and self.follows.cause is not Following.REUSED
         state.dropped_steps = max(self.dropped_steps, self.sequence)
         stored = ((self.old_due.get(sequence, self.due_of(sequence)), sequence) for sequence in (0, *self.steps))
         state.dropped_timers = self.dropped_timers | {(due, sequence) for due, sequence in stored if due is not None}

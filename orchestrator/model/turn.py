@@ -23,7 +23,7 @@ from orchestrator.model.execution import SIGNAL_TTL_MS as SIGNAL_TTL_MS
 from orchestrator.model.execution import Execution as Execution
 from orchestrator.model.execution import Moment as Moment
 from orchestrator.model.ids import partition_of
-from orchestrator.model.messages import Input
+from orchestrator.model.messages import Called, Input
 from orchestrator.model.state import Step
 
 _WITH_PAYLOAD = (
@@ -89,11 +89,14 @@ class Turn:
         locks.give_all(self, follows)
         if follows is None and (self.state.parent is None or self.state.parent_gone):
             event = replace(event, forget_at_ms=self.moment.now_ms + self.moment.ended_keep_ms)
+        held = [each for each in self.state.mailbox if isinstance(each, Called)]
         self.emit(event)
         children.ended(self)
         if follows is not None:
             self.emit(follows)
         if self.state.ended:
+            for each in held:
+                calls.called_after_end(self, each)
             self.leave_all()
 
     def leave_all(self) -> None:

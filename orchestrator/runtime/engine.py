@@ -38,7 +38,6 @@ from orchestrator.runtime.replica import Replica, StoreStale
 from orchestrator.runtime.takeover import Owner, Places, Takeover
 from orchestrator.runtime.tally import Tally
 from orchestrator.runtime.tenure import Phase, Tenure
-from orchestrator.runtime.timers import CONSUMED_BEFORE
 from orchestrator.runtime.trimmer import Holdings
 from orchestrator.store.base import StoreBroken, StoreBusy, Stores
 from orchestrator.wire.avro import UnreadableRecord
@@ -354,7 +353,7 @@ class Engine:
             return
         if partition.timers.asks_ends:
             partition.timers.asks_ends = False
-            asked = [(self._role_topics[role], tenure.number) for role in CONSUMED_BEFORE]
+            asked = [(topic, tenure.number) for topic in self._role_topics.values()]
             self._clients.inputs.ask_ends(asked, (tenure.number, partition))
         if partition.congested != tenure.paused:
             tenure.paused = partition.congested

@@ -209,7 +209,7 @@ class Partition:
 
     def _find_next_step(self, mono_ms: int) -> int:
         """When to step again if nothing comes and nothing is reported."""
-        if self.ready:
+        if self.ready or self._ringer.is_ready(self.intake.consumed):
             return mono_ms
         at = mono_ms + (1 if self.writer.queued or self.sender.waiting else FAR_MS)
         if self.congested:  # maybe by the calls of others, whose ends are not told here
@@ -387,7 +387,7 @@ class Partition:
             events += self.circuits.note(*sign, self._now_ms)
         if taken is not None:
             self.intake.done(taken)
-        message_id = self._changes.new_memory(given)
+        message_id = self._changes.new_memory(given) if run else ""
         if events or message_id or (taken is not None and taken.passage is not None):
             self._submit(decision_of(self._now_ms, given.saga_id, run, events, message_id, taken), execution)
 

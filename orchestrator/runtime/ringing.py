@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from orchestrator.model import messages as msg
 from orchestrator.runtime.circuits import Circuits
 from orchestrator.runtime.runs import Runs
 from orchestrator.runtime.timers import Timer, Timers
+from orchestrator.wire.inputs import INBOX
 
 
 class Ringer:
@@ -20,22 +22,38 @@ class Ringer:
         self._circuits = circuits
         self._runs = runs
         self._attempt = attempt
+        self._ends: deque[Timer] = deque()
+        self._ends_after = 0
 
     def ring(self, now_ms: int, consumed: Callable[[str], int], limit: int) -> None:
-        """Rings those whose turn it is, at most `limit` of them besides those that wait for a circuit."""
+        """Rings those whose turn it is, at most `limit` of a kind besides those that wait for a circuit."""
         for timer in self._timers.due(now_ms, consumed, limit):
             self._ring(timer)
+        if self._ends and consumed(INBOX) >= self._ends_after:
+            for _ in range(min(limit, len(self._ends))):
+                self._ring(self._ends.popleft(), after_all=True)
         for timer in self._circuits.due(now_ms):
             self._ring(timer, although_open=True)
         while self._circuits.freed:
             self._timers.add(self._circuits.freed.pop())
 
-    def _ring(self, timer: Timer, *, although_open: bool = False) -> None:
-        """A timer is due; that of a step whose service is not to be asked now is set aside."""
+    def is_ready(self, consumed: Callable[[str], int]) -> bool:
+        """Whether there are timers left that need not wait for anything."""
+        return bool(self._ends) and consumed(INBOX) >= self._ends_after
+
+    def _ring(self, timer: Timer, *, although_open: bool = False, after_all: bool = False) -> None:
+        """A timer is due; that of a step whose service is not to be asked now is set aside.
+
+        So is that of a saga that has ended, until all is consumed that was in the inbox before: repeats are for it.
+        """
         due_ms, saga_id, sequence = timer
         if (execution := self._runs.find(saga_id)) is None:
             return
         state, holds = execution.state, self._circuits.holds
+        if state.ended and not state.continue_due and not after_all:
+            self._ends.append(timer)
+            self._ends_after = max(self._ends_after, self._timers.told_end(INBOX))
+            return
         if although_open or not holds(state, sequence):
             self._attempt(msg.TimerDue(saga_id, state.run, sequence, due_ms))
         # One that rings all the same and says nothing comes again: its saga is paused, or lacks its code.

@@ -35,7 +35,7 @@ class Timers:
     """`is_set` tells a timer that still holds from one that was moved or cleared since; those are dropped on the way.
 
     `ahead` gives the timers of runs that are ahead of the store. `asks_ends` is set when somebody should find out the
-    end offsets of the topics in `CONSUMED_BEFORE` and say them by `ends`. Raises `StoreBroken` where it looks ahead.
+    end offsets of the input topics and say them by `ends`. Raises `StoreBroken` where it looks ahead.
     """
 
     def __init__(self, store: Store, ahead: Callable[[], Iterable[Timer]], is_set: Callable[[Timer], bool]) -> None:
@@ -83,6 +83,10 @@ class Timers:
             self._until_ms = None
         elif self._until_ms is not None:
             self._ends = dict(offsets)
+
+    def told_end(self, role: str) -> int:
+        """The end offset that was told last of one of the topics."""
+        return 0 if self._ends is None else self._ends.get(role, 0)
 
     def due(self, now_ms: int, consumed: Callable[[str], int], limit: int) -> list[Timer]:
         """At most `limit` timers whose turn it is now."""

@@ -94,7 +94,7 @@ class Others:
     def _leave(self, left: msg.ParentLeft, now_ms: int) -> None:
         """A child that is under way ends now, unless its parent leaves it to itself."""
         child, how = self._children.get(left.saga_id), left.how
-        if child is None or not _is_same(child.parent, left.parent):
+        if child is None or not _is_same(child.parent, left.parent) or how is Leaving.GONE:
             return
         close, cancellation = child.parent.close, child.parent.cancellation
         if how is Leaving.TERMINATE or (how is Leaving.CLOSED and close is ParentClose.TERMINATE):

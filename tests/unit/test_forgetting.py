@@ -1,14 +1,22 @@
 """An owner forgets sagas whose time is up: its store, a replica's and a next owner's hold nothing of them."""
 
+from collections.abc import Iterator
+from itertools import count, islice
+
 import pytest
 
+from orchestrator.errors import StepFailed
 from orchestrator.model import events as ev
+from orchestrator.model.asked import Asked
+from orchestrator.model.definition import ChildRequest
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
+from orchestrator.model.messages import ParentClose
 from orchestrator.model.rule import Kind
 from orchestrator.model.state import SagaState
 from orchestrator.runtime.materialize import Gathered
 from orchestrator.runtime.replica import Replica
+from orchestrator.saga import Saga
 from orchestrator.store import keys
 from orchestrator.store.base import Store
 from orchestrator.store.memory import MemoryStore, MemoryStores
@@ -38,14 +46,29 @@ def left(store: Store) -> list[bytes]:
     return [key for kind in OF_SAGAS for key, _ in store.scan(kind)]
 
 
-def forgotten(world: World) -> list[str]:
-    found = []
+def decisions(world: World) -> Iterator[ev.Decision]:
     for record in world.records(world.topics.journal):
         envelope = read_envelope(record.value)
         decision = read_decision(envelope) if envelope.kind == Kind.DECISION else None
-        if decision is not None and ev.SagaForgotten() in decision.events:
-            found.append(decision.saga_id)
-    return found
+        if decision is not None:
+            yield decision
+
+
+def forgotten(world: World) -> list[str]:
+    return [decision.saga_id for decision in decisions(world) if ev.SagaForgotten() in decision.events]
+
+
+def started(world: World, saga_id: str) -> int:
+    """How often it was started."""
+    return sum(
+        decision.saga_id == saga_id and any(isinstance(event, ev.SagaStarted) for event in decision.events)
+        for decision in decisions(world)
+    )
+
+
+def taken(world: World, saga_id: str) -> str:
+    """The message id of its start."""
+    return next(decision.message_id for decision in decisions(world) if decision.saga_id == saga_id)
 
 
 def replayed(world: World, number: int) -> MemoryStore:
@@ -97,6 +120,80 @@ def test_a_next_owner_forgets_what_the_last_one_did_not_come_to(world: World) ->
     world.settle()
     assert [left(store_of(world, number)) for number in range(PARTITIONS)] == [[]] * PARTITIONS
     assert len(forgotten(world)) == len(ORDERS), "once each"
+
+
+@pytest.mark.parametrize("backlog", [0, 300])
+def test_a_repeat_that_came_in_time_is_known_however_late_it_is_read(world: World, backlog: int) -> None:
+    number = partition_of("order-7", PARTITIONS)
+    for reader in (world.engine._clients.inputs, world.engine._clients.journals):
+        reader.close()
+    others = (f"other-{place}" for place in count())
+    send_starts(world, *islice((each for each in others if partition_of(each, PARTITIONS) == number), backlog))
+    world.now_ms += KEEP_MS // 2
+    send_starts(world, "order-7", message_id=taken(world, "order-7"))
+    world.now_ms += KEEP_MS // 2 + 1_000
+    world.engine = world.new_engine()
+    world.settle(1)
+    world.advance(2_000)
+    assert "order-7" in forgotten(world)
+    assert started(world, "order-7") == 1
+
+
+class Child(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        await self.sleep(10**6)
+        return "ok"
+
+
+class Many(Saga[int, str]):
+    async def run(self, children: int) -> str:
+        for number in range(children):
+            self.start_child(Child, "tea", id=f"child-{number}", parent_close=ParentClose.TERMINATE)
+        await self.sleep(1)
+        return "done"
+
+
+class Timed(Saga[int, None], execution_timeout=5):
+    async def run(self, children: int) -> None:
+        for number in range(children):
+            self.start_child(Child, "tea", id=f"child-{number}", parent_close=ParentClose.TERMINATE)
+        await self.sleep(10**6)
+
+
+def test_a_time_that_is_set_in_a_decision_of_many_parts_is_kept() -> None:
+    world = World(sagas=(Child, Many, Timed), ended_keep_ms=5_000)
+    send_starts(world, "many", saga_type="Many", value=b"450")
+    send_starts(world, "timed", saga_type="Timed", value=b"450")
+    world.settle()
+    world.advance(1_100)
+    world.advance(5_000)
+    for _ in range(4):
+        world.advance(5_000)
+    assert {"many", "timed"} <= set(forgotten(world))
+
+
+class Asking(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        try:
+            await Asked(ChildRequest("Numbered", b'"tea"', "kid", undo=True))
+        except StepFailed as failed:
+            return failed.error_type
+        return what
+
+
+class Numbered(Saga[int, str]):
+    async def run(self, number: int) -> str:
+        return "ok"
+
+
+def test_a_child_that_was_refused_leaves_nothing() -> None:
+    world = World(sagas=(Asking, Numbered), ended_keep_ms=KEEP_MS)
+    send_starts(world, "asking", saga_type="Asking", value=b'"tea"')
+    world.settle()
+    assert world.status("asking") is Status.COMPLETED
+    world.advance(KEEP_MS + 1_000)
+    world.advance(1_000)
+    assert [left(store_of(world, number)) for number in range(PARTITIONS)] == [[]] * PARTITIONS
 
 
 class Kept:

@@ -112,13 +112,13 @@ class World:
             self.take(reply_to(command, outcome, error_type="E"))
         return True
 
-    def fire(self) -> bool:
-        """Time passes until the next timer. False also where that changes nothing."""
+    def fire(self, *, forgets: bool = True) -> bool:
+        """Time passes until the next timer, of sagas that have ended only if it `forgets`. False: nothing changes."""
         timers = [
             (due_ms, state.saga_id, sequence)
             for state in self.states()
             for sequence in (0, *state.steps)
-            if (due_ms := state.due_of(sequence)) is not None
+            if (due_ms := state.due_of(sequence)) is not None and (forgets or not state.ended or state.continue_due)
         ]
         if not timers:
             return False

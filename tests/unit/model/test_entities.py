@@ -515,3 +515,16 @@ def test_an_undo_is_taken_though_its_saga_is_waited_for(family: Family) -> None:
     assert told(family) == [("Enough", ""), ("ANSWERED", "")]
     assert not family.state("Node/b").parked
     assert "UndoSucceeded" in [type(event).__name__ for event in family.journal["Node/b"]]
+
+
+def test_an_answer_that_was_kept_for_code_is_not_lost_by_a_termination(family: Family) -> None:
+    family.take(msg.Start("buyer", "start", "Buyer", b"0"))
+    code = family.definitions.pop("Buyer")
+    family.deliver()
+    assert family.status("buyer") == "WAITING_FOR_CODE"
+    family.terminate("buyer")
+    family.definitions["Buyer"] = code
+    family.take(msg.Reset("buyer", "reset", 1, by="ann"))
+    family.deliver()
+    family.reply("buyer", 2, "x")
+    assert family.status("buyer") == "COMPLETED", "the withdrawal is undone, and made again"

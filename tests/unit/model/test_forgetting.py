@@ -13,7 +13,7 @@ from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.budget import MAX_EFFECTS
 from orchestrator.model.events import Status
-from orchestrator.model.messages import ParentClose, Reuse
+from orchestrator.model.messages import Override, ParentClose, Reuse
 from orchestrator.model.turn import ENDED_KEEP_MS
 from orchestrator.saga import Saga
 from orchestrator.signals import signal
@@ -212,4 +212,43 @@ def test_however_many_children_hear_that_their_parent_is_forgotten(family: Famil
     assert (max(sent), sum(sent)) == (MAX_EFFECTS, count)
     for saga_id in list(family.runs):
         family.fire(saga_id)
+    assert list(family.runs) == []
+
+
+def test_what_is_forgotten_does_not_count_as_undone(family: Family) -> None:
+    family.start(Parent, "parent", "tea")
+    family.reply("child", 1, "x")
+    family.take(msg.Start("child", "by hand", "Order", b'"coffee"', reuse=Reuse.ALLOW_DUPLICATE))
+    family.deliver()
+    family.reply("child", 1, "y")
+    family.fire("child")
+    family.cancel("parent")
+    assert family.status("parent") == "PARKED"
+    assert "nothing is known of saga child any more" in family.state("parent").parked[1]
+
+
+def test_nor_does_it_when_a_person_has_the_undo_tried_again(family: Family) -> None:
+    family.start(Parent, "parent", "tea")
+    family.take(msg.Start("child", "by hand", "Order", b'"coffee"', reuse=Reuse.TERMINATE_IF_RUNNING))
+    family.deliver()
+    family.reply("child", 1, "y")
+    family.fire("child")
+    for _ in range(2):
+        assert family.status("parent") == "PARKED"
+        family.take(msg.Unpark("parent", "again", Override.RETRY, by="ann"))
+        family.deliver()
+
+
+def test_a_child_whose_parent_is_forgotten_can_be_run_again_and_is_forgotten_then(family: Family) -> None:
+    family.start(Leaving, "parent", "tea")
+    family.reply("parent", 2)
+    family.fire("parent")
+    for given in (msg.Restart("child", "restart", by="ann"), msg.Redrive("child", "redrive", by="ann")):
+        family.refuse("child", 1)
+        assert family.status("child") == "FAILED"
+        family.take(given)
+        family.deliver()
+        assert family.status("child") == "RUNNING"
+    family.reply("child", 1, "x")
+    family.fire("child")
     assert list(family.runs) == []

@@ -7,7 +7,7 @@ from model.shop import Shop
 
 from orchestrator.errors import Abort, StepFailed
 from orchestrator.model.events import Status
-from orchestrator.model.messages import Reuse
+from orchestrator.model.messages import ParentClose, Reuse
 from orchestrator.participant import Participant
 from orchestrator.saga import Saga
 from orchestrator.testing import SagaTest, prove
@@ -207,3 +207,20 @@ def test_a_child_may_end_after_a_parent_that_does_not_wait_for_it(takes: int) ->
 def test_what_the_test_announced_must_still_come_in_time() -> None:
     with pytest.raises(AssertionError, match="the cancel at 3 s came too late: the saga ended after 0 s"):
         SagaTest(Starter).child(Delivery, "here", takes=5).at(3).cancel().run("tea")
+
+
+class Twice(Saga[int, str]):
+    async def run(self, more: int) -> str:
+        if more:
+            self.start_child(Delivery, "tea", id="delivery", parent_close=ParentClose.ABANDON)
+            await self.step(Shop.note(what="tea"))
+            self.continue_as_new(more - 1)
+        try:
+            return await self.child(Delivery, "tea", id="delivery")
+        except StepFailed as failed:
+            return f"refused: {failed}"
+
+
+def test_a_child_that_was_left_to_itself_goes_on_when_its_parent_continues_as_new() -> None:
+    end = SagaTest(Twice).answer(Shop.note, None).child(Delivery, "here", takes=60).run(1)
+    assert str(end.result).startswith("refused:")
