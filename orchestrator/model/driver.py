@@ -244,6 +244,9 @@ class Driver:
         self._waiting.clear()
         self._conditions.clear()
         self._ready.clear()
+        error = self.error
+        while error is not None:  # its frames know this driver
+            error.__traceback__, error = None, error.__context__
 
     def check(self, step: Step, request: Request) -> None:
         """Raises `Divergence` where the code asks for another thing than was recorded. A test may compare more."""
@@ -309,6 +312,7 @@ class Driver:
                 self._wait(branch, asked)
             finally:
                 self._running = False
+                error = None  # it may know this frame
 
     def _look_at_conditions(self) -> bool:
         """Wakes the first branch whose condition holds. Whether there was one."""

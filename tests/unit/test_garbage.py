@@ -1,0 +1,99 @@
+"""What a saga leaves behind is freed at once: a worker's collector looks for circles only after very long."""
+
+import gc
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import Abort, StepFailed
+from orchestrator.saga import Saga
+from tests.shop_world import Inventory, OrderFulfilment, Payments, World, refuse, send_starts
+
+KEEP_MS = 5_000
+SAGAS = 40
+
+
+def fails(what: str) -> str:
+    raise StepFailed("Broken", what)
+
+
+class Gathering(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        await self.gather(self.step(Inventory.reserve(order_id=what), undo=Inventory.release), self.part(what))
+        return "done"
+
+    async def part(self, what: str) -> str:
+        return await self.step(Payments.charge(order_id=what, cents=1), undo=Payments.refund)
+
+
+class Catching(Gathering):
+    async def run(self, what: str) -> str:
+        try:
+            return await super().run(what)
+        except StepFailed as failed:
+            return failed.error_type
+
+
+class Aborting(Gathering):
+    async def run(self, what: str) -> str:
+        try:
+            return await super().run(what)
+        except StepFailed as failed:
+            raise Abort("no") from failed
+
+
+class Parent(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        return await self.child(Aborting, what)
+
+
+class Calling(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        return await self.local(fails, what)
+
+
+class Again(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        await self.sleep(0.01)
+        if what == "x":
+            self.continue_as_new("y")
+        return what
+
+
+class Buggy(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        await self.sleep(0.01)
+        raise ValueError(what)
+
+
+KINDS: tuple[type[Saga[Any, Any]], ...] = (
+    *(OrderFulfilment, Gathering, Catching, Aborting, Parent, Calling, Again, Buggy),
+)
+
+
+@pytest.fixture
+def by_hand() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_what_a_saga_leaves_behind_needs_no_collector(kind: type[Saga[Any, Any]]) -> None:
+    world = World(sagas=(kind, Aborting), ended_keep_ms=KEEP_MS)
+    world.behave = refuse("charge")
+    value = None if kind is OrderFulfilment else b'"x"'
+
+    def live(name: str) -> None:
+        send_starts(world, *(f"{name}-{n}" for n in range(SAGAS)), saga_type=kind.__name__, value=value)
+        world.settle()
+        for _ in range(4):
+            world.advance(KEEP_MS + 1_000)
+
+    live("first")
+    gc.collect()
+    live("then")
+    assert gc.collect() < SAGAS
