@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
-from orchestrator.model import requests, updates
+from orchestrator.model import updates
 from orchestrator.model.budget import MAX_BYTES
 from orchestrator.model.events import Following, Status
 from orchestrator.model.ids import Direction, idempotency_key
@@ -63,15 +63,6 @@ def is_undo(update: msg.Update) -> bool:
 def awaits_answer(step: Step) -> bool:
     """Whether it must be heard first whether there is anything to undo."""
     return step.kind is ev.StepKind.CALL and step.status is StepStatus.UNKNOWN
-
-
-def called_after_end(turn: Turn, input: msg.Called) -> None:
-    """The run was terminated: what came of a call is kept, for whoever sets the run back undoes it by that."""
-    step = turn.state.steps.get(input.sequence)
-    if step is None or step.kind is not ev.StepKind.CALL or step.undo_command is None:
-        return
-    if requests.release(turn, step.sequence, len(turn.state.outcomes), stopped=True) and awaits_answer(step):
-        turn.emit(ev.CallRefused(step.sequence) if input.error_type else ev.CallDone(step.sequence))
 
 
 # -- the side of who is asked

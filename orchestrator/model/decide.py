@@ -17,6 +17,7 @@ from orchestrator.model import (
     resets,
     starts,
     told,
+    undoing,
 )
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
@@ -186,7 +187,7 @@ def _after_end(turn: Turn, input: msg.Input) -> None:
     if isinstance(input, msg.Reply):
         turn.absorb(input, "the saga has ended", input.sequence, input.attempt)
     elif isinstance(input, msg.Called):
-        calls.called_after_end(turn, input)
+        undoing.called_after_end(turn, input)
     elif isinstance(input, msg.TimerDue):
         starts.forget(turn)
     elif isinstance(input, msg.EXTERNAL):

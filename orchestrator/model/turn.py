@@ -96,7 +96,7 @@ class Turn:
             self.emit(follows)
         if self.state.ended:
             for each in held:
-                calls.called_after_end(self, each)
+                undoing.called_after_end(self, each)
             self.leave_all()
 
     def leave_all(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.checker import check  # noqa: F401 - loaded before anything is replaced
-from orchestrator.model import attempts, calls, inheritance, locks, messages, turn, upkeep
+from orchestrator.model import attempts, calls, children, inheritance, locks, messages, turn, upkeep
 from orchestrator.model import events as ev
 from orchestrator.model.effects import LocalCall
 from orchestrator.model.messages import Outcome
@@ -278,6 +278,13 @@ def _end_for_all(self: Any, event: Any, follows: Any = None, **more: Any) -> Non
     _end(self, event, follows, **more)
 
 
+def _undo_nothing(turn: Any, input: Any) -> None:
+    """What is not known is taken for what never began."""
+    parent = input.parent
+    who = parent.saga_id, parent.run, parent.sequence
+    turn.send(messages.ChildEnded(*who, True, "", "FAILED", "none", b"", "", ""))
+
+
 def _mutant(name: str, *replacements: Replacement, first: int = 0) -> Mutant:
     return Mutant(name, replacements, first)
 
@@ -328,5 +335,9 @@ MUTANTS = (
     _mutant("a recorded failure answers a later attempt", (rules, "decide", _failure_answers_all)),
     _mutant("what is forgotten is still read", (materialize.Materializer, "forgot", lambda self, saga_id: False)),
     _mutant("inputs of a forgotten saga stay", (keys, "messages", lambda saga_id: b"nothing begins so")),
-    _mutant("a child is forgotten before its parent", (turn.Turn, "end", _end_for_all)),
+    _mutant(
+        "a child that is forgotten counts as undone",
+        (turn.Turn, "end", _end_for_all),
+        (children, "undo_unknown", _undo_nothing),
+    ),
 )
