@@ -94,7 +94,8 @@ class Row:
             if change is not None:
                 change(self, event, decision.at_ms)
         self.events += len(decision.events)
-        self.updated_at_ms = decision.at_ms
+        if ev.SagaForgotten() not in decision.events:  # nothing has happened to the saga
+            self.updated_at_ms = decision.at_ms
         self.last_offset = offset
 
     def values(self) -> tuple[Any, ...]:

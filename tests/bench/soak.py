@@ -3,10 +3,10 @@
     python -m tests.bench.soak [--minutes 30] [--rate 300] [--json]
 
 Orders, one in ten undone, with snapshots and an archive; whatever is kept by age is kept for minutes here, so that a
-run sees it come and go: inputs and journals in Kafka for two, public events, answers and ledgers for three. Every ten
-seconds the resident memory of worker, services and broker is read, and the bytes that topics, stores and snapshots
-take on the disk. Told is the slope of each over the last two thirds of the run, by least squares, in MB an hour and,
-for the stores, in bytes by saga that has ended, which they remember. The archive grows by design, and is told apart.
+run sees it come and go: inputs, journals in Kafka and ended sagas for two, public events, answers and ledgers for
+three. Every ten seconds the resident memory of worker, services and broker is read, and the bytes that topics, stores
+and snapshots take on the disk. Told is the slope of each over the last two thirds of the run, by least squares, in MB
+an hour and, for the stores, in bytes by saga. The archive grows by design, and is told apart.
 """
 
 from __future__ import annotations

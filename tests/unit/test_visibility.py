@@ -97,6 +97,26 @@ def test_a_list_shows_runs_and_their_ends(path: Path) -> None:
     assert found["g-1"].ended_at_ms is None
 
 
+def test_what_its_owner_has_forgotten_is_listed_on_as_it_ended(path: Path) -> None:
+    world = World(ended_keep_ms=5_000)
+    start(world, "order-1")
+    world.settle()
+    with open_on(world, path) as visibility:
+        assert visibility.catch_up()
+        (before,) = visibility.list().runs
+        world.advance(6_000)
+        start(world, "order-1")
+        world.settle()
+        assert visibility.catch_up()
+        again, forgotten = visibility.list().runs
+        assert (forgotten.run, forgotten.status, forgotten.updated_at_ms) == (
+            before.run,
+            Status.COMPLETED,
+            before.updated_at_ms,
+        )
+        assert (again.status, again.run != before.run) == (Status.COMPLETED, True)
+
+
 def test_show_gives_steps_and_history(path: Path) -> None:
     world = World()
     world.behave = refuse("ship")
