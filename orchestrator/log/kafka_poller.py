@@ -110,9 +110,10 @@ class Poller:
             self._wake.set()
 
     def stop(self) -> None:
-        """Leaves the group, closes the consumer and ends the thread."""
+        """Leaves the group, closes the consumer and ends the thread. What was not taken is let go of."""
         self._stopping = True
         self._thread.join()
+        self.inbox.clear()
 
     def _run(self) -> None:
         consumer, commands = self._consumer, self._commands
@@ -139,6 +140,7 @@ class Poller:
             consumer.close()
         except Exception:
             LOGGER.exception("closing the consumer failed")
+        del self._consumer  # it knows this object by its callbacks: whoever waits for the collector keeps both
 
     # Records
 

@@ -1,12 +1,15 @@
 """What a saga leaves behind is freed at once: a worker's collector looks for circles only after very long."""
 
 import gc
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from threading import Event
 from typing import Any
 
 import pytest
 
 from orchestrator.errors import Abort, StepFailed
+from orchestrator.log.kafka import KafkaLog
 from orchestrator.saga import Saga
 from tests.shop_world import Inventory, OrderFulfilment, Payments, World, refuse, send_starts
 
@@ -97,3 +100,23 @@ def test_what_a_saga_leaves_behind_needs_no_collector(kind: type[Saga[Any, Any]]
     gc.collect()
     live("then")
     assert gc.collect() < SAGAS
+
+
+LOG = KafkaLog("127.0.0.1:9")
+CLIENTS: dict[str, Callable[[], Any]] = {
+    "reader": lambda: LOG.reader(wake=Event()),
+    "member": lambda: LOG.reader("group", ["topic"], wake=Event()),
+    "appender": lambda: LOG.appender(wake=Event()),
+    "admin": LOG.admin,
+}
+
+
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize("name", CLIENTS)
+def test_nor_does_a_client_of_kafka_that_is_closed(name: str) -> None:
+    client = CLIENTS[name]()
+    parts = [weakref.ref(part) for part in vars(client).values() if hasattr(type(part), "__weakref__")]
+    assert parts
+    client.close(*((0.1,) if name == "appender" else ()))
+    del client
+    assert [part() for part in parts if part() is not None] == []
