@@ -22,7 +22,7 @@ def restart(turn: Turn, input: msg.Restart) -> None:
         turn.absorb(input, "another run follows already")
     elif not state.ended:
         turn.absorb(input, "it has not ended: reset it to step 1, or cancel or terminate it first")
-    elif state.parent is not None and not state.parent_gone:
+    elif state.has_parent:
         turn.absorb(input, _whose_child(state))
     else:
         payload = state.payload if input.payload is None else input.payload
@@ -111,7 +111,7 @@ def _why_not(state: SagaState, until: int) -> str:
         return "another run follows already"
     if state.phase is Status.COMPENSATING:
         return "it is being undone: wait until it has ended"
-    if state.ended and state.parent is not None and not state.parent_gone:
+    if state.ended and state.has_parent:
         return _whose_child(state)
     if state.undo_asked:
         return "its parent undoes it"

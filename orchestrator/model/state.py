@@ -369,6 +369,11 @@ class SagaState:
         return self.phase in FINAL
 
     @property
+    def has_parent(self) -> bool:
+        """Whether there is a parent that may still ask for something."""
+        return self.parent is not None and not self.parent_gone
+
+    @property
     def execution_due_ms(self) -> int | None:
         """When the time of all runs of the saga is up."""
         return None if self.timeout_ms is None else self.started_at_ms + self.timeout_ms

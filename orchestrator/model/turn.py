@@ -87,7 +87,7 @@ class Turn:
             self.end_updates(f"the saga is {event.status}")
         calls.refuse_held(self, f"the saga is {event.status}")
         locks.give_all(self, follows)
-        if follows is None and (self.state.parent is None or self.state.parent_gone):
+        if follows is None and not self.state.has_parent:
             event = replace(event, forget_at_ms=self.moment.now_ms + self.moment.ended_keep_ms)
         held = [each for each in self.state.mailbox if isinstance(each, Called)]
         self.emit(event)

@@ -29,7 +29,7 @@ class Ringer:
         """Rings those whose turn it is, at most `limit` of a kind besides those that wait for a circuit."""
         for timer in self._timers.due(now_ms, consumed, limit):
             self._ring(timer)
-        if self._ends and consumed(INBOX) >= self._ends_after:
+        if self.is_ready(consumed):
             for _ in range(min(limit, len(self._ends))):
                 self._ring(self._ends.popleft(), after_all=True)
         for timer in self._circuits.due(now_ms):

@@ -144,12 +144,18 @@ def test_commands_that_no_service_has_consumed_are_there_with_all_they_say(depot
     assert other.status("a") is Status.COMPLETED
 
 
-def test_what_is_no_command_is_copied_for_the_service_to_refuse(depot: Depot) -> None:
+def with_a_command() -> tuple[World, Record]:
+    """A world in which one command waits for its service, and that command."""
     world = World()
     world.behave = hold("reserve")
     send_starts(world, "a")
     world.settle()
     (record,) = world.records(world.topics.commands("inventory"))
+    return world, record
+
+
+def test_what_is_no_command_is_copied_for_the_service_to_refuse(depot: Depot) -> None:
+    world, record = with_a_command()
     strange = [(name, b"no run" if name == "saga-run" else value) for name, value in record.headers]
     appender = world.log.appender()
     for value, headers in ((b"\xff", [("saga-id", b"\xff")]), (b"", []), (record.value, strange)):
@@ -163,11 +169,7 @@ def test_what_is_no_command_is_copied_for_the_service_to_refuse(depot: Depot) ->
 
 
 def test_a_command_that_no_journal_knows_is_left_out(depot: Depot) -> None:
-    world = World()
-    world.behave = hold("reserve")
-    send_starts(world, "a")
-    world.settle()
-    (record,) = world.records(world.topics.commands("inventory"))
+    world, record = with_a_command()
     headers = [(name, b"later" if name == "saga-id" else value) for name, value in record.headers]
     appender = world.log.appender()
     appender.append(record.topic, record.partition, record.value, token=None, key=b"later", headers=headers)
