@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from orchestrator.broker import SHORT_LIVED, find_kit, provide
 from orchestrator.errors import BrokerUnavailable
@@ -19,6 +20,9 @@ _workers: list[int] = []
 def pytest_configure() -> None:
     """A run that is terminated puts away what its fixtures started, as one that is interrupted does."""
     signal.signal(signal.SIGTERM, _end)
+    # How long an example takes says nothing on a machine that is busy.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 
 @pytest.hookimpl(optionalhook=True)
