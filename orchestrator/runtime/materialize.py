@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from zlib import crc32
 
-from orchestrator.model.events import Status
+from orchestrator.model.events import Decision, RunFollows, SagaStarted, Status
 from orchestrator.model.messages import Input, Update, memory_of
 from orchestrator.model.state import SagaState
 from orchestrator.runtime.progress import Progress
@@ -12,6 +13,21 @@ from orchestrator.runtime.timers import Timer
 from orchestrator.store import keys
 from orchestrator.store.base import Change, Store
 from orchestrator.wire.stored import read_run, read_step, write_run, write_step
+
+KEPT_MESSAGES = 10_000
+"""So many external inputs of a saga are known at least, the newest, and all that began a run of it."""
+
+COUNTED_EVERY = 1_000
+"""So many inputs of a saga lie, on average, between two times at which all are counted."""
+
+FOR_EVER = 2**64 - 1
+"""In the store in place of the offset, for what began a run."""
+
+
+def are_counted(offset: int) -> bool:
+    """Whether a saga's inputs are counted after the one taken at `offset`: a matter of the journal alone, so that all
+    who read it forget the same, and of no pattern that its offsets may have."""
+    return crc32(keys.number(offset)) % COUNTED_EVERY == 0
 
 
 def changes_of(state: SagaState) -> list[Change]:
@@ -76,7 +92,8 @@ class Gathered:
 
     def __init__(self) -> None:
         self.runs: dict[str, SagaState] = {}
-        self._messages: dict[tuple[str, str], int] = {}
+        self._messages: dict[tuple[str, str], tuple[int, bool]] = {}
+        self._counted: dict[str, int] = {}
         self._forgotten: dict[str, tuple[SagaState, int]] = {}
 
     def __len__(self) -> int:
@@ -93,9 +110,12 @@ class Gathered:
         stored, _ = self._forgotten.get(saga_id, (state, 0))
         self._forgotten[saga_id] = stored, offset
 
-    def message(self, saga_id: str, message_id: str, offset: int) -> None:
-        """An external input was taken by the decision at `offset`."""
-        self._messages[saga_id, message_id] = offset
+    def message(self, decision: Decision, offset: int) -> None:
+        """The decision at `offset` took an external input."""
+        begins = any(isinstance(event, SagaStarted | RunFollows) for event in decision.events)
+        self._messages[decision.saga_id, decision.message_id] = offset, begins
+        if are_counted(offset):
+            self._counted[decision.saga_id] = offset
 
     def forgot(self, saga_id: str) -> bool:
         """Whether what the store has of this id is not true any more."""
@@ -103,10 +123,10 @@ class Gathered:
 
     def knows(self, saga_id: str, message_id: str) -> bool | None:
         """Whether an external input was taken; None where the store knows."""
-        taken_at, forgotten = self._messages.get((saga_id, message_id)), self._forgotten.get(saga_id)
-        if forgotten is None:
-            return None if taken_at is None else True
-        return taken_at is not None and taken_at > forgotten[1]
+        taken = self._messages.get((saga_id, message_id))
+        if saga_id not in self._forgotten:
+            return None if taken is None else True
+        return taken is not None and self._lives(saga_id, taken[0])
 
     def changes(self, store: Store) -> list[Change]:
         """All of it as changes of this store, in their order. Raises `StoreBroken`."""
@@ -116,10 +136,22 @@ class Gathered:
             changes.extend((key, None) for key, _ in store.scan(keys.messages(saga_id)))
         for state in self.runs.values():
             changes.extend(changes_of(state))
-        for (saga_id, message_id), taken_at in self._messages.items():
-            if saga_id not in self._forgotten or taken_at > self._forgotten[saga_id][1]:
-                changes.append((keys.message(saga_id, message_id), keys.number(taken_at)))
+        taken = {
+            keys.message(saga_id, message_id): keys.number(FOR_EVER if begins else taken_at)
+            for (saga_id, message_id), (taken_at, begins) in self._messages.items()
+            if self._lives(saga_id, taken_at)
+        }
+        changes.extend(taken.items())
+        for saga_id, counted_at in self._counted.items():
+            known = {} if saga_id in self._forgotten else dict(store.scan(keys.messages(saga_id)))
+            known |= {key: value for key, value in taken.items() if key.startswith(keys.messages(saga_id))}
+            oldest_first = sorted((value, key) for key, value in known.items() if value <= keys.number(counted_at))
+            changes.extend((key, None) for _, key in oldest_first[:-KEPT_MESSAGES])
         return changes
+
+    def _lives(self, saga_id: str, taken_at: int) -> bool:
+        """Whether an id was not forgotten after an input."""
+        return saga_id not in self._forgotten or taken_at > self._forgotten[saga_id][1]
 
 
 class Materializer:
@@ -156,9 +188,9 @@ class Materializer:
         """A run has changed. Until it is cut, its live state must not be dropped: `holds` tells."""
         self._new.run(state, offset)
 
-    def message(self, saga_id: str, message_id: str, offset: int) -> None:
-        """An external input was taken by the decision at `offset`."""
-        self._new.message(saga_id, message_id, offset)
+    def message(self, decision: Decision, offset: int) -> None:
+        """The decision at `offset` took an external input."""
+        self._new.message(decision, offset)
 
     def holds(self, saga_id: str) -> bool:
         return saga_id in self._new.runs or saga_id in self._under_way.runs

@@ -432,7 +432,7 @@ class Partition:
         self._internal_sent.update(told)
         outward = effects_of(decision, state)
         if decision.message_id:
-            self._changes.message(decision.saga_id, decision.message_id, self.writer.next_offset)
+            self._changes.message(decision, self.writer.next_offset)
         self.counters["decisions"] += 1
         positions = dict(self.intake.positions)
         sent, is_open = self.sender.mark(self.progress.at.offset)

@@ -123,7 +123,7 @@ class Replica:
             if isinstance(event, EFFECTFUL):
                 self.open_effects.append((offset, index, decision.saga_id, decision.run, event))
         if decision.message_id:
-            self._gathered.message(decision.saga_id, decision.message_id, offset)
+            self._gathered.message(decision, offset)
         if not decision.run:
             return
         state = self.state(decision.saga_id)

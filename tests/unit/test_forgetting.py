@@ -207,7 +207,7 @@ class Kept:
         state = SagaState("order", f"1-{offset}-0")
         state.phase = Status.COMPLETED
         self.gathered.run(state, offset)
-        self.gathered.message("order", "m", offset)
+        self.gathered.message(ev.Decision("order", state.run, 1_000, (), "m"), offset)
         return state
 
     def forget(self, state: SagaState, offset: int) -> None:

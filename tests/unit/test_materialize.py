@@ -156,13 +156,14 @@ class Owner:
         self.progress = Progress(self.store)
         self.changes = Materializer(self.store, self.progress)
         self.state = SagaState("order-7", RUN.decode())
-        self.decide(0, ev.SagaStarted("Order", b"{}", "m"))
+        evolve(self.state, ev.SagaStarted("Order", b"{}", "m"), 0)
+        self.decide(0)
 
     def decide(self, offset: int, *events: ev.Event) -> None:
         for event in events:
             evolve(self.state, event, 1_000)
         self.changes.run(self.state, offset)
-        self.changes.message("order-7", f"message-{offset}", offset)
+        self.changes.message(ev.Decision("order-7", RUN.decode(), 1_000, events, f"message-{offset}"), offset)
 
     def confirm(self, offset: int) -> None:
         self.progress.at.offset = offset
