@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextlib import closing
 from threading import Event
 from typing import Any
 
 from confluent_kafka import (
     OFFSET_INVALID,
-    ConsumerGroupTopicPartitions,
+    Consumer,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -27,7 +28,7 @@ from orchestrator.log import base
 from orchestrator.log.acl import Acl
 from orchestrator.log.base import AdminFailed, Failure, TopicSpec, TopicState
 from orchestrator.log.kafka_acls import acl_of, binding_of, filter_of
-from orchestrator.log.kafka_config import Raw, admin_config, refused
+from orchestrator.log.kafka_config import ASKING, Raw, admin_config, consumer_config, refused
 from orchestrator.log.kafka_failure import explain, failure_of
 
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -40,6 +41,8 @@ class KafkaAdmin:
     """Blocking calls by an administrative client, for any thread but the engine's."""
 
     def __init__(self, bootstrap_servers: str, *, common: Raw) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._common = common
         try:
             self._config = admin_config(bootstrap_servers, common)
             self._client: AdminClient = AdminClient(self._config)
@@ -143,10 +146,19 @@ class KafkaAdmin:
     ) -> dict[base.TopicPartition, int]:
         if not partitions:
             return {}
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(*key) for key in partitions])
-        answers = self._client.list_consumer_group_offsets([asked], request_timeout=timeout_s)
-        found = _results(answers, timeout_s, told=self._told("Describe", "group"))[group].topic_partitions or []
-        return {(item.topic, item.partition): item.offset for item in found if item.offset >= 0}
+        # By a consumer that joins nothing: the library's administrative client takes the process along where a group's
+        # coordinator has become another broker (librdkafka's issue 5040).
+        config = consumer_config(self._bootstrap_servers, self._common, ASKING, group=group)
+        told = self._told("Describe", "group")
+        with closing(Consumer(config)) as consumer:
+            try:
+                answer = consumer.committed([TopicPartition(*key) for key in partitions], timeout_s)
+            except KafkaException as error:
+                raise _failed(group, error, told) from None
+        for item in answer:
+            if item.error is not None and failure_of(item.error) is not Failure.UNKNOWN_TOPIC:
+                raise _failed(group, KafkaException(item.error), told)
+        return {(item.topic, item.partition): item.offset for item in answer if item.offset >= 0}
 
     def permissions(self, principal: str, timeout_s: float = 10.0) -> set[Acl]:
         """What the principal may do by permissions of our kind: on a resource by its whole name, from any host.

@@ -406,6 +406,25 @@ def test_a_commit_is_answered_once(
         assert member.committed() == 3
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["NOT_COORDINATOR", "COORDINATOR_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS", "REQUEST_TIMED_OUT", "UNKNOWN"],
+)
+def test_what_another_group_has_committed_is_told_or_the_asking_fails(
+    name: str, cluster: ScriptedCluster, world: World, topic: str
+) -> None:
+    """And the process lives: librdkafka's administrative client dereferences nothing at the first two."""
+    with closing(Member(cluster, world, topic)) as member:
+        member.own()
+        assert member.commit(7).failure is None
+    group, place = f"{world.prefix}{topic}", (topic, 0)
+    for _ in range(2):
+        cluster.err(Api.OFFSET_FETCH, code(name), broker=COORDINATOR)
+        with suppress(AdminFailed):
+            assert world.admin.committed(group, [place]) == {place: 7}
+    assert world.admin.committed(group, [place]) == {place: 7}
+
+
 def test_groups_are_joined_behind_errors(cluster: ScriptedCluster, world: World, prefix: str) -> None:
     """Each at a coordinator of its own."""
     errors = [
