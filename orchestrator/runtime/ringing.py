@@ -22,16 +22,17 @@ class Ringer:
         self._circuits = circuits
         self._runs = runs
         self._attempt = attempt
-        self._ends: deque[Timer] = deque()
-        self._ends_after = 0
+        self._ends: deque[tuple[int, Timer]] = deque()
+        """Of runs that have ended, behind where the inbox ended when they were due."""
 
     def ring(self, now_ms: int, consumed: Callable[[str], int], limit: int) -> None:
         """Rings those whose turn it is, at most `limit` of a kind besides those that wait for a circuit."""
         for timer in self._timers.due(now_ms, consumed, limit):
             self._ring(timer)
-        if self.is_ready(consumed):
-            for _ in range(min(limit, len(self._ends))):
-                self._ring(self._ends.popleft(), after_all=True)
+        for _ in range(limit):
+            if not self.is_ready(consumed):
+                break
+            self._ring(self._ends.popleft()[1], after_all=True)
         for timer in self._circuits.due(now_ms):
             self._ring(timer, although_open=True)
         while self._circuits.freed:
@@ -39,7 +40,7 @@ class Ringer:
 
     def is_ready(self, consumed: Callable[[str], int]) -> bool:
         """Whether there are timers left that need not wait for anything."""
-        return bool(self._ends) and consumed(INBOX) >= self._ends_after
+        return bool(self._ends) and consumed(INBOX) >= self._ends[0][0]
 
     def _ring(self, timer: Timer, *, although_open: bool = False, after_all: bool = False) -> None:
         """A timer is due; that of a step whose service is not to be asked now is set aside.
@@ -51,8 +52,7 @@ class Ringer:
             return
         state, holds = execution.state, self._circuits.holds
         if state.ended and not state.continue_due and not after_all:
-            self._ends.append(timer)
-            self._ends_after = max(self._ends_after, self._timers.told_end(INBOX))
+            self._ends.append((self._timers.told_end(INBOX), timer))
             return
         if although_open or not holds(state, sequence):
             self._attempt(msg.TimerDue(saga_id, state.run, sequence, due_ms))

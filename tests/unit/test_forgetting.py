@@ -14,12 +14,14 @@ from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import ParentClose
 from orchestrator.model.rule import Kind
 from orchestrator.model.state import SagaState
+from orchestrator.runtime import partition
 from orchestrator.runtime.materialize import Gathered
 from orchestrator.runtime.replica import Replica
 from orchestrator.saga import Saga
 from orchestrator.store import keys
 from orchestrator.store.base import Store
 from orchestrator.store.memory import MemoryStore, MemoryStores
+from orchestrator.wire.inputs import INBOX
 from orchestrator.wire.journal import read_decision, read_envelope
 from tests.shop_world import PARTITIONS, World, send_starts
 
@@ -194,6 +196,27 @@ def test_a_child_that_was_refused_leaves_nothing() -> None:
     world.advance(KEEP_MS + 1_000)
     world.advance(1_000)
     assert [left(store_of(world, number)) for number in range(PARTITIONS)] == [[]] * PARTITIONS
+
+
+class Quick(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        return what
+
+
+def test_sagas_are_forgotten_while_the_inbox_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits for what was there when its own time was up, not for what has come since."""
+    monkeypatch.setattr(partition, "BATCH", 10)
+    names = (f"quick-{number}" for number in count())
+    names = (name for name in names if partition_of(name, PARTITIONS) == 0)
+    world = World(sagas=(Quick,), ended_keep_ms=1_000)
+    send_starts(world, *islice(names, 60), saga_type="Quick", value=b'"tea"')
+    for _ in range(400):
+        send_starts(world, *islice(names, 10), saga_type="Quick", value=b'"tea"')
+        world.step()
+        world.now_ms += 10
+    owned = world.owned(0)
+    assert len(world.log.records(world.topics.inbox, 0)) - owned.intake.consumed(INBOX) >= 60, "it stayed behind"
+    assert len(forgotten(world)) > 1_000
 
 
 class Kept:
