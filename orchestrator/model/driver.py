@@ -9,12 +9,13 @@ ask the same requests, and a replay is nothing but a delivery from the first out
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from orchestrator.errors import BUGS, Abort, Canceled, ContinueAsNew, StepFailed
 from orchestrator.model.asked import Asked as Asked
 from orchestrator.model.asked import Until as Until
+from orchestrator.model.closing import close, close_all, forget_frames
 from orchestrator.model.definition import (
     ChildRequest,
     Definition,
@@ -35,13 +36,6 @@ from orchestrator.model.state import SagaState, Step, StepStatus
 
 DEPRECATED = b"deprecated"
 """The value of a patch's marker that code may pass over."""
-_MAX_CLOSES = 100
-"""How often one coroutine is closed whose `finally` blocks keep awaiting."""
-
-
-class _Detached(BaseException):
-    """The live code is let go of."""
-
 
 _FAILED = frozenset({StepStatus.REFUSED, StepStatus.WAIT_FAILED})
 
@@ -237,16 +231,14 @@ class Driver:
             branch = branches.pop()
             if isinstance(branch.waiting, Join):
                 branches.extend(branch.waiting.open.values())
-            _close(branch.body)
+            close(branch.body)
             branch.waiting = branch.join = branch.condition = None
         self.subject = None
         self._asked.clear()
         self._waiting.clear()
         self._conditions.clear()
         self._ready.clear()
-        error = self.error
-        while error is not None:  # its frames know this driver
-            error.__traceback__, error = None, error.__context__
+        forget_frames(self.error)
 
     def check(self, step: Step, request: Request) -> None:
         """Raises `Divergence` where the code asks for another thing than was recorded. A test may compare more."""
@@ -377,7 +369,7 @@ class Driver:
         elif isinstance(asked, Together):
             wrong = [body for body in asked.branches if not hasattr(body, "__await__")]
             if wrong:
-                _close_all(asked.branches)
+                close_all(asked.branches)
                 self._ready.append((branch, None, no_branch(wrong[0])))
                 return
             branch.waiting = Join(branch, asked)
@@ -458,28 +450,6 @@ class Driver:
                 if sequence <= known:
                     self.check(self._state.steps[sequence], request)
             self.requests = [asked for asked in self.requests if asked[0] > known]
-
-
-def _close(body: Any) -> None:
-    """Ends a coroutine; whatever it awaits in its `finally` blocks is not waited for.
-
-    Not by `close()`: where a `finally` in a nested coroutine awaits, that leaves the inner one suspended.
-    """
-    for _ in range(_MAX_CLOSES):
-        try:
-            asked = body.throw(_Detached)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            return
-        if isinstance(asked, Together):
-            _close_all(asked.branches)
-
-
-def _close_all(bodies: Iterable[Any]) -> None:
-    for body in bodies:
-        if hasattr(body, "close"):
-            body.close()
 
 
 def is_deprecated(step: Step) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.errors import Abort, StepFailed
 from orchestrator.log.kafka import KafkaLog
+from orchestrator.model.events import Status
 from orchestrator.saga import Saga
 from tests.shop_world import Inventory, OrderFulfilment, Payments, World, refuse, send_starts
 
@@ -70,8 +71,33 @@ class Buggy(Saga[str, str]):
         raise ValueError(what)
 
 
+def kept(what: str) -> ValueError:
+    """An error that was raised before, elsewhere."""
+    try:
+        raise ValueError(what)
+    except ValueError as error:
+        return error
+
+
+class Causing(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        raise Abort("no") from kept(what)
+
+
+class Grouping(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        raise ExceptionGroup("several", [kept(what)])
+
+
+class Circling(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        first, second = kept(what), kept(what)
+        first.__context__, second.__context__ = second, first
+        raise first
+
+
 KINDS: tuple[type[Saga[Any, Any]], ...] = (
-    *(OrderFulfilment, Gathering, Catching, Aborting, Parent, Calling, Again, Buggy),
+    *(OrderFulfilment, Gathering, Catching, Aborting, Parent, Calling, Again, Buggy, Causing, Grouping),
 )
 
 
@@ -100,6 +126,13 @@ def test_what_a_saga_leaves_behind_needs_no_collector(kind: type[Saga[Any, Any]]
     gc.collect()
     live("then")
     assert gc.collect() < SAGAS
+
+
+def test_errors_that_came_of_each_other_hold_up_nobody() -> None:
+    world = World(sagas=(Circling,))
+    send_starts(world, "circling", saga_type="Circling", value=b'"x"')
+    world.settle()
+    assert world.status("circling") is Status.PARKED
 
 
 LOG = KafkaLog("127.0.0.1:9")
