@@ -65,6 +65,16 @@ def awaits_answer(step: Step) -> bool:
     return step.kind is ev.StepKind.CALL and step.status is StepStatus.UNKNOWN
 
 
+def refused_late(state: SagaState) -> list[int]:
+    """Calls that are parked because they were refused, so that nothing of them is to be undone."""
+    steps = {sequence: state.steps.get(sequence) for sequence in state.parked}
+    return [
+        sequence
+        for sequence, step in steps.items()
+        if step is not None and step.kind is ev.StepKind.CALL and state.parked[sequence].startswith(REFUSED_LATE)
+    ]
+
+
 # -- the side of who is asked
 
 

@@ -187,7 +187,7 @@ def _after_end(turn: Turn, input: msg.Input) -> None:
     if isinstance(input, msg.Reply):
         turn.absorb(input, "the saga has ended", input.sequence, input.attempt)
     elif isinstance(input, msg.Called):
-        undoing.called_after_end(turn, input)
+        undoing.called_after_end(turn, input.sequence, refused=input.error_type != "")
     elif isinstance(input, msg.TimerDue):
         starts.forget(turn)
     elif isinstance(input, msg.EXTERNAL):

@@ -89,14 +89,15 @@ class Turn:
         locks.give_all(self, follows)
         if follows is None and not self.state.has_parent:
             event = replace(event, forget_at_ms=self.moment.now_ms + self.moment.ended_keep_ms)
-        held = [each for each in self.state.mailbox if isinstance(each, Called)]
+        heard = [(each.sequence, each.error_type != "") for each in self.state.mailbox if isinstance(each, Called)]
+        heard += [(sequence, True) for sequence in calls.refused_late(self.state)]
         self.emit(event)
         children.ended(self)
         if follows is not None:
             self.emit(follows)
         if self.state.ended:
-            for each in held:
-                undoing.called_after_end(self, each)
+            for sequence, refused in heard:
+                undoing.called_after_end(self, sequence, refused=refused)
             self.leave_all()
 
     def leave_all(self) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model import calls, children, requests
 from orchestrator.model import events as ev
-from orchestrator.model import messages as msg
 
 if TYPE_CHECKING:
     from orchestrator.model.turn import Turn
@@ -45,13 +44,13 @@ def undo(turn: Turn, stack: list[int]) -> None:
         latest = max(latest, step.after)
 
 
-def called_after_end(turn: Turn, input: msg.Called) -> None:
+def called_after_end(turn: Turn, sequence: int, *, refused: bool) -> None:
     """The run was terminated: what came of a call is kept, for whoever sets the run back undoes it by that."""
-    step = turn.state.steps.get(input.sequence)
+    step = turn.state.steps.get(sequence)
     if step is None or step.kind is not ev.StepKind.CALL or step.undo_command is None:
         return
     if requests.release(turn, step.sequence, len(turn.state.outcomes), stopped=True) and calls.awaits_answer(step):
-        turn.emit(ev.CallRefused(step.sequence) if input.error_type else ev.CallDone(step.sequence))
+        turn.emit(ev.CallRefused(step.sequence) if refused else ev.CallDone(step.sequence))
 
 
 def _schedule_undo(turn: Turn, sequence: int) -> bool:

@@ -295,6 +295,18 @@ def test_what_came_of_a_call_is_known_after_its_saga_was_terminated(
     assert balance(family) == (15 if cents else 0), "undone, and done again"
 
 
+def test_a_call_that_was_refused_after_the_pivot_is_not_waited_for_once_its_saga_was_terminated(family: Family) -> None:
+    family.start(Committed, "b", 900)
+    family.reply("b", 1, "shipped")
+    assert 2 in family.state("b").parked
+    family.terminate("b")
+    assert family.state("b").steps[2].status == "REFUSED"
+    ask(family, "deposit", {"cents": 900})
+    family.take(msg.Reset("b", "reset", 2, by="ann"))
+    family.deliver()
+    assert (family.status("b"), balance(family)) == ("COMPLETED", 0), "it is asked once more"
+
+
 def test_a_call_waits_for_the_entitys_code(family: Family) -> None:
     code = family.definitions.pop("Account")
     family.start(Teller, "teller", 3)
