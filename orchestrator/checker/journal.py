@@ -14,6 +14,7 @@ from orchestrator.model.evolve import BrokenHistory, evolve, transition_of
 from orchestrator.model.messages import Called
 from orchestrator.model.rule import JournalHalted, Kind, Rule
 from orchestrator.model.state import FINAL, WAITS, SagaState, Step, StepStatus
+from orchestrator.runtime.materialize import KEPT_MESSAGES
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.journal import Envelope, read_decision, read_envelope
 
@@ -36,8 +37,8 @@ class Accepted:
     """All accepted decisions of all partitions."""
 
     histories: dict[tuple[str, str], History] = field(default_factory=dict)
-    messages: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """By saga those that were taken since it was forgotten last, or ever."""
+    messages: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
+    """By saga those that its owner must know: the newest since it was forgotten last, or ever."""
     forgotten: dict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
     """By saga the runs that were forgotten, each with the time: what is sent again after that is new."""
     events: dict[type, list[tuple[History | None, Any]]] = field(default_factory=lambda: defaultdict(list))
@@ -148,7 +149,9 @@ def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepte
         if message_id in known:
             message = decision.saga_id, message_id
             verdict.blame("C10", f"journal {partition} at {offset}: message {message} was taken before")
-        known.add(message_id)
+        known[message_id] = None
+        if len(known) > KEPT_MESSAGES:
+            del known[next(iter(known))]
     history = _history(partition, decision, accepted) if decision.run else None
     for event in decision.events:
         kind = type(event)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from zlib import crc32
 
-from orchestrator.model.events import Decision, RunFollows, SagaStarted, Status
+from orchestrator.model.events import Decision, Event, Following, RunFollows, SagaStarted, Status
 from orchestrator.model.messages import Input, Update, memory_of
 from orchestrator.model.state import SagaState
 from orchestrator.runtime.progress import Progress
@@ -15,13 +15,20 @@ from orchestrator.store.base import Change, Store
 from orchestrator.wire.stored import read_run, read_step, write_run, write_step
 
 KEPT_MESSAGES = 10_000
-"""So many external inputs of a saga are known at least, the newest, and all that began a run of it."""
+"""So many external inputs of a saga are known at least, the newest, and as many that had a run of it begin."""
 
 COUNTED_EVERY = 1_000
 """So many inputs of a saga lie, on average, between two times at which all are counted."""
 
-FOR_EVER = 2**64 - 1
-"""In the store in place of the offset, for what began a run."""
+
+_OFFSET = 8
+_BEGAN = b"b"
+"""Stands behind the offset of an input that had a run begin."""
+
+
+def _begins(event: Event) -> bool:
+    """Whether it makes a first run begin, or another one because somebody wants it."""
+    return isinstance(event, SagaStarted) or (isinstance(event, RunFollows) and event.cause is Following.REUSED)
 
 
 def are_counted(offset: int) -> bool:
@@ -112,8 +119,7 @@ class Gathered:
 
     def message(self, decision: Decision, offset: int) -> None:
         """The decision at `offset` took an external input."""
-        begins = any(isinstance(event, SagaStarted | RunFollows) for event in decision.events)
-        self._messages[decision.saga_id, decision.message_id] = offset, begins
+        self._messages[decision.saga_id, decision.message_id] = offset, any(map(_begins, decision.events))
         if are_counted(offset):
             self._counted[decision.saga_id] = offset
 
@@ -137,16 +143,20 @@ class Gathered:
         for state in self.runs.values():
             changes.extend(changes_of(state))
         taken = {
-            keys.message(saga_id, message_id): keys.number(FOR_EVER if begins else taken_at)
-            for (saga_id, message_id), (taken_at, begins) in self._messages.items()
+            keys.message(saga_id, message_id): keys.number(taken_at) + (_BEGAN if began else b"")
+            for (saga_id, message_id), (taken_at, began) in self._messages.items()
             if self._lives(saga_id, taken_at)
         }
         changes.extend(taken.items())
         for saga_id, counted_at in self._counted.items():
             known = {} if saga_id in self._forgotten else dict(store.scan(keys.messages(saga_id)))
             known |= {key: value for key, value in taken.items() if key.startswith(keys.messages(saga_id))}
-            oldest_first = sorted((value, key) for key, value in known.items() if value <= keys.number(counted_at))
-            changes.extend((key, None) for _, key in oldest_first[:-KEPT_MESSAGES])
+            for kind in (b"", _BEGAN):
+                alike = ((value, key) for key, value in known.items() if value[_OFFSET:] == kind)
+                oldest_first = sorted(
+                    (value, key) for value, key in alike if value[:_OFFSET] <= keys.number(counted_at)
+                )
+                changes.extend((key, None) for _, key in oldest_first[:-KEPT_MESSAGES])
         return changes
 
     def _lives(self, saga_id: str, taken_at: int) -> bool:

@@ -6,7 +6,7 @@ n <nonce>                           a claim's nonce seen, with its offset
 r <saga>                            a run, but for its steps
 s <saga> 00 <sequence>              a step
 t <due> <saga> 00 <sequence>        a timer
-m <saga> 00 <message id>            an external input taken, with its journal offset, ff... if it began a run
+m <saga> 00 <message id>            an external input taken, with its journal offset; and a b if it began a run
 w <saga>                            a run that waits for code
 l <saga>                            a run with a local step whose function is to be called
 h <saga>                            a run that a rule holds, with the rule

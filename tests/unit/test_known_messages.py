@@ -1,4 +1,4 @@
-"""Of a saga that never ends, the newest external inputs are known, and all that began a run of it."""
+"""Of a saga that never ends, the newest external inputs are known, and the newest that had a run of it begin."""
 
 from itertools import pairwise
 from random import Random
@@ -57,6 +57,20 @@ def test_the_newest_are_known_and_what_began_a_run() -> None:
             kept.write()
     kept.write()
     assert kept.known() == {"start", "again", *(f"add-{offset}" for offset in range(15, 20))}
+    for offset in range(20, 30):
+        kept.take(offset, f"start-{offset}", ev.RunFollows(ev.Following.REUSED, b"{}", f"start-{offset}"))
+    kept.write()
+    assert kept.known() == {
+        f"{kind}-{number}" for kind, first in (("add", 15), ("start", 25)) for number in range(first, first + 5)
+    }
+
+
+def test_an_input_after_which_a_saga_continues_as_new_is_one_of_many() -> None:
+    kept = Kept()
+    for offset in range(20):
+        kept.take(offset, f"add-{offset}", ev.RunFollows(ev.Following.CONTINUED, b"{}"))
+    kept.write()
+    assert len(kept.known()) == KEPT
 
 
 def test_those_of_others_are_left_alone() -> None:
