@@ -90,6 +90,10 @@ class ScriptedCluster:
             else:
                 self._do("broker_push_request_error_rtts", broker, api, 1, code, rtt_ms)
 
+    def forgive(self, api: Api) -> None:
+        """What is still to come of the errors at any broker does not."""
+        self._library.rd_kafka_mock_clear_request_errors(self._cluster, api)
+
     def left(self, api: Api, broker: int) -> int:
         """How many of a broker's errors are still to come."""
         count = ctypes.c_size_t()
@@ -146,6 +150,7 @@ def _library() -> Any:
     library.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
     library.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
     library.rd_kafka_mock_push_request_errors_array.argtypes = [pointer, ctypes.c_int16, ctypes.c_size_t, pointer]
+    library.rd_kafka_mock_clear_request_errors.argtypes = [pointer, ctypes.c_int16]
     library.rd_kafka_mock_set_controller_id.argtypes = [pointer, ctypes.c_int32]
     library.rd_kafka_mock_group_initial_rebalance_delay_ms.argtypes = [pointer, ctypes.c_int32]
     library.rd_kafka_mock_topic_create.argtypes = [pointer, ctypes.c_char_p, number, number]

@@ -35,6 +35,8 @@ _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _RETRY_S = 0.05
 """Between two looks at whether something has come about."""
+_ASK_S = 1.0
+"""For so long a group's coordinator is waited for, before anything is asked again."""
 
 
 class KafkaAdmin:
@@ -146,15 +148,15 @@ class KafkaAdmin:
     ) -> dict[base.TopicPartition, int]:
         if not partitions:
             return {}
-        # By a consumer that joins nothing: the library's administrative client takes the process along where a group's
-        # coordinator has become another broker (librdkafka's issue 5040).
-        config = consumer_config(self._bootstrap_servers, self._common, ASKING, group=group)
         told = self._told("Describe", "group")
-        with closing(Consumer(config)) as consumer:
-            try:
-                answer = consumer.committed([TopicPartition(*key) for key in partitions], timeout_s)
-            except KafkaException as error:
-                raise _failed(group, error, told) from None
+        try:
+            # By a consumer that joins nothing: the library's administrative client takes the process along where a
+            # group's coordinator has become another broker (librdkafka's issue 5040).
+            config = consumer_config(self._bootstrap_servers, self._common, ASKING, group=group)
+            with closing(Consumer(config)) as consumer:
+                answer = _committed(consumer, partitions, timeout_s)
+        except KafkaException as error:
+            raise _failed(group, error, told) from None
         for item in answer:
             if item.error is not None and failure_of(item.error) is not Failure.UNKNOWN_TOPIC:
                 raise _failed(group, KafkaException(item.error), told)
@@ -248,6 +250,23 @@ def _results(
         elif error.args[0].code() not in ignored:
             raise _failed(key, error, told)
     return values
+
+
+def _committed(consumer: Consumer, partitions: Sequence[base.TopicPartition], timeout_s: float) -> list[TopicPartition]:
+    """What the consumer's group has committed. Raises `KafkaException`."""
+    asked = [TopicPartition(*key) for key in partitions]
+    for left in range(max(1, round(timeout_s / _ASK_S)), 0, -1):
+        try:
+            return consumer.committed(asked, min(_ASK_S, timeout_s))
+        except KafkaException as error:
+            # That the group may not be seen is told to who polls: the question itself would wait for a coordinator.
+            message = consumer.poll(0)
+            told = None if message is None else message.error()
+            if told is not None and failure_of(told) is Failure.UNAUTHORIZED:
+                raise KafkaException(told) from None
+            if error.args[0].code() != KafkaError._TIMED_OUT or left == 1:
+                raise
+    raise AssertionError("the last time returns or raises")
 
 
 def _failed(key: Any, error: KafkaException, told: _Told = _tell) -> AdminFailed:

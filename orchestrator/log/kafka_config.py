@@ -34,11 +34,14 @@ class Damper(logging.Filter):
         kind = record.args[:2]
         if record.created - self._last.get(kind, 0.0) < _DAMPED_S:
             return False
+        if len(self._last) >= _DAMPED_KINDS:  # of clients that are gone, mostly
+            self._last = {of: at for of, at in self._last.items() if record.created - at < _DAMPED_S}
         self._last[kind] = record.created
         return True
 
 
 _DAMPED_S = 10.0
+_DAMPED_KINDS = 1_000
 LOGGER.addFilter(Damper())
 
 

@@ -65,14 +65,11 @@ def awaits_answer(step: Step) -> bool:
     return step.kind is ev.StepKind.CALL and step.status is StepStatus.UNKNOWN
 
 
-def refused_late(state: SagaState) -> list[int]:
-    """Calls that are parked because they were refused, so that nothing of them is to be undone."""
-    steps = {sequence: state.steps.get(sequence) for sequence in state.parked}
-    return [
-        sequence
-        for sequence, step in steps.items()
-        if step is not None and step.kind is ev.StepKind.CALL and state.parked[sequence].startswith(REFUSED_LATE)
-    ]
+def is_refused_late(state: SagaState, sequence: int) -> bool:
+    """Whether a call is parked because it was refused, so that nothing of it is to be undone."""
+    step = state.steps.get(sequence)
+    reason = state.parked.get(sequence, "")
+    return step is not None and step.kind is ev.StepKind.CALL and reason.startswith(REFUSED_LATE)
 
 
 # -- the side of who is asked

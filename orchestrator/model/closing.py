@@ -46,7 +46,7 @@ def forget_frames(error: BaseException | None) -> None:
         if one is None or id(one) in seen:  # code may have linked them in a circle
             continue
         seen.add(id(one))
-        one.__traceback__ = None
+        BaseException.with_traceback(one, None)  # past what its class makes of an assignment
         errors += (one.__context__, one.__cause__)
         if isinstance(one, BaseExceptionGroup):
             errors += one.exceptions

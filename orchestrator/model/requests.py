@@ -208,7 +208,7 @@ def release(turn: Turn, sequence: int, after: int, *, stopped: bool = False) -> 
             if step.kind is ev.StepKind.CHILD and step.undo_command is None:
                 children.leave(turn, step, Leaving.LEFT)
             error_type = STOPPED if stopped else "Canceled"
-            heard = sequence in calls.refused_late(turn.state)
+            heard = calls.is_refused_late(turn.state, sequence)
             turn.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.CANCELED, error_type, "", after))
             if heard:
                 turn.emit(ev.CallRefused(sequence))

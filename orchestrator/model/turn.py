@@ -90,7 +90,7 @@ class Turn:
         if follows is None and not self.state.has_parent:
             event = replace(event, forget_at_ms=self.moment.now_ms + self.moment.ended_keep_ms)
         heard = [(each.sequence, each.error_type != "") for each in self.state.mailbox if isinstance(each, Called)]
-        heard += [(sequence, True) for sequence in calls.refused_late(self.state)]
+        heard += [(sequence, True) for sequence in self.state.parked if calls.is_refused_late(self.state, sequence)]
         self.emit(event)
         children.ended(self)
         if follows is not None:

@@ -425,6 +425,17 @@ def test_what_another_group_has_committed_is_told_or_the_asking_fails(
     assert world.admin.committed(group, [place]) == {place: 7}
 
 
+def test_who_may_not_see_a_group_is_told_so(cluster: ScriptedCluster, world: World, topic: str) -> None:
+    group = f"{world.prefix}{topic}"
+    cluster.coordinate(group, COORDINATOR)
+    cluster.err(Api.FIND_COORDINATOR, *[code("GROUP_AUTHORIZATION_FAILED")] * 20)
+    with pytest.raises(AdminFailed, match=f"needs Describe on group {group}, see") as failed:
+        world.admin.committed(group, [(topic, 0)], 3_600.0)
+    assert failed.value.failure is Failure.UNAUTHORIZED
+    cluster.forgive(Api.FIND_COORDINATOR)
+    assert world.admin.committed(group, [(topic, 0)]) == {}
+
+
 def test_groups_are_joined_behind_errors(cluster: ScriptedCluster, world: World, prefix: str) -> None:
     """Each at a coordinator of its own."""
     errors = [

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
@@ -126,6 +127,23 @@ def test_what_a_saga_leaves_behind_needs_no_collector(kind: type[Saga[Any, Any]]
     gc.collect()
     live("then")
     assert gc.collect() < SAGAS
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    what: str
+
+
+class Freezing(Saga[str, str]):
+    async def run(self, what: str) -> str:
+        raise Frozen(what)
+
+
+def test_an_error_that_takes_no_assignment_parks_its_saga_like_any() -> None:
+    world = World(sagas=(Freezing,))
+    send_starts(world, "freezing", saga_type="Freezing", value=b'"x"')
+    world.settle()
+    assert world.status("freezing") is Status.PARKED
 
 
 def test_errors_that_came_of_each_other_hold_up_nobody() -> None:
