@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from zlib import crc32
 
 from orchestrator.model.events import Decision, Event, Following, RunFollows, SagaStarted, Status
@@ -20,7 +20,6 @@ KEPT_MESSAGES = 10_000
 COUNTED_EVERY = 1_000
 """So many inputs of a saga lie, on average, between two times at which all are counted."""
 
-
 _OFFSET = 8
 _BEGAN = b"b"
 """Stands behind the offset of an input that had a run begin."""
@@ -35,6 +34,13 @@ def are_counted(offset: int) -> bool:
     """Whether a saga's inputs are counted after the one taken at `offset`: a matter of the journal alone, so that all
     who read it forget the same, and of no pattern that its offsets may have."""
     return crc32(keys.number(offset)) % COUNTED_EVERY == 0
+
+
+def _beyond_newest(known: Mapping[bytes, bytes], last: bytes) -> Iterator[bytes]:
+    """The keys of inputs that need not be known any more, of one saga's up to the offset `last`."""
+    for kind in (b"", _BEGAN):
+        alike = [(value, key) for key, value in known.items() if value[_OFFSET:] == kind and value[:_OFFSET] <= last]
+        yield from (key for _, key in sorted(alike)[:-KEPT_MESSAGES])
 
 
 def changes_of(state: SagaState) -> list[Change]:
@@ -151,12 +157,7 @@ class Gathered:
         for saga_id, counted_at in self._counted.items():
             known = {} if saga_id in self._forgotten else dict(store.scan(keys.messages(saga_id)))
             known |= {key: value for key, value in taken.items() if key.startswith(keys.messages(saga_id))}
-            for kind in (b"", _BEGAN):
-                alike = ((value, key) for key, value in known.items() if value[_OFFSET:] == kind)
-                oldest_first = sorted(
-                    (value, key) for value, key in alike if value[:_OFFSET] <= keys.number(counted_at)
-                )
-                changes.extend((key, None) for _, key in oldest_first[:-KEPT_MESSAGES])
+            changes.extend((key, None) for key in _beyond_newest(known, keys.number(counted_at)))
         return changes
 
     def _lives(self, saga_id: str, taken_at: int) -> bool:

@@ -15,7 +15,6 @@ from orchestrator.model.messages import ParentClose
 from orchestrator.model.rule import Kind
 from orchestrator.model.state import SagaState
 from orchestrator.runtime import partition
-from orchestrator.runtime.materialize import Gathered
 from orchestrator.runtime.replica import Replica
 from orchestrator.saga import Saga
 from orchestrator.store import keys
@@ -24,6 +23,7 @@ from orchestrator.store.memory import MemoryStore, MemoryStores
 from orchestrator.wire.inputs import INBOX
 from orchestrator.wire.journal import read_decision, read_envelope
 from tests.shop_world import PARTITIONS, World, send_starts
+from tests.unit.gathering import Gathering
 
 KEEP_MS = 60_000
 ORDERS = [f"order-{number}" for number in range(40)]
@@ -219,37 +219,22 @@ def test_sagas_are_forgotten_while_the_inbox_stays_behind(monkeypatch: pytest.Mo
     assert len(forgotten(world)) > 1_000
 
 
-class Kept:
-    """A store, and what decisions changed since it was written."""
+class Kept(Gathering):
+    """Of one saga id, each of whose runs takes the same input."""
 
-    def __init__(self) -> None:
-        self.store: MemoryStore = MemoryStores().open(0)
-        self.gathered = Gathered()
-
-    def run(self, offset: int) -> SagaState:
-        state = SagaState("order", f"1-{offset}-0")
-        state.phase = Status.COMPLETED
-        self.gathered.run(state, offset)
-        self.gathered.message(ev.Decision("order", state.run, 1_000, (), "m"), offset)
-        return state
-
-    def forget(self, state: SagaState, offset: int) -> None:
-        state.forgotten = True
-        self.gathered.run(state, offset)
-
-    def write(self) -> None:
-        self.store.write(self.gathered.changes(self.store))
-        self.gathered = Gathered()
+    def begin(self, offset: int) -> SagaState:
+        self.take(offset, "m", saga_id="order")
+        return self.run(offset, "order")
 
 
 def test_an_input_that_was_taken_before_is_not_known_after() -> None:
     kept = Kept()
-    state = kept.run(3)
+    state = kept.begin(3)
     kept.write()
     assert kept.gathered.knows("order", "m") is None
     kept.forget(state, 5)
     assert (kept.gathered.knows("order", "m"), kept.gathered.forgot("order")) == (False, True)
-    kept.run(6)
+    kept.begin(6)
     assert kept.gathered.knows("order", "m") is True
     kept.write()
     assert kept.store.get(keys.message("order", "m")) == keys.number(6)
@@ -257,19 +242,19 @@ def test_an_input_that_was_taken_before_is_not_known_after() -> None:
 
 def test_what_was_never_stored_leaves_nothing_either() -> None:
     kept = Kept()
-    kept.forget(kept.run(3), 5)
-    kept.forget(kept.run(6), 7)
+    kept.forget(kept.begin(3), 5)
+    kept.forget(kept.begin(6), 7)
     kept.write()
     assert left(kept.store) == []
 
 
 def test_of_an_id_that_is_forgotten_again_and_again_the_last_run_counts() -> None:
     kept = Kept()
-    state = kept.run(3)
+    state = kept.begin(3)
     kept.write()
     kept.forget(state, 4)
-    kept.forget(kept.run(5), 6)
-    kept.run(7)
+    kept.forget(kept.begin(5), 6)
+    kept.begin(7)
     kept.write()
     assert left(kept.store) == [keys.run("order"), keys.message("order", "m")]
     assert kept.store.get(keys.message("order", "m")) == keys.number(7)

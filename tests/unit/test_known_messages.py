@@ -6,14 +6,13 @@ from random import Random
 import pytest
 
 from orchestrator.model import events as ev
-from orchestrator.model.events import Status
 from orchestrator.model.state import SagaState
 from orchestrator.runtime import materialize
-from orchestrator.runtime.materialize import Gathered, are_counted
-from orchestrator.store import keys
-from orchestrator.store.memory import MemoryStore, MemoryStores
+from orchestrator.runtime.materialize import are_counted
+from tests.unit.gathering import Gathering
 
 KEPT = 5
+CART = "cart"
 
 
 @pytest.fixture(autouse=True)
@@ -22,65 +21,41 @@ def few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(materialize, "COUNTED_EVERY", 1)
 
 
-class Kept:
-    """A store, and what decisions changed since it was written."""
-
-    def __init__(self) -> None:
-        self.store: MemoryStore = MemoryStores().open(0)
-        self.gathered = Gathered()
-
-    def take(self, offset: int, message_id: str, *events: ev.Event, saga_id: str = "cart") -> None:
-        self.gathered.message(ev.Decision(saga_id, "1-0-0", 1_000, events, message_id), offset)
-
-    def forget(self, offset: int, saga_id: str = "cart") -> None:
-        state = SagaState(saga_id, "1-0-0")
-        state.phase, state.forgotten = Status.COMPLETED, True
-        self.gathered.run(state, offset)
-
-    def write(self) -> None:
-        self.store.write(self.gathered.changes(self.store))
-        self.gathered = Gathered()
-
-    def known(self, saga_id: str = "cart") -> set[str]:
-        prefix = keys.messages(saga_id)
-        return {key[len(prefix) :].decode() for key, _ in self.store.scan(prefix)}
-
-
 def test_the_newest_are_known_and_what_began_a_run() -> None:
-    kept = Kept()
-    kept.take(0, "start", ev.SagaStarted("Cart", b"{}", "start"))
+    kept = Gathering()
+    kept.take(0, "start", ev.SagaStarted("Cart", b"{}", "start"), saga_id=CART)
     for offset in range(1, 20):
-        kept.take(offset, f"add-{offset}")
+        kept.take(offset, f"add-{offset}", saga_id=CART)
         if offset == 10:
-            kept.take(10, "again", ev.RunFollows(ev.Following.REUSED, b"{}", "again"))
+            kept.take(10, "again", ev.RunFollows(ev.Following.REUSED, b"{}", "again"), saga_id=CART)
         if offset % 3 == 0:
             kept.write()
     kept.write()
-    assert kept.known() == {"start", "again", *(f"add-{offset}" for offset in range(15, 20))}
+    assert kept.known(CART) == {"start", "again", *(f"add-{offset}" for offset in range(15, 20))}
     for offset in range(20, 30):
-        kept.take(offset, f"start-{offset}", ev.RunFollows(ev.Following.REUSED, b"{}", f"start-{offset}"))
+        kept.take(offset, f"start-{offset}", ev.RunFollows(ev.Following.REUSED, b"{}", f"start-{offset}"), saga_id=CART)
     kept.write()
-    assert kept.known() == {
+    assert kept.known(CART) == {
         f"{kind}-{number}" for kind, first in (("add", 15), ("start", 25)) for number in range(first, first + 5)
     }
 
 
 def test_an_input_after_which_a_saga_continues_as_new_is_one_of_many() -> None:
-    kept = Kept()
+    kept = Gathering()
     for offset in range(20):
-        kept.take(offset, f"add-{offset}", ev.RunFollows(ev.Following.CONTINUED, b"{}"))
+        kept.take(offset, f"add-{offset}", ev.RunFollows(ev.Following.CONTINUED, b"{}"), saga_id=CART)
     kept.write()
-    assert len(kept.known()) == KEPT
+    assert len(kept.known(CART)) == KEPT
 
 
 def test_those_of_others_are_left_alone() -> None:
-    kept = Kept()
+    kept = Gathering()
     kept.take(1, "add", saga_id="car")
     kept.take(2, "add", saga_id="cart-2")
     for offset in range(3, 20):
-        kept.take(offset, f"add-{offset}")
+        kept.take(offset, f"add-{offset}", saga_id=CART)
     kept.write()
-    assert (kept.known("car"), kept.known("cart-2"), len(kept.known())) == ({"add"}, {"add"}, KEPT)
+    assert (kept.known("car"), kept.known("cart-2"), len(kept.known(CART))) == ({"add"}, {"add"}, KEPT)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -88,13 +63,13 @@ def test_all_who_read_the_journal_forget_the_same(seed: int, monkeypatch: pytest
     """However much each of them gathers before it writes."""
     monkeypatch.setattr(materialize, "COUNTED_EVERY", 3)
     random = Random(seed)
-    owner, replica, rebuilt = Kept(), Kept(), Kept()
+    owner, replica, rebuilt = Gathering(), Gathering(), Gathering()
     most = 0
     for offset in range(120):
-        draw, saga_id = random.random(), random.choice(("cart", "car"))
+        draw, saga_id = random.random(), random.choice((CART, "car"))
         if draw < 0.03:
             for each in (owner, replica, rebuilt):
-                each.forget(offset, saga_id)
+                each.forget(SagaState(saga_id, "1-0-0"), offset)
         else:
             message_id = f"m-{random.randint(0, offset // 2)}"
             if message_id in owner.known(saga_id):
@@ -103,7 +78,7 @@ def test_all_who_read_the_journal_forget_the_same(seed: int, monkeypatch: pytest
             for each in (owner, replica, rebuilt):
                 each.take(offset, message_id, *began, saga_id=saga_id)
         owner.write()
-        most = max(most, len(owner.known("cart")))
+        most = max(most, len(owner.known(CART)))
         if random.random() < 0.1:
             replica.write()
     replica.write()
