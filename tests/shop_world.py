@@ -185,8 +185,9 @@ class World:
     def status(self, saga_id: str) -> Status:
         """A run's status as its owner sees it."""
         for tenure in self.engine.tenures.values():
-            if tenure.partition is not None and saga_id in tenure.partition.runs.live:
-                return tenure.partition.runs.live[saga_id].state.status
+            execution = None if tenure.partition is None else tenure.partition.runs.find(saga_id)
+            if execution is not None:
+                return execution.state.status
         raise KeyError(saga_id)
 
     def owned(self, number: int = 0) -> Partition:

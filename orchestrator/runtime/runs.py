@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from orchestrator.model.effects import Command, Effect
 from orchestrator.model.turn import Execution
 from orchestrator.runtime.materialize import Materializer, load_state
@@ -12,7 +14,8 @@ from orchestrator.store.base import Store
 class Runs:
     """A run that is ahead of the store, as `changes` tells, stays warm, as one with unconfirmed decisions does.
 
-    `warm` is how many are kept beside those. `live` maps a saga id to its execution and belongs to this object.
+    `warm` is how many are kept beside those. One that ends is let go of before all others: hardly anything comes for it
+    any more. `live` maps a saga id to its execution and belongs to this object.
     """
 
     def __init__(self, store: Store, live: dict[str, Execution], warm: int, changes: Materializer) -> None:
@@ -20,6 +23,7 @@ class Runs:
         self._store = store
         self._warm = warm
         self._changes = changes
+        self._ended: deque[str] = deque()
 
     def find(self, saga_id: str) -> Execution | None:
         """A run, from the store if it is not warm; None if there is none. Raises `StoreBroken`, `UnreadableRecord`."""
@@ -41,14 +45,28 @@ class Runs:
             self.live.pop(state.saga_id, None)
         else:
             self.live[state.saga_id] = execution
+            if state.ended:
+                self._ended.append(state.saga_id)
 
     def evict(self) -> None:
-        """Lets go of the runs that were loaded or started first and have nothing unconfirmed."""
-        if len(self.live) <= self._warm:
-            return
-        for saga_id in list(self.live)[: len(self.live) - self._warm + self._warm // 10]:
-            if not self.live[saga_id].unconfirmed and not self._changes.holds(saga_id):
-                self.live.pop(saga_id).detach()
+        """Lets go of runs that have nothing unconfirmed: of those that have ended, then of the first of too many."""
+        ended, live = self._ended, self.live
+        while ended:
+            execution = live.get(ended[0])
+            if execution is not None and execution.state.ended and not self._let_go(execution):
+                break
+            ended.popleft()
+        if len(live) > self._warm:
+            for execution in list(live.values())[: len(live) - self._warm + self._warm // 10]:
+                self._let_go(execution)
+
+    def _let_go(self, execution: Execution) -> bool:
+        saga_id = execution.state.saga_id
+        if execution.unconfirmed or self._changes.holds(saga_id):
+            return False
+        del self.live[saga_id]
+        execution.detach()
+        return True
 
     def detach(self) -> None:
         """Lets go of all live code."""

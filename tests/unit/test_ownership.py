@@ -90,6 +90,18 @@ def test_runs_in_memory_are_bounded() -> None:
     assert world.owned().runs.find(IDS[0]) is not None
 
 
+def test_runs_that_have_ended_leave_memory_once_they_are_stored_and_those_that_wait_stay() -> None:
+    world = World()
+    answer = world.behave
+    world.behave = lambda message: None if message.saga_id == IDS[0] else answer(message)
+    for saga_id in IDS[:5]:
+        send_starts(world, saga_id)
+    for _ in range(5):
+        world.advance(2_000)
+    assert list(world.owned().runs.live) == [IDS[0]]
+    assert [world.status(saga_id) for saga_id in IDS[:5]] == [Status.RUNNING] + 4 * [Status.COMPLETED]
+
+
 def test_a_run_stays_in_memory_while_its_cut_waits_and_takes_its_reply() -> None:
     world = World()
     for saga_id in IDS[:3]:
