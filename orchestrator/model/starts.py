@@ -93,7 +93,7 @@ def after_the_end(
     if state.follows is None:
         turn.emit(ev.Continued())
     turn.leave_all()
-    if state.follows is None:
+    if state.follows is None and state.released:  # its time was up before: that was begun with
         forget(turn)
     return execution, tuple(turn.events), state.run
 

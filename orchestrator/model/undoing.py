@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.model import calls, children, requests
 from orchestrator.model import events as ev
+from orchestrator.model.state import OPEN, STOPPED
 
 if TYPE_CHECKING:
     from orchestrator.model.turn import Turn
@@ -45,12 +46,18 @@ def undo(turn: Turn, stack: list[int]) -> None:
 
 
 def called_after_end(turn: Turn, sequence: int, *, refused: bool) -> None:
-    """The run was terminated: what came of a call is kept, for whoever sets the run back undoes it by that."""
+    """The run was terminated: what came of a call is kept, for whoever sets the run back undoes it by that.
+
+    In any case, however full the decision is: it has no effects, and nothing else says it later.
+    """
     step = turn.state.steps.get(sequence)
     if step is None or step.kind is not ev.StepKind.CALL or step.undo_command is None:
         return
-    if requests.release(turn, step.sequence, len(turn.state.outcomes), stopped=True) and calls.awaits_answer(step):
-        turn.emit(ev.CallRefused(step.sequence) if refused else ev.CallDone(step.sequence))
+    if step.status in OPEN:
+        after = len(turn.state.outcomes)
+        turn.emit(ev.StepEndedUnknown(sequence, ev.UnknownCause.CANCELED, STOPPED, "", after))
+    if calls.awaits_answer(step):
+        turn.emit(ev.CallRefused(sequence) if refused else ev.CallDone(sequence))
 
 
 def _schedule_undo(turn: Turn, sequence: int) -> bool:

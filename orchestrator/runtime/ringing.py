@@ -8,8 +8,11 @@ from collections.abc import Callable
 from orchestrator.model import messages as msg
 from orchestrator.runtime.circuits import Circuits
 from orchestrator.runtime.runs import Runs
-from orchestrator.runtime.timers import Timer, Timers
+from orchestrator.runtime.timers import PAGE, Timer, Timers
 from orchestrator.wire.inputs import INBOX
+
+MOST_ENDS = PAGE
+"""Ended runs whose time is up and that wait here for the inbox; of more the store is asked again."""
 
 
 class Ringer:
@@ -24,6 +27,8 @@ class Ringer:
         self._attempt = attempt
         self._ends: deque[tuple[int, Timer]] = deque()
         """Of runs that have ended, behind where the inbox ended when they were due."""
+        self._left_out: Timer | None = None
+        """The first of those that were too many for `_ends`."""
 
     def ring(self, now_ms: int, consumed: Callable[[str], int], limit: int) -> None:
         """Rings those whose turn it is, at most `limit` of a kind besides those that wait for a circuit."""
@@ -33,6 +38,9 @@ class Ringer:
             if not self.is_ready(consumed):
                 break
             self._ring(self._ends.popleft()[1], after_all=True)
+        if self._left_out is not None and not self._ends:
+            self._timers.look_again(self._left_out)
+            self._left_out = None
         for timer in self._circuits.due(now_ms):
             self._ring(timer, although_open=True)
         while self._circuits.freed:
@@ -52,7 +60,10 @@ class Ringer:
             return
         state, holds = execution.state, self._circuits.holds
         if state.ended and not state.continue_due and not after_all:
-            self._ends.append((self._timers.told_end(INBOX), timer))
+            if len(self._ends) < MOST_ENDS:
+                self._ends.append((self._timers.told_end(INBOX), timer))
+            else:
+                self._left_out = timer if self._left_out is None else min(self._left_out, timer)
             return
         if although_open or not holds(state, sequence):
             self._attempt(msg.TimerDue(saga_id, state.run, sequence, due_ms))

@@ -75,7 +75,7 @@ class Timers:
         """When there may be something to do. None while what is due waits for what comes before it."""
         if self._until_ms is not None:
             return None
-        return self._heap[0][0] if self._heap else self._bound[0]
+        return min(self._heap[0], self._bound)[0] if self._heap else self._bound[0]
 
     def ends(self, offsets: Mapping[str, int] | None) -> None:
         """End offsets by role, asked after `asks_ends` was set; None: no answer, so `due` asks again."""
@@ -87,6 +87,12 @@ class Timers:
     def told_end(self, role: str) -> int:
         """The end offset that was told last of one of the topics."""
         return 0 if self._ends is None else self._ends.get(role, 0)
+
+    def look_again(self, timer: Timer) -> None:
+        """Those from this one on are looked for anew: some of them that were due have not been done with."""
+        self._bound = min(self._bound, timer)
+        self._heap[:] = [each for each in self._heap if each < self._bound]
+        heapify(self._heap)
 
     def due(self, now_ms: int, consumed: Callable[[str], int], limit: int) -> list[Timer]:
         """At most `limit` timers whose turn it is now."""

@@ -6,6 +6,7 @@ from itertools import count, islice
 import pytest
 
 from orchestrator.errors import StepFailed
+from orchestrator.log.memory_link import Link, Sent
 from orchestrator.model import events as ev
 from orchestrator.model.asked import Asked
 from orchestrator.model.definition import ChildRequest
@@ -14,7 +15,7 @@ from orchestrator.model.ids import partition_of
 from orchestrator.model.messages import ParentClose
 from orchestrator.model.rule import Kind
 from orchestrator.model.state import SagaState
-from orchestrator.runtime import partition
+from orchestrator.runtime import partition, ringing
 from orchestrator.runtime.replica import Replica
 from orchestrator.saga import Saga
 from orchestrator.store import keys
@@ -48,12 +49,14 @@ def left(store: Store) -> list[bytes]:
     return [key for kind in OF_SAGAS for key, _ in store.scan(kind)]
 
 
+def decision_of(value: bytes | None) -> ev.Decision | None:
+    envelope = read_envelope(value or b"")
+    return read_decision(envelope) if envelope.kind == Kind.DECISION else None
+
+
 def decisions(world: World) -> Iterator[ev.Decision]:
-    for record in world.records(world.topics.journal):
-        envelope = read_envelope(record.value)
-        decision = read_decision(envelope) if envelope.kind == Kind.DECISION else None
-        if decision is not None:
-            yield decision
+    read = (decision_of(record.value) for record in world.records(world.topics.journal))
+    yield from (decision for decision in read if decision is not None)
 
 
 def forgotten(world: World) -> list[str]:
@@ -174,6 +177,39 @@ def test_a_time_that_is_set_in_a_decision_of_many_parts_is_kept() -> None:
     assert {"many", "timed"} <= set(forgotten(world))
 
 
+class DiesBetween(Link):
+    """Nothing is written any more behind the decision that ends a saga and is continued by another."""
+
+    def __init__(self) -> None:
+        self.died = False
+
+    def append(self, sent: Sent) -> None:
+        if not self.died:
+            super().append(sent)
+            decision = decision_of(sent.value)
+            events = () if decision is None else decision.events
+            self.died = any(isinstance(event, ev.SagaEnded) for event in events) and ev.ContinueDue() in events
+
+
+def test_a_repeat_is_known_where_the_owner_died_before_all_had_heard_of_the_end() -> None:
+    world = World(sagas=(Child, Many), ended_keep_ms=KEEP_MS)
+    link = DiesBetween()
+    world.engine._journal._appender = world.log.appender(link=link)
+    send_starts(world, "many", saga_type="Many", value=b"450")
+    while not link.died:
+        world.step()
+        world.now_ms += 10
+    for reader in (world.engine._clients.inputs, world.engine._clients.journals):
+        reader.close()
+    world.now_ms += KEEP_MS // 2
+    send_starts(world, "many", saga_type="Many", value=b"1", message_id=taken(world, "many"))
+    world.now_ms += KEEP_MS // 2 + 1_000
+    world.engine = world.new_engine()
+    world.settle(1)
+    world.advance(2_000)
+    assert ("many" in forgotten(world), started(world, "many")) == (True, 1)
+
+
 class Asking(Saga[str, str]):
     async def run(self, what: str) -> str:
         try:
@@ -203,9 +239,11 @@ class Quick(Saga[str, str]):
         return what
 
 
-def test_sagas_are_forgotten_while_the_inbox_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each waits for what was there when its own time was up, not for what has come since."""
+@pytest.mark.parametrize("most", [ringing.MOST_ENDS, 20])
+def test_sagas_are_forgotten_while_the_inbox_stays_behind(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Each waits for what was there when its own time was up, not for what has come since; only so many in memory."""
     monkeypatch.setattr(partition, "BATCH", 10)
+    monkeypatch.setattr(ringing, "MOST_ENDS", most)
     names = (f"quick-{number}" for number in count())
     names = (name for name in names if partition_of(name, PARTITIONS) == 0)
     world = World(sagas=(Quick,), ended_keep_ms=1_000)
@@ -214,9 +252,13 @@ def test_sagas_are_forgotten_while_the_inbox_stays_behind(monkeypatch: pytest.Mo
         send_starts(world, *islice(names, 10), saga_type="Quick", value=b'"tea"')
         world.step()
         world.now_ms += 10
-    owned = world.owned(0)
-    assert len(world.log.records(world.topics.inbox, 0)) - owned.intake.consumed(INBOX) >= 60, "it stayed behind"
-    assert len(forgotten(world)) > 1_000
+        assert len(world.owned(0)._ringer._ends) <= most
+    inbox = world.log.records(world.topics.inbox, 0)
+    assert len(inbox) - world.owned(0).intake.consumed(INBOX) >= 60, "it stayed behind"
+    assert len(forgotten(world)) > 900
+    world.advance(1_000)
+    world.advance(2_000)
+    assert len(set(forgotten(world))) == len(forgotten(world)) == len(inbox)
 
 
 class Kept(Gathering):

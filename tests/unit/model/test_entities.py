@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ from orchestrator.entities import Entity, entity_id, operation
 from orchestrator.errors import Abort, DefinitionError, StepFailed
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
+from orchestrator.model.budget import MAX_EFFECTS
 from orchestrator.model.effects import ANSWERED, UPDATE_FAILED
 from orchestrator.model.messages import Outcome
 from orchestrator.model.queries import answer
@@ -305,6 +306,30 @@ def test_a_call_that_was_refused_after_the_pivot_is_not_waited_for_once_its_saga
     family.take(msg.Reset("b", "reset", 2, by="ann"))
     family.deliver()
     assert (family.status("b"), balance(family)) == ("COMPLETED", 0), "it is asked once more"
+
+
+class CommittedWithKeys(Saga[int, int]):
+    async def run(self, keys: int) -> int:
+        await self.step(Shop.ship(what="tea"), pivot=True)
+        async with AsyncExitStack() as held:
+            for number in range(keys):
+                await held.enter_async_context(self.lock(f"key-{number}"))
+            return await self.entity(Account, "ann").call(Account.withdraw(900), undo=Account.deposit(900))
+
+
+@pytest.mark.parametrize("keys", [MAX_EFFECTS - 1, MAX_EFFECTS + 30])
+def test_it_is_known_also_where_the_terminating_decision_was_full(keys: int) -> None:
+    family = Family(Account, CommittedWithKeys, cold=False)
+    family.start(CommittedWithKeys, "b", keys)
+    family.reply("b", 1, "shipped")
+    family.deliver()
+    (call,) = family.state("b").parked
+    family.terminate("b")
+    assert family.state("b").steps[call].status == "REFUSED"
+    ask(family, "deposit", {"cents": 900})
+    family.take(msg.Reset("b", "reset", 2, by="ann"))
+    family.deliver()
+    assert (family.status("b"), balance(family)) == ("COMPLETED", 0)
 
 
 def test_a_call_waits_for_the_entitys_code(family: Family) -> None:
