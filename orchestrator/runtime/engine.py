@@ -12,16 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.errors import BUGS, Disconnected
-from orchestrator.log.base import (
-    Committed,
-    Ends,
-    Failure,
-    Granted,
-    ReadFailed,
-    Record,
-    Revoked,
-    TopicPartition,
-)
+from orchestrator.log.base import Committed, Ends, Failure, Granted, ReadFailed, Record, Revoked, TopicPartition
 from orchestrator.log.gathered import GatheredAppender
 from orchestrator.model.rule import JournalHalted
 from orchestrator.model.state import SagaState
@@ -39,7 +30,7 @@ from orchestrator.runtime.takeover import Owner, Places, Takeover
 from orchestrator.runtime.tally import Tally
 from orchestrator.runtime.tenure import Phase, Tenure
 from orchestrator.runtime.trimmer import Holdings
-from orchestrator.store.base import StoreBroken, StoreBusy, Stores
+from orchestrator.store.base import StoreBroken, StoreBusy, StoreFull, Stores
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.inputs import input_topics
 from orchestrator.wire.stored import UnreadableEntry
@@ -54,6 +45,8 @@ LEAVE_WITHIN_MS = 2_000
 """How long a graceful hand-over waits for what is unconfirmed."""
 MAX_WIPES = 3
 """Stores of one partition that may turn out broken before the partition is set aside for an operator."""
+FULL_AGAIN_MS = 10_000
+"""After which a partition is taken over again whose store could not be written for want of room."""
 MAX_READ_FAILURES = 3
 """Times an input topic may turn out unreadable, with nothing of it read in between, before the partition halts."""
 
@@ -84,6 +77,8 @@ class Engine:
         self.lag: Mapping[tuple[int, str], int] = {}
         self.topic_ids: Mapping[str, str] = {}
         """The ids that the topics were last seen to have; a partition made for others is halted."""
+        self.altered = ""
+        """What was changed about the topics that no partition can go on with, and what to do; set by other threads."""
         self.tenures: dict[int, Tenure] = {}
         self.epochs_lost = 0
         self.counters: Counter[str] = Counter()
@@ -132,7 +127,7 @@ class Engine:
             if self._feeds is not None:
                 more |= self._resolve(tenure)
         more |= self.local.ready
-        if self.topic_ids is not self._compared:
+        if self.topic_ids is not self._compared or self.altered:
             self._compare_topics()
         if mono_ms >= self._commit_at_ms:
             self._commit_at_ms = mono_ms + COMMIT_EVERY_MS
@@ -190,15 +185,8 @@ class Engine:
             if isinstance(happening, Record):
                 tenure = self.tenures.get(happening.partition)
                 if tenure is not None and tenure.takeover is not None:
-                    record = happening
-                    self._guarded(
-                        record.partition,
-                        tenure.takeover.record,
-                        record.offset,
-                        record.timestamp_ms,
-                        record.value,
-                        mono_ms,
-                    )
+                    at = happening
+                    self._guarded(at.partition, tenure.takeover.record, at.offset, at.timestamp_ms, at.value, mono_ms)
             elif isinstance(happening, Ends):
                 asker, what = happening.token  # a take-over or a watch
                 offsets = None if happening.failure is not None else happening.offsets
@@ -300,9 +288,9 @@ class Engine:
         try:
             tenure.store = self._stores.open(tenure.number)
             replica = Replica(tenure.store)
-        except StoreBusy as busy:
-            log.warning("partition %d: %s", tenure.number, busy)
-            tenure.begin_at_ms = mono_ms + 1_000
+        except (StoreBusy, StoreFull) as unusable:
+            log.warning("partition %d: %s", tenure.number, unusable)
+            tenure.begin_at_ms = mono_ms + (1_000 if isinstance(unusable, StoreBusy) else FULL_AGAIN_MS)
             return
         except (StoreBroken, UnreadableRecord) as broken:
             self._wipe(tenure, mono_ms, str(broken))
@@ -394,6 +382,9 @@ class Engine:
         except JournalHalted as halted:
             if tenure is not None:
                 self._halt(tenure, str(halted))
+        except StoreFull as full:
+            if tenure is not None:
+                self._end_epoch(tenure, mono_ms, str(full), FULL_AGAIN_MS)
         except (StoreBroken, StoreStale, UnreadableEntry) as broken:
             if tenure is not None:
                 self._wipe(tenure, mono_ms, str(broken))
@@ -406,7 +397,7 @@ class Engine:
             log.exception("partition %d: an input or timer could not be decided", number, extra={"partition": number})
             self._end_epoch(tenure, mono_ms, f"{type(error).__name__}: {error}")
 
-    def _end_epoch(self, tenure: Tenure, mono_ms: int, reason: str) -> None:
+    def _end_epoch(self, tenure: Tenure, mono_ms: int, reason: str, pause_ms: int = 0) -> None:
         self.epochs_lost += 1
         log.warning("partition %d: epoch ended: %s", tenure.number, reason, extra={"partition": tenure.number})
         leaving = tenure.phase is Phase.LEAVING
@@ -415,8 +406,9 @@ class Engine:
             self.tenures.pop(tenure.number, None)
             return
         tenure.phase = Phase.PROVING
-        tenure.begin_at_ms = mono_ms + 10_000
-        self._prove(tenure)
+        tenure.begin_at_ms = mono_ms + (pause_ms or 10_000)
+        if not pause_ms:
+            self._prove(tenure)
 
     def _prove(self, tenure: Tenure) -> None:
         """Who lost an epoch shows first that the group still counts it in, by a commit that says nothing new."""
@@ -435,7 +427,8 @@ class Engine:
         log.warning("partition %d: store wiped: %s", tenure.number, reason, extra={"partition": tenure.number})
         self._close(tenure)
         if tenure.wipes > MAX_WIPES:
-            self._halt(tenure, f"its store was wiped {MAX_WIPES} times and is broken again: {reason}")
+            what = f"its store was wiped {MAX_WIPES} times and is broken again: {reason}"
+            self._halt(tenure, f"{what}. Look after the disk, then start the worker again")
             return
         self._stores.wipe(tenure.number)
         tenure.phase, tenure.begin_at_ms = Phase.WAITING, mono_ms
@@ -495,5 +488,6 @@ class Engine:
     def _compare_topics(self) -> None:
         self._compared = current = self.topic_ids
         for tenure in list(self.tenures.values()):
-            if tenure.phase is Phase.OWNING and (problem := recreated(tenure.topic_ids, current)):
+            problem = self.altered or (recreated(tenure.topic_ids, current) if tenure.phase is Phase.OWNING else "")
+            if problem and tenure.phase not in (Phase.HALTED, Phase.LEAVING):
                 self._halt(tenure, problem)

@@ -16,7 +16,7 @@ from orchestrator.errors import BUGS
 from orchestrator.log.base import Ends, Failure, Reader, ReadFailed, Record
 from orchestrator.model.rule import JournalHalted
 from orchestrator.runtime.replica import Replica, StoreStale
-from orchestrator.store.base import Store, StoreBroken, StoreBusy, Stores
+from orchestrator.store.base import Store, StoreBroken, StoreBusy, StoreFull, Stores
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.stored import UnreadableEntry
 
@@ -138,14 +138,15 @@ class Standby:
             self._taking = number = next(wanted, None)
         if number is None:
             return
-        store, tail, broken = None, None, ""
+        store, tail = None, None
+        broken: Exception | None = None
         try:
             store = self._stores.open(number)
             tail = _Tail(store)
         except StoreBusy:
             self._not_before_ms[number] = mono_ms + BUSY_MS
         except (StoreBroken, UnreadableRecord) as error:
-            broken = str(error)
+            broken = error
         finally:
             with self._lock:
                 self._taking = None
@@ -154,7 +155,7 @@ class Standby:
                     self._reader.assign(self._journal, number, tail.replica.first_offset)
                 elif store is not None:
                     store.close()
-                if broken:
+                if broken is not None:
                     self._begin_anew(number, mono_ms, broken)
 
     def _is_wanted(self, number: int, mono_ms: int) -> bool:
@@ -168,7 +169,7 @@ class Standby:
         try:
             tail.replica.feed(record.offset, record.timestamp_ms, record.value)
         except (StoreBroken, StoreStale, UnreadableEntry) as broken:
-            self._begin_anew(record.partition, mono_ms, str(broken))
+            self._begin_anew(record.partition, mono_ms, broken)
         except (JournalHalted, UnreadableRecord) as halted:
             self._give_up(record.partition, mono_ms, str(halted))
         except BUGS as error:
@@ -180,7 +181,7 @@ class Standby:
         try:
             replica.flush()
         except StoreBroken as broken:
-            self._begin_anew(number, mono_ms, str(broken))
+            self._begin_anew(number, mono_ms, broken)
         if len(replica.executions) > MAX_WARM:
             replica.executions.clear()
 
@@ -227,7 +228,10 @@ class Standby:
             self._let_go(number)
         self._not_before_ms[number] = mono_ms + AGAIN_MS
 
-    def _begin_anew(self, number: int, mono_ms: int, reason: str) -> None:
+    def _begin_anew(self, number: int, mono_ms: int, reason: str | Exception) -> None:
+        if isinstance(reason, StoreFull):
+            self._give_up(number, mono_ms, str(reason))
+            return
         self._give_up(number, mono_ms, f"its store is wiped: {reason}")
         try:
             self._stores.wipe(number)

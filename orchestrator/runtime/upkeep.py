@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from threading import Event
 
 from orchestrator.log.base import AdminFailed, Log
-from orchestrator.runtime.identity import pinned_topics
+from orchestrator.runtime.identity import altered, pinned_topics
 from orchestrator.runtime.trimmer import Holdings, Trimmer
 from orchestrator.topics import TopicNames
 from orchestrator.wire.inputs import input_topics
@@ -25,7 +25,9 @@ TRIM_LAG_MS = 86_400_000
 
 
 class Upkeep:
-    """Asks `holdings` what the worker owns and hands the topics' ids to `tell_ids`. `step` blocks; not for the engine.
+    """Asks `holdings` what the worker owns. `step` blocks; not for the engine.
+
+    `tell` gets the topics' ids, and what was changed about them that nobody can go on with (`identity.altered`).
 
     `stopping` ends a wait early. `lag` is replaced every ten seconds: by partition and role, the records that stand in
     the topic beyond the position that is confirmed.
@@ -36,7 +38,8 @@ class Upkeep:
         log_: Log,
         topics: TopicNames,
         holdings: Callable[[], Holdings],
-        tell_ids: Callable[[Mapping[str, str]], None],
+        tell: Callable[[Mapping[str, str], str], None],
+        partitions: int,
         trim_lag_ms: int = TRIM_LAG_MS,
         *,
         stopping: Event | None = None,
@@ -44,7 +47,8 @@ class Upkeep:
         self._admin = log_.admin()
         self._topics = topics
         self._holdings = holdings
-        self._tell_ids = tell_ids
+        self._tell = tell
+        self._partitions = partitions
         self._trimmer = Trimmer(log_, self._admin, topics, trim_lag_ms, stopping or Event())
         self.lag: Mapping[tuple[int, str], int] = {}
         self._compare_at_ms = 0
@@ -57,7 +61,7 @@ class Upkeep:
             self._trim_at_ms = mono_ms + TRIM_EVERY_MS
         if mono_ms >= self._compare_at_ms:
             self._compare_at_ms = mono_ms + COMPARE_EVERY_MS
-            self._try("looking at the topics' ids", self._compare)
+            self._try("looking at the topics", self._compare)
         if mono_ms >= self._lag_at_ms:
             self._lag_at_ms = mono_ms + LAG_EVERY_MS
             self._try("measuring the lag", self._measure_lag)
@@ -71,7 +75,7 @@ class Upkeep:
 
     def _compare(self) -> None:
         found = self._admin.describe(pinned_topics(self._topics))
-        self._tell_ids({topic: state.topic_id for topic, state in found.items()})
+        self._tell({topic: state.topic_id for topic, state in found.items()}, altered(found, self._partitions))
 
     def _measure_lag(self) -> None:
         names = input_topics(self._topics)

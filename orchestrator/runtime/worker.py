@@ -226,10 +226,18 @@ class Worker:
     def _keep_up(self) -> None:
         engine = self.engine
 
-        def tell(ids: Mapping[str, str]) -> None:
-            engine.topic_ids = ids
+        def tell(ids: Mapping[str, str], altered: str) -> None:
+            engine.altered, engine.topic_ids = altered, ids
 
-        upkeep = Upkeep(self._log, self._topics, lambda: engine.holdings, tell, self._trim_lag_ms, stopping=self._over)
+        upkeep = Upkeep(
+            self._log,
+            self._topics,
+            lambda: engine.holdings,
+            tell,
+            self._partitions,
+            self._trim_lag_ms,
+            stopping=self._over,
+        )
         while not self._over.wait(UPKEEP_EVERY_S):
             upkeep.step(_mono_ms(), _now_ms())
             engine.lag = upkeep.lag

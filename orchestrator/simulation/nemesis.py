@@ -86,6 +86,13 @@ def damage_store(world: World) -> None:
     world.damaged = True
 
 
+def fill_disk(world: World) -> None:
+    """A worker can write nothing to its disk for some seconds."""
+    stores = _worker(world).stores
+    stores.full = True
+    world.later(world.random.choice((100, 3_000)), lambda: setattr(stores, "full", False))
+
+
 def kill_service(world: World) -> None:
     world.random.choice(world.services).kill(world.random.choice((0, 200, 3_000)))
 
@@ -173,6 +180,7 @@ KINDS: dict[str, tuple[int, Callable[[World], None]]] = {
     "worker's appends spoiled": (6, spoil_worker),
     "store lost": (1, lose_store),
     "store damaged": (1, damage_store),
+    "worker's disk full": (2, fill_disk),
     "service killed": (4, kill_service),
     "service frozen": (2, freeze_service),
     "service's appends spoiled": (4, spoil_service),

@@ -21,6 +21,10 @@ class StoreBusy(StoreBroken):
     """The store is open elsewhere, in this process or another: nothing is damaged, do not wipe it, find its user."""
 
 
+class StoreFull(StoreBroken):
+    """There is no room to write it. Nothing is damaged: do not wipe it, try again when there is room."""
+
+
 class Store(Protocol):
     """One partition's materialized state."""
 
@@ -41,7 +45,7 @@ class Store(Protocol):
     def write(self, changes: Iterable[Change]) -> None:
         """Applies all changes or none, the last of repeated keys wins; visible to the next call.
 
-        Raises `StoreBroken`.
+        Raises `StoreBroken`; `StoreFull` where there is no room, also when opened again soon.
         """
 
     def close(self) -> None:

@@ -7,10 +7,10 @@ list if an older scan still walks over this one), many sort everything again.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from weakref import ref
 
-from orchestrator.store.base import Change, StoreBroken, StoreBusy, bound_of
+from orchestrator.store.base import Change, StoreBroken, StoreBusy, StoreFull, bound_of
 
 _RESORT = 64
 """Changed keys from which sorting all again (about 0.1 µs a key when nearly sorted) beats placing each (0.5 µs)."""
@@ -21,6 +21,8 @@ class MemoryStores:
 
     def __init__(self) -> None:
         self._tables: dict[int, _Table] = {}
+        self.full = False
+        """Whether all writes are refused, as on a full disk."""
 
     def open(self, partition: int) -> MemoryStore:
         table = self._tables.setdefault(partition, _Table())
@@ -28,7 +30,7 @@ class MemoryStores:
             raise StoreBroken(f"the store of partition {partition} was declared damaged")
         if table.user is not None:
             raise StoreBusy(f"the store of partition {partition} is open already")
-        table.user = MemoryStore(table)
+        table.user = MemoryStore(table, lambda: self.full)
         return table.user
 
     def wipe(self, partition: int) -> None:
@@ -95,8 +97,9 @@ class _Table:
 class MemoryStore:
     """One partition's store."""
 
-    def __init__(self, table: _Table) -> None:
+    def __init__(self, table: _Table, is_full: Callable[[], bool] = lambda: False) -> None:
         self._table = table
+        self._is_full = is_full
         self.values = table.values
         self._scans: list[ref[_Scan]] = []
         """Of those that may still be walking; who has gone is struck off at the next write."""
@@ -121,6 +124,8 @@ class MemoryStore:
 
     def write(self, changes: Iterable[Change]) -> None:
         self.check()
+        if self._is_full():
+            raise StoreFull("no space left on device")
         batch = dict(changes)
         values, changed = self.values, self._table.changed
         if self._scans:

@@ -7,7 +7,9 @@ crash of the machine the log's intact prefix is what is left, positions and stat
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -28,7 +30,7 @@ from rocksdict import (
     WriteBufferManager,
 )
 
-from orchestrator.store.base import Change, StoreBroken, StoreBusy, bound_of
+from orchestrator.store.base import Change, StoreBroken, StoreBusy, StoreFull, bound_of
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,9 @@ _WAL = 16 * _MIB
 """Log of one partition, bounds replay at open: about 0.2 s."""
 _OPEN_FILES = 128
 """Table files a partition keeps open: 12 partitions on the usual limit of 1,024 descriptors stay half below."""
+
+
+_NO_ROOM = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS))
 
 
 class RocksStores:
@@ -243,4 +248,6 @@ def _broken(path: Path, error: Exception) -> StoreBroken:
     text = str(error)
     if "lock hold by current process" in text or ("While lock file" in text and "temporarily unavailable" in text):
         return StoreBusy(f"{path} is open already, here or in another process: one worker owns a state directory")
+    if any(reason in text for reason in _NO_ROOM):
+        return StoreFull(f"{path} cannot be written: {error}. Make room there, it is tried again")
     return StoreBroken(f"{path}: {error}")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from orchestrator.store.base import Store, StoreBroken, StoreBusy, Stores, after_prefix
+from orchestrator.store.base import Store, StoreBroken, StoreBusy, StoreFull, Stores, after_prefix
 from orchestrator.store.memory import MemoryStores
 from orchestrator.store.rocks import RocksStores
 
@@ -234,6 +236,38 @@ def test_agrees_with_a_dictionary(store: Store) -> None:
 )
 def test_after_prefix(prefix: bytes, bound: bytes | None) -> None:
     assert after_prefix(prefix) == bound
+
+
+@contextmanager
+def without_room(stores: Stores) -> Iterator[None]:
+    """No file may grow, as on a full disk."""
+    if isinstance(stores, MemoryStores):
+        stores.full = True
+        yield
+        stores.full = False
+        return
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_without_room_a_write_says_so_and_what_was_written_stays(stores: Stores) -> None:
+    store = stores.open(3)
+    fill(store, b"a")
+    with without_room(stores):
+        with pytest.raises(StoreFull):
+            fill(store, b"b")
+        assert store.get(b"a") == b"value of a"
+        store.close()
+        with pytest.raises(StoreFull), closing(stores.open(3)) as opened:
+            fill(opened, b"b")
+    again = stores.open(3)
+    assert keys_of(again.scan(b"")) == [b"a"]
+    fill(again, b"c")
+    again.close()
 
 
 def test_memory_store_outlives_its_process_and_reports_damage() -> None:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -11,13 +10,15 @@ from orchestrator.log.base import Delivery, Failure
 from orchestrator.log.memory_link import Link, Sent
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
+from orchestrator.model.rule import Kind
 from orchestrator.model.starts import MAX_WAITERS
 from orchestrator.provisioning import apply, plan
 from orchestrator.runtime.progress import Progress
 from orchestrator.runtime.tenure import Phase
-from orchestrator.store.base import StoreBroken
+from orchestrator.store.memory import MemoryStores
 from orchestrator.wire import headers as h
 from orchestrator.wire.commands import CommandMessage, reply_headers
+from orchestrator.wire.journal import read_envelope
 from tests.shop_world import PARTITIONS, SERVICES, World, send_starts, succeed
 
 IDS = [f"o-{number}" for number in range(400) if partition_of(f"o-{number}", PARTITIONS) == 0]
@@ -179,6 +180,29 @@ def test_a_store_that_breaks_while_leaving_does_not_keep_the_worker() -> None:
     assert world.engine.left
 
 
+def stores_of(world: World) -> MemoryStores:
+    assert isinstance(world.engine._stores, MemoryStores)
+    return world.engine._stores
+
+
+def test_a_full_disk_wipes_and_halts_nothing_and_all_goes_on_where_there_is_room() -> None:
+    world = World()
+    send_starts(world, *IDS[:3])
+    steps(world, 5)
+    stores_of(world).full = True
+    for _ in range(60):
+        world.advance(1_000)
+    claims = sum(read_envelope(record.value).kind == Kind.CLAIM for record in world.records(world.topics.journal))
+    assert claims <= PARTITIONS * (1 + 60 // 10 + 1), "it is not claimed again and again"
+    assert Phase.HALTED not in {tenure.phase for tenure in world.engine.tenures.values()}
+    stores_of(world).full = False
+    for _ in range(30):
+        world.advance(1_000)
+    assert world.engine.counters["store_wipes"] == 0
+    assert {tenure.phase for tenure in world.engine.tenures.values()} == {Phase.OWNING}
+    assert {world.status(saga_id) for saga_id in IDS[:3]} == {Status.COMPLETED}
+
+
 def test_a_full_disk_at_the_last_mark_ends_one_partition_and_not_the_worker() -> None:
     world = World()
     world.behave = lambda message: None
@@ -189,10 +213,7 @@ def test_a_full_disk_at_the_last_mark_ends_one_partition_and_not_the_worker() ->
     assert owned._changes.gathered
     owned._cut_mono = world.now_ms
 
-    def full(changes: Any) -> None:
-        raise StoreBroken("no space left on device")
-
-    owned.store.write = full  # type: ignore[method-assign]
+    stores_of(world).full = True
     world.engine.leave(world.now_ms)
     for _ in range(60):
         world.engine.step(world.now_ms)

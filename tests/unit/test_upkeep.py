@@ -1,6 +1,6 @@
 """What owners look after: that journal and topics are still the same, who has the code, and what may be deleted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from threading import Event
 
@@ -315,12 +315,42 @@ def test_a_topic_that_was_created_anew_halts_a_take_over(role: str, warm: bool) 
     assert "saga topics apply" in world.here.halted_because
 
 
+def comparing(world: World) -> Upkeep:
+    def tell(ids: Mapping[str, str], altered: str) -> None:
+        world.engine.topic_ids, world.engine.altered = ids, altered
+
+    return Upkeep(world.log, world.topics, lambda: world.engine.holdings, tell, PARTITIONS)
+
+
+@pytest.mark.parametrize("role", ["inbox", "journal"])
+@pytest.mark.parametrize("what", ["compacted", "more partitions"])
+def test_a_topic_that_was_altered_halts_all_partitions_and_says_what_to_do(role: str, what: str) -> None:
+    world = Kept()
+    world.start(ID)
+    upkeep = comparing(world)
+    upkeep.step(0, world.now_ms)
+    world.settle()
+    assert world.here.phase is Phase.OWNING
+    topic = getattr(world.topics, role)
+    if what == "compacted":
+        spec = world.log.topics[topic]
+        world.log.topics[topic] = replace(spec, settings={**spec.settings, "cleanup.policy": "compact,delete"})
+    else:
+        world.log.topics[topic] = replace(world.log.topics[topic], partitions=PARTITIONS + 1)
+    upkeep.step(COMPARE_EVERY_MS, world.now_ms)
+    world.settle()
+    assert {tenure.phase for tenure in world.engine.tenures.values()} == {Phase.HALTED}
+    assert (
+        f"{topic} {'is compacted' if what == 'compacted' else 'has 5 partitions, not 4'}" in world.here.halted_because
+    )
+    assert "start all workers again" in world.here.halted_because or "restore" in world.here.halted_because
+    upkeep.close()
+
+
 def test_a_topic_that_was_created_anew_halts_its_owner() -> None:
     world = Kept()
     world.start(ID)
-    upkeep = Upkeep(
-        world.log, world.topics, lambda: world.engine.holdings, lambda ids: setattr(world.engine, "topic_ids", ids)
-    )
+    upkeep = comparing(world)
     upkeep.step(0, world.now_ms)
     world.settle()
     assert world.here.phase is Phase.OWNING
@@ -508,7 +538,7 @@ def test_commands_are_deleted_below_their_group_s_offset() -> None:
 def test_trimming_is_due_every_few_minutes_and_survives_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     world = Kept()
     world.start(ID)
-    upkeep = Upkeep(world.log, world.topics, lambda: world.engine.holdings, lambda ids: None, LAG_MS)
+    upkeep = Upkeep(world.log, world.topics, lambda: world.engine.holdings, lambda *told: None, PARTITIONS, LAG_MS)
     upkeep.step(0, world.now_ms)
     world.advance(LAG_MS + 1)
     upkeep.step(TRIM_EVERY_MS - 1, world.now_ms)
@@ -547,7 +577,7 @@ def test_the_lag_is_what_stands_in_the_topics_beyond_what_is_confirmed() -> None
     world = Kept()
     world.start(ID)
     world.advance(2_000)
-    upkeep = Upkeep(world.log, world.topics, lambda: world.engine.holdings, lambda ids: None, LAG_MS)
+    upkeep = Upkeep(world.log, world.topics, lambda: world.engine.holdings, lambda *told: None, PARTITIONS, LAG_MS)
     upkeep.step(0, world.now_ms)
     assert upkeep.lag[HERE, "inbox"] == 0
     world.engine._clients.inputs.pause(world.topics.inbox, HERE)
