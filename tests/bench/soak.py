@@ -1,12 +1,13 @@
 """Half an hour and more at a steady rate: does anything grow?
 
-    python -m tests.bench.soak [--minutes 30] [--rate 300] [--json]
+    python -m tests.bench.soak [--minutes 30] [--settle 20] [--rate 300] [--json]
 
 Orders, one in ten undone, with snapshots and an archive; whatever is kept by age is kept for minutes here, so that a
 run sees it come and go: inputs, journals in Kafka and ended sagas for two, public events, answers and ledgers for
 three. Every ten seconds the resident memory of worker, services and broker is read, and the bytes that topics, stores
-and snapshots take on the disk. Told is the slope of each over the last two thirds of the run, by least squares, in MB
-an hour and, for the stores, in bytes by saga. The archive grows by design, and is told apart.
+and snapshots take on the disk. Told is the slope of each by least squares, in MB
+an hour and, for the stores, in bytes by saga, over the minutes that count; in those before them stores, caches and what
+is kept for minutes fill. The archive grows by design, and is told apart.
 """
 
 from __future__ import annotations
@@ -41,8 +42,6 @@ from orchestrator.provisioning import apply, plan
 from orchestrator.topics import TopicNames
 
 EVERY_S = 10.0
-SETTLED_AFTER = 1 / 3
-"""The part of the run that is left out: stores, caches and what is kept for minutes fill first."""
 KEEP_MS = 120_000
 TOLD_MS = 180_000
 BROKER = {
@@ -76,13 +75,17 @@ def directory_mb(*folders: Path) -> float:
     return total / 1e6
 
 
+def counted(samples: Sequence[Sample], settle: float) -> Sequence[Sample]:
+    """Those after so many minutes; the last in any case."""
+    return [each for each in samples if each.at_s >= 60 * settle] or samples[-1:]
+
+
 def slopes(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
-    """By what was measured: MB an hour over the part that counts, its first and last value, and its greatest."""
-    counted = [each for each in samples if each.at_s >= samples[-1].at_s * SETTLED_AFTER]
-    hours = [each.at_s / 3600 for each in counted]
+    """By what was measured: MB an hour, its first and last value, and its greatest."""
+    hours = [each.at_s / 3600 for each in samples]
     found = {}
     for name in samples[0].values:
-        values = [each.values[name] for each in counted]
+        values = [each.values[name] for each in samples]
         found[name] = {
             "mb_per_hour": round(linear_regression(hours, values).slope, 1) if len(values) > 1 else 0.0,
             "first_mb": round(values[0], 1),
@@ -93,11 +96,10 @@ def slopes(samples: Sequence[Sample]) -> dict[str, dict[str, float]]:
 
 
 def by_saga(samples: Sequence[Sample], name: str) -> float:
-    """Bytes that one more saga has added, over the part that counts."""
-    counted = [each for each in samples if each.at_s >= samples[-1].at_s * SETTLED_AFTER]
-    if len(counted) < 2 or counted[0].sagas == counted[-1].sagas:
+    """Bytes that one more saga has added."""
+    if len(samples) < 2 or samples[0].sagas == samples[-1].sagas:
         return 0.0
-    return round(linear_regression([s.sagas for s in counted], [1e6 * s.values[name] for s in counted]).slope, 1)
+    return round(linear_regression([s.sagas for s in samples], [1e6 * s.values[name] for s in samples]).slope, 1)
 
 
 def _create_topics(log: KafkaLog, settings: Settings) -> None:
@@ -177,15 +179,17 @@ async def _soak(broker: Broker, folder: Path, minutes: float, rate: float) -> tu
             return samples, load.started
 
 
-def measure(minutes: float, rate: float) -> dict[str, Any]:
-    """The figures of one run."""
+def measure(minutes: float, settle: float, rate: float) -> dict[str, Any]:
+    """The figures of so many minutes of one run, after those in which it settles."""
     with (
         tempfile.TemporaryDirectory(prefix="saga-soak-") as folder,
         provide(ephemeral=True, properties=BROKER) as broker,
     ):
-        samples, sagas = asyncio.run(_soak(broker, Path(folder), minutes, rate))
+        sampled, sagas = asyncio.run(_soak(broker, Path(folder), settle + minutes, rate))
+    samples = counted(sampled, settle)
     return {
         "minutes": minutes,
+        "settle_minutes": settle,
         "sagas_per_second": rate,
         "sagas": sagas,
         "samples": len(samples),
@@ -207,6 +211,7 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description="Does anything grow?")
     parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--settle", type=float, default=20.0, help="minutes before those that count")
     parser.add_argument("--rate", type=float, default=300.0)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--serve", metavar="SERVERS", help=argparse.SUPPRESS)
@@ -214,7 +219,7 @@ def main() -> None:
     if given.serve:
         serve(given.serve)
         return
-    result = measure(given.minutes, given.rate)
+    result = measure(given.minutes, given.settle, given.rate)
     if given.json:
         print(json.dumps(result))
         return
