@@ -37,6 +37,12 @@ _RETRY_S = 0.05
 """Between two looks at whether something has come about."""
 _ASK_S = 1.0
 """For so long a group's coordinator is waited for, before anything is asked again."""
+_ASKED_AGAIN = {
+    KafkaError._TIMED_OUT: _ASK_S,
+    KafkaError.NOT_COORDINATOR: _RETRY_S,
+    KafkaError.COORDINATOR_NOT_AVAILABLE: _RETRY_S,
+}
+"""What a group's coordinator says, or does not, while it becomes another broker, and what a try that ends so takes."""
 
 
 class KafkaAdmin:
@@ -148,7 +154,6 @@ class KafkaAdmin:
     ) -> dict[base.TopicPartition, int]:
         if not partitions:
             return {}
-        told = self._told("Describe", "group")
         try:
             # By a consumer that joins nothing: the library's administrative client takes the process along where a
             # group's coordinator has become another broker (librdkafka's issue 5040).
@@ -156,10 +161,10 @@ class KafkaAdmin:
             with closing(Consumer(config)) as consumer:
                 answer = _committed(consumer, partitions, timeout_s)
         except KafkaException as error:
-            raise _failed(group, error, told) from None
+            raise self._hidden(group, sorted({topic for topic, _ in partitions}), error) from None
         for item in answer:
             if item.error is not None and failure_of(item.error) is not Failure.UNKNOWN_TOPIC:
-                raise _failed(group, KafkaException(item.error), told)
+                raise self._hidden(group, [item.topic], KafkaException(item.error))
         return {(item.topic, item.partition): item.offset for item in answer if item.offset >= 0}
 
     def permissions(self, principal: str, timeout_s: float = 10.0) -> set[Acl]:
@@ -181,6 +186,12 @@ class KafkaAdmin:
     def close(self) -> None:
         # The library has no call for it; the client ends with its last reference.
         del self._client
+
+    def _hidden(self, group: str, topics: Sequence[str], error: KafkaException) -> AdminFailed:
+        """That it is not told what a group has committed: a broker may hide the group, or these topics."""
+        if error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return _failed(", ".join(topics), error, self._told("Describe"))
+        return _failed(group, error, self._told("Describe", "group"))
 
     def _told(self, operation: str, kind: str = "topic") -> _Told:
         """Tells of a failure on a topic or group or, where it is about permissions, on the cluster."""
@@ -254,19 +265,22 @@ def _results(
 
 def _committed(consumer: Consumer, partitions: Sequence[base.TopicPartition], timeout_s: float) -> list[TopicPartition]:
     """What the consumer's group has committed. Raises `KafkaException`."""
-    asked = [TopicPartition(*key) for key in partitions]
-    for left in range(max(1, round(timeout_s / _ASK_S)), 0, -1):
+    asked, never, left = [TopicPartition(*key) for key in partitions], Event(), timeout_s
+    while True:
         try:
-            return consumer.committed(asked, min(_ASK_S, timeout_s))
+            return consumer.committed(asked, min(_ASK_S, left))
         except KafkaException as error:
             # That the group may not be seen is told to who polls: the question itself would wait for a coordinator.
             message = consumer.poll(0)
             told = None if message is None else message.error()
             if told is not None and failure_of(told) is Failure.UNAUTHORIZED:
                 raise KafkaException(told) from None
-            if error.args[0].code() != KafkaError._TIMED_OUT or left == 1:
+            code = error.args[0].code()
+            left -= _ASKED_AGAIN.get(code, left)
+            if left <= 0:
                 raise
-    raise AssertionError("the last time returns or raises")
+            if code != KafkaError._TIMED_OUT:
+                never.wait(_RETRY_S)
 
 
 def _failed(key: Any, error: KafkaException, told: _Told = _tell) -> AdminFailed:

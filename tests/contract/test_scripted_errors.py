@@ -407,10 +407,9 @@ def test_a_commit_is_answered_once(
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["NOT_COORDINATOR", "COORDINATOR_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS", "REQUEST_TIMED_OUT", "UNKNOWN"],
+    "name", ["NOT_COORDINATOR", "COORDINATOR_NOT_AVAILABLE", "COORDINATOR_LOAD_IN_PROGRESS", "REQUEST_TIMED_OUT"]
 )
-def test_what_another_group_has_committed_is_told_or_the_asking_fails(
+def test_what_another_group_has_committed_is_told_wherever_its_coordinator_goes(
     name: str, cluster: ScriptedCluster, world: World, topic: str
 ) -> None:
     """And the process lives: librdkafka's administrative client dereferences nothing at the first two."""
@@ -418,11 +417,37 @@ def test_what_another_group_has_committed_is_told_or_the_asking_fails(
         member.own()
         assert member.commit(7).failure is None
     group, place = f"{world.prefix}{topic}", (topic, 0)
-    for _ in range(2):
-        cluster.err(Api.OFFSET_FETCH, code(name), broker=COORDINATOR)
+    for errors in (1, 3):
+        cluster.err(Api.OFFSET_FETCH, *[code(name)] * errors, broker=COORDINATOR)
+        assert world.admin.committed(group, [place]) == {place: 7}
+        assert cluster.left(Api.OFFSET_FETCH, COORDINATOR) == 0
+
+
+@pytest.mark.parametrize("name", ["NOT_COORDINATOR", "COORDINATOR_NOT_AVAILABLE", "UNKNOWN"])
+def test_a_coordinator_that_never_answers_fails_the_asking(
+    name: str, cluster: ScriptedCluster, world: World, topic: str
+) -> None:
+    group, place = f"{world.prefix}{topic}", (topic, 0)
+    cluster.coordinate(group, COORDINATOR)
+    cluster.err(Api.OFFSET_FETCH, *[code(name)] * 20, broker=COORDINATOR)
+    with pytest.raises(AdminFailed, match=f"{group}: ") as failed:
+        world.admin.committed(group, [place], 0.2)
+    assert failed.value.failure is Failure.UNKNOWN_OUTCOME
+    while cluster.left(Api.OFFSET_FETCH, COORDINATOR):
         with suppress(AdminFailed):
-            assert world.admin.committed(group, [place]) == {place: 7}
-    assert world.admin.committed(group, [place]) == {place: 7}
+            world.admin.committed(group, [place], 0.2)
+    assert world.admin.committed(group, [place]) == {}
+
+
+def test_who_may_not_see_a_topic_is_told_so_and_not_of_the_group(
+    cluster: ScriptedCluster, world: World, topic: str
+) -> None:
+    group = f"{world.prefix}{topic}"
+    cluster.coordinate(group, COORDINATOR)
+    cluster.err(Api.OFFSET_FETCH, code("TOPIC_AUTHORIZATION_FAILED"), broker=COORDINATOR)
+    with pytest.raises(AdminFailed, match=f"needs Describe on topic {topic}, see") as failed:
+        world.admin.committed(group, [(topic, 0)])
+    assert failed.value.failure is Failure.UNAUTHORIZED
 
 
 def test_who_may_not_see_a_group_is_told_so(cluster: ScriptedCluster, world: World, topic: str) -> None:
