@@ -11,10 +11,9 @@ from orchestrator.checker.evidence import Evidence, Verdict
 from orchestrator.model import events as ev
 from orchestrator.model.calls import awaits_answer
 from orchestrator.model.evolve import BrokenHistory, evolve, transition_of
-from orchestrator.model.messages import Called
+from orchestrator.model.messages import KEPT_MESSAGES, Called
 from orchestrator.model.rule import JournalHalted, Kind, Rule
 from orchestrator.model.state import FINAL, WAITS, SagaState, Step, StepStatus
-from orchestrator.runtime.materialize import KEPT_MESSAGES
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.journal import Envelope, read_decision, read_envelope
 

@@ -439,6 +439,9 @@ OPERATIONS = (
 EXTERNAL = (Start, Signal, SetPauseRule, Settle, *OPERATIONS)
 """Inputs that come from outside and are remembered by their `message_id`. To attach twice is to attach."""
 
+KEPT_MESSAGES = 10_000
+"""So many of them are known of a saga at least, the newest, and as many that had a run of it begin."""
+
 
 def memory_of(given: Input | SetPauseRule) -> str:
     """By what an input that comes from outside is remembered with its saga, empty for any other.

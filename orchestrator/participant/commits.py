@@ -20,6 +20,8 @@ class Commits:
         self._sent_ms = -ANSWER_TIMEOUT_MS
         self.open = False
         """Whether an answer is awaited."""
+        self._failed = False
+        """Whether the last one that was answered failed."""
 
     @property
     def due_ms(self) -> int:
@@ -28,8 +30,15 @@ class Commits:
 
     def send_due(self, partitions: Iterable[Partition], now_ms: int) -> None:
         """Commits positions that moved, and renews the leases: who may commit is a member of the group."""
-        if now_ms < self.due_ms:
-            return
+        if now_ms >= self.due_ms:
+            self._send_moved(partitions, now_ms)
+
+    def send_soon(self, partitions: Iterable[Partition], now_ms: int) -> None:
+        """The same without a pause since the one before, if that is confirmed."""
+        if now_ms >= self.due_ms or not (self.open or self._failed):
+            self._send_moved(partitions, now_ms)
+
+    def _send_moved(self, partitions: Iterable[Partition], now_ms: int) -> None:
         due = False
         taken: list[tuple[Partition, int]] = []
         for partition in partitions:
@@ -57,7 +66,8 @@ class Commits:
         sent_ms, taken = sent
         if sent_ms == self._sent_ms:
             self.open = False
-        if answer.failure is not None:
+        self._failed = answer.failure is not None
+        if self._failed:
             return
         for partition, position in taken:
             partition.committed = position

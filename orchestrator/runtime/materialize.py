@@ -6,16 +6,13 @@ from collections.abc import Iterator, Mapping
 from zlib import crc32
 
 from orchestrator.model.events import Decision, Event, Following, RunFollows, SagaStarted, Status
-from orchestrator.model.messages import Input, Update, memory_of
+from orchestrator.model.messages import KEPT_MESSAGES, Input, Update, memory_of
 from orchestrator.model.state import SagaState
 from orchestrator.runtime.progress import Progress
 from orchestrator.runtime.timers import Timer
 from orchestrator.store import keys
 from orchestrator.store.base import Change, Store
 from orchestrator.wire.stored import read_run, read_step, write_run, write_step
-
-KEPT_MESSAGES = 10_000
-"""So many external inputs of a saga are known at least, the newest, and as many that had a run of it begin."""
 
 COUNTED_EVERY = 1_000
 """So many inputs of a saga lie, on average, between two times at which all are counted."""

@@ -9,7 +9,8 @@ One record's way, in order:
 4. The offset commits when all before it are through.
 
 A crash between any two leaves the record uncommitted, and whoever reads it next sends the same messages: by their ids
-they are known.
+they are known. So that they are, no more is sent than a saga remembers: while commits are not confirmed, what was read
+waits behind `MAX_UNCONFIRMED` messages.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 from orchestrator.client.requests import Request, Requests
 from orchestrator.log import base as log
 from orchestrator.log.base import Delivery, Failure, Happening, Reader, Record, RunAppender
+from orchestrator.model.messages import KEPT_MESSAGES
 from orchestrator.participant.commits import Commits
 from orchestrator.participant.counters import Counters
 from orchestrator.participant.outbound import RESEND_INTERVAL_MS, EngineFailed, Outbound
@@ -36,6 +38,11 @@ from orchestrator.topics import TopicNames
 LOGGER = logging.getLogger("orchestrator.sources")
 
 IDLE_MS = 1_000
+MAX_UNCONFIRMED = KEPT_MESSAGES // 5
+"""So much is sent from the oldest record on whose commit is not confirmed, whatever partitions it comes from.
+
+All of it may be for one saga, and several members of a group may have as much each.
+"""
 _REFUSED = (Failure.UNKNOWN_TOPIC, Failure.UNAUTHORIZED)
 
 
@@ -63,6 +70,24 @@ class Taken(Work):
 
 
 Sending = tuple[Taken, Request]
+
+
+class Share(Partition):
+    """A partition of the source's topic. `unconfirmed` tells of the records that a crash would have sent again:
+
+    the offset of each, and how many messages the engine had sent before it.
+    """
+
+    __slots__ = ("unconfirmed",)
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, None)
+        self.unconfirmed: deque[tuple[int, int]] = deque()
+
+    def confirm(self) -> None:
+        """Drops those whose commit is confirmed."""
+        while self.unconfirmed and self.unconfirmed[0][0] < self.committed:
+            self.unconfirmed.popleft()
 
 
 class SourceEngine:
@@ -95,7 +120,11 @@ class SourceEngine:
         self._clock = now_ms
         self._now_ms = now_ms()
         self._log_start = log_start
-        self._partitions: dict[int, Partition] = {}
+        self._partitions: dict[int, Share] = {}
+        self._waiting: deque[Taken] = deque()
+        """Read, and not begun: a commit has to be confirmed first."""
+        self._requested = 0
+        """How many messages there were to send so far."""
         self._lanes: dict[bytes, deque[Sending]] = {}
         """By saga id what waits behind the request that is under way."""
         self._commits = Commits(reader, self._topic, self.settings, lambda: self._now_ms)
@@ -113,14 +142,16 @@ class SourceEngine:
                 self._read(happening)
             else:
                 self._hear(happening)
+        self._begin_waiting()
         for partition in self._partitions.values():
             partition.begin(self._reader, self._topic, self._log_start, self._now_ms)
         if self.stopping:
             self._wind_up()
-        self._commits.send_due(self._partitions.values(), self._now_ms)
+        self._commit()
         self._out.flush()
+        blocked = self._out.blocked or bool(self._waiting)
         for partition in self._partitions.values():
-            change = partition.throttle(self._out.blocked, self.settings.window)
+            change = partition.throttle(blocked, self.settings.window)
             if change is not None:
                 (self._reader.pause if change else self._reader.resume)(self._topic, partition.number)
         return bool(happened or news)
@@ -163,7 +194,7 @@ class SourceEngine:
         elif isinstance(happening, log.Granted):
             for _, number in happening.partitions:
                 if not self.stopping:
-                    self._partitions.setdefault(number, Partition(number, None))
+                    self._partitions.setdefault(number, Share(number))
         elif isinstance(happening, log.Revoked):
             for _, number in happening.partitions:
                 partition = self._partitions.pop(number, None)
@@ -183,6 +214,7 @@ class SourceEngine:
         )
         if partition.read_failed(failed.failure, self._now_ms + self.settings.retry_interval_ms):
             self.counters.repositioned += 1
+            self._let_go(partition)
             LOGGER.error(
                 "%s-%d: its topic no longer has what comes next (retention, or it was created anew): this goes on at "
                 "its start; what was deleted before it was read has started nothing",
@@ -199,6 +231,47 @@ class SourceEngine:
         self.counters.commands += 1
         taken = Taken(partition, record)
         partition.window.append(taken)
+        self._waiting.append(taken)
+
+    def _oldest(self) -> Share | None:
+        """The partition that has the oldest record whose commit is not confirmed."""
+        unconfirmed = [partition for partition in self._partitions.values() if partition.unconfirmed]
+        return min(unconfirmed, key=lambda partition: partition.unconfirmed[0][1], default=None)
+
+    def _begin_waiting(self) -> None:
+        """Begins what was read, as far as it may be sent before more is confirmed."""
+        for partition in self._partitions.values():
+            partition.confirm()
+        oldest = self._oldest()
+        bound = MAX_UNCONFIRMED + (self._requested if oldest is None else oldest.unconfirmed[0][1])
+        while self._waiting and self._requested < bound:
+            taken = self._waiting.popleft()
+            if not taken.partition.closing:
+                self._begin(taken)
+
+    def _commit(self) -> None:
+        """Commits now and then; soon, where half of what may be sent hangs on it."""
+        oldest = self._oldest()
+        send = self._commits.send_due
+        if oldest is not None and oldest.position is not None:
+            offset, before = oldest.unconfirmed[0]
+            if offset < oldest.position and self._requested - before >= MAX_UNCONFIRMED // 2:
+                send = self._commits.send_soon
+        send(self._partitions.values(), self._now_ms)
+
+    def _let_go(self, partition: Share) -> None:
+        """Its topic no longer has what was read of it: that is sent, and never comes again."""
+        waiting, self._waiting = self._waiting, deque()
+        for taken in waiting:
+            if taken.partition is partition:
+                self._begin(taken)
+            else:
+                self._waiting.append(taken)
+        partition.unconfirmed.clear()
+        partition.committed = -1
+
+    def _begin(self, taken: Taken) -> None:
+        partition, record = taken.partition, taken.record
         try:
             requests = self._source.requests_for(record, self._requests)
         except Unmappable as problem:
@@ -207,6 +280,9 @@ class SourceEngine:
         if not requests:
             self.counters.passed_over += 1
             self._out.settle(taken)
+            return
+        partition.unconfirmed.append((record.offset, self._requested))
+        self._requested += len(requests)
         taken.unsent = len(requests)
         for request in requests:
             lane = self._lanes.get(request.key)

@@ -61,9 +61,9 @@ def shop_events(**options: Any) -> FromTopic[Event]:
 class Shop(World):
     """The world with a business topic, and members of the source's group."""
 
-    def __init__(self, partitions: int = 1) -> None:
+    def __init__(self, partitions: int = 1, **options: Any) -> None:
         self.members: list[SourceEngine] = []
-        super().__init__()
+        super().__init__(**options)
         self.log.create(TopicSpec(TOPIC, partitions, 1, {}))
         self.business = self.log.appender()
 
