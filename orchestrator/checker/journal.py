@@ -14,6 +14,7 @@ from orchestrator.model.evolve import BrokenHistory, evolve, transition_of
 from orchestrator.model.messages import KEPT_MESSAGES, Called
 from orchestrator.model.rule import JournalHalted, Kind, Rule
 from orchestrator.model.state import FINAL, WAITS, SagaState, Step, StepStatus
+from orchestrator.runtime.materialize import begins_run
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.journal import Envelope, read_decision, read_envelope
 
@@ -36,8 +37,10 @@ class Accepted:
     """All accepted decisions of all partitions."""
 
     histories: dict[tuple[str, str], History] = field(default_factory=dict)
-    messages: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
-    """By saga those that its owner must know: the newest since it was forgotten last, or ever."""
+    messages: dict[str, tuple[dict[str, None], dict[str, None]]] = field(
+        default_factory=lambda: defaultdict(lambda: ({}, {}))
+    )
+    """By saga those that its owner must know, the newest since it was forgotten; second those that had a run begin."""
     forgotten: dict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
     """By saga the runs that were forgotten, each with the time: what is sent again after that is new."""
     events: dict[type, list[tuple[History | None, Any]]] = field(default_factory=lambda: defaultdict(list))
@@ -144,10 +147,11 @@ _WAITS_OVER = (
 
 def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepted, verdict: Verdict) -> None:
     if decision.message_id:
-        known, message_id = accepted.messages[decision.saga_id], decision.message_id
-        if message_id in known:
+        both, message_id = accepted.messages[decision.saga_id], decision.message_id
+        if message_id in both[0] or message_id in both[1]:
             message = decision.saga_id, message_id
             verdict.blame("C10", f"journal {partition} at {offset}: message {message} was taken before")
+        known = both[begins_run(decision)]
         known[message_id] = None
         if len(known) > KEPT_MESSAGES:
             del known[next(iter(known))]

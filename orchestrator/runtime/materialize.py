@@ -27,6 +27,11 @@ def _begins(event: Event) -> bool:
     return isinstance(event, SagaStarted) or (isinstance(event, RunFollows) and event.cause is Following.REUSED)
 
 
+def begins_run(decision: Decision) -> bool:
+    """Whether the input that it took is one of those that had a run begin: they are counted apart from the others."""
+    return any(map(_begins, decision.events))
+
+
 def are_counted(offset: int) -> bool:
     """Whether a saga's inputs are counted after the one taken at `offset`: a matter of the journal alone, so that all
     who read it forget the same, and of no pattern that its offsets may have."""
@@ -122,7 +127,7 @@ class Gathered:
 
     def message(self, decision: Decision, offset: int) -> None:
         """The decision at `offset` took an external input."""
-        self._messages[decision.saga_id, decision.message_id] = offset, any(map(_begins, decision.events))
+        self._messages[decision.saga_id, decision.message_id] = offset, begins_run(decision)
         if are_counted(offset):
             self._counted[decision.saga_id] = offset
 
