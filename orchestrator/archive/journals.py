@@ -59,6 +59,7 @@ def whole_journal(
                 for record in records_in(log, {(topic, partition): (at, end)}):
                     at = record.offset + 1
                     yield record
+                at = end  # also where the last offset has no record
             except SpanUnreadable as unreadable:
                 cut = archive.shelf(partition).end() if archive is not None else 0
                 if unreadable.failure is not Failure.OUT_OF_RANGE or cut <= at:

@@ -35,6 +35,17 @@ class Record(NamedTuple):
     headers: Headers = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """The end of a partition is reached, and the offsets between the last record read and `offset`, which the next
+    one may get, hold none: somebody's transaction ended there, or what stood there is gone.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+
+
 class Failure(Enum):
     """Why a read, an append or an administrative call failed, as far as the engine must tell cases apart."""
 
@@ -120,7 +131,7 @@ class Committed:
     detail: str = ""
 
 
-Happening = Record | ReadFailed | Granted | Revoked | Ends | Committed
+Happening = Record | Passed | ReadFailed | Granted | Revoked | Ends | Committed
 
 
 class LogFull(Exception):
@@ -207,6 +218,9 @@ class Reader(Protocol):
 
     def poll(self, limit: int = 500) -> list[Happening]:
         """What happened since the last call, at most `limit` entries, records of one partition in offset order.
+
+        Behind its last record a partition may have offsets without any: that they are passed is told in this order
+        too (`Passed`). Those between two records are told by the second.
 
         Whoever gets `limit` entries polls again before waiting. After `unassign` or a move returned, no record fetched
         before comes out any more.

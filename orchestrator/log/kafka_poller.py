@@ -8,7 +8,7 @@ caller's wishes come as commands, taken at the latest when a poll that found not
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import methodcaller
 from threading import Event, Thread
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from orchestrator.log import base
-from orchestrator.log.base import Committed, Failure, Granted, Happening, Headers, ReadFailed, Record, Revoked
+from orchestrator.log.base import Committed, Failure, Granted, Happening, Headers, Passed, ReadFailed, Record, Revoked
 from orchestrator.log.kafka_config import LOGGER
 from orchestrator.log.kafka_failure import explain, failure_of, lacking
 
@@ -53,11 +53,11 @@ class Cursor:
 
 
 class Chunk:
-    """Records fetched for one cursor. Those of a cursor that is no longer the partition's are dropped."""
+    """Records fetched for one cursor, or that it passed some. Those of a cursor that the partition lost are dropped."""
 
     __slots__ = ("cursor", "records", "size")
 
-    def __init__(self, cursor: Cursor, records: list[Record], size: int) -> None:
+    def __init__(self, cursor: Cursor, records: Sequence[Record | Passed], size: int) -> None:
         self.cursor = cursor
         self.records = records
         self.size = size
@@ -152,10 +152,14 @@ class Poller:
         size = 0
         append = records.append
         for message in messages:
-            if message.error() is not None:
+            error = message.error()
+            if error is not None:
                 self._put(cursor, records, size)
                 topic, cursor = "", None
-                self._fail(message)
+                if error.code() == KafkaError._PARTITION_EOF:
+                    self._reach_end(message)
+                else:
+                    self._fail(message, error)
                 continue
             if message.partition() != partition or message.topic() != topic:
                 self._put(cursor, records, size)
@@ -196,6 +200,16 @@ class Poller:
             self._put_bytes += size
             self.post(Chunk(cursor, records, size))
 
+    def _reach_end(self, message: Message) -> None:
+        """The library has read up to a partition's end. Where records come slowly, each of them is followed by this."""
+        cursor = self._live.get((message.topic() or "", _number(message)))
+        offset = message.offset()
+        # It may say so again after it went back, or for less than was read: only what no record told is news.
+        if cursor is not None and offset is not None and offset > cursor.offset:
+            cursor.offset = offset
+            self._put_records += 1
+            self.post(Chunk(cursor, [Passed(cursor.topic, cursor.partition, offset)], 0))
+
     def _bound(self) -> None:
         waiting = self._put_records - self.read_records
         size = self._put_bytes - self.read_bytes
@@ -208,9 +222,7 @@ class Poller:
 
     # Failures
 
-    def _fail(self, message: Message) -> None:
-        error = message.error()
-        assert error is not None
+    def _fail(self, message: Message, error: KafkaError) -> None:
         failure = failure_of(error)
         cursor = self._live.get((message.topic() or "", _number(message)))
         if failure is Failure.FATAL:

@@ -19,6 +19,7 @@ from orchestrator.log.base import (
     Granted,
     Happening,
     LogFull,
+    Passed,
     ReadFailed,
     Record,
     Revoked,
@@ -46,10 +47,19 @@ _make = tuple.__new__
 """Makes a named tuple without the call of its constructor: 0.2 instead of 0.5 µs."""
 
 
-class Partition:
-    """One partition: `records[0]` has offset `start`, no record takes more than `limit` bytes."""
+class Mark(Record):
+    """An offset without a record, as the end of somebody's transaction leaves it. Readers pass over it."""
 
-    __slots__ = ("cursors", "limit", "records", "start")
+    __slots__ = ()
+
+
+class Partition:
+    """One partition: `records[0]` has offset `start`, no record takes more than `limit` bytes.
+
+    `marked`: some of them may be `Mark`s.
+    """
+
+    __slots__ = ("cursors", "limit", "marked", "records", "start")
 
     def __init__(self, limit: int) -> None:
         self.records: list[Record] = []
@@ -57,6 +67,7 @@ class Partition:
         """Of the readers that have it assigned."""
         self.start = 0
         self.limit = limit
+        self.marked = False
 
     @property
     def end(self) -> int:
@@ -123,7 +134,15 @@ class MemoryLog:
 
     def records(self, topic: str, partition: int) -> Sequence[Record]:
         """What a partition holds; not to be changed."""
-        return self.partitions[topic, partition].records
+        held = self.partitions[topic, partition]
+        return [each for each in held.records if not isinstance(each, Mark)] if held.marked else held.records
+
+    def mark(self, topic: str, partition: int) -> None:
+        """Takes an offset without a record, as the end of a transaction does."""
+        target = self.partitions[topic, partition]
+        target.marked = True
+        target.records.append(Mark(topic, partition, target.end, self.clock(), None, None))
+        target.stir()
 
     def create(self, spec: TopicSpec) -> None:
         """Creates the topic unless it exists."""
@@ -375,8 +394,14 @@ class MemoryReader:
         seen = end if self._link is None else self._link.fetch(topic, number, end)
         stop = min(seen, offset + limit - len(happened))
         if stop > offset:
-            happened += records[offset - start : stop - start]
+            read = records[offset - start : stop - start]
             cursor.offset = stop
+            if partition.marked:
+                happened += [each for each in read if not isinstance(each, Mark)]
+                if stop == seen and isinstance(read[-1], Mark):
+                    happened.append(Passed(topic, number, stop))
+            else:
+                happened += read
         if stop < end:
             cursor.stir()
 

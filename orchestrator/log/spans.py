@@ -7,7 +7,7 @@ from contextlib import closing
 from threading import Event
 
 from orchestrator.errors import SagaError
-from orchestrator.log.base import Failure, Log, ReadFailed, Record, TopicPartition
+from orchestrator.log.base import Failure, Log, Passed, ReadFailed, Record, TopicPartition
 
 WITHIN_S = 60.0
 """A read is given up where nothing comes for so long."""
@@ -24,7 +24,7 @@ class SpanUnreadable(SagaError):
 def records_in(log: Log, spans: Mapping[TopicPartition, tuple[int, int]]) -> Iterator[Record]:
     """The records of each partition from an offset up to before another, each partition's in order.
 
-    The last offset before each end must be a record's. Raises `SpanUnreadable`.
+    Raises `SpanUnreadable`.
     """
     left = {key: end for key, (first, end) in spans.items() if first < end}
     if not left:
@@ -39,18 +39,20 @@ def records_in(log: Log, spans: Mapping[TopicPartition, tuple[int, int]]) -> Ite
                 if isinstance(happening, ReadFailed):
                     place = f"{happening.topic}-{happening.partition}"
                     raise SpanUnreadable(f"{place} cannot be read: {happening.detail}", happening.failure)
+                if not isinstance(happening, Record | Passed):
+                    continue
+                key, reached = (happening.topic, happening.partition), happening.offset
                 if isinstance(happening, Record):
-                    key = (happening.topic, happening.partition)
-                    if happening.offset < left.get(key, -1):
+                    if reached < left.get(key, -1):
                         yield happening
-                    if key in left and happening.offset + 1 >= left[key]:
-                        del left[key]
-                        reader.unassign(*key)
+                    reached += 1
+                if key in left and reached >= left[key]:
+                    del left[key]
+                    reader.unassign(*key)
             if left and not happenings:
                 if not wake.wait(WITHIN_S):
                     (topic, partition), end = next(iter(left.items()))
                     raise SpanUnreadable(
-                        f"{topic}-{partition} gives nothing more for {WITHIN_S:.0f} s, before its end at offset {end}; "
-                        "if it ends with the mark of somebody's transaction, write one more record to it"
+                        f"{topic}-{partition} gives nothing more for {WITHIN_S:.0f} s, before its end at offset {end}"
                     )
                 wake.clear()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.errors import BUGS, Disconnected
-from orchestrator.log.base import Committed, Ends, Failure, Granted, ReadFailed, Record, Revoked, TopicPartition
+from orchestrator.log.base import Committed, Ends, Failure, Granted, Passed, ReadFailed, Record, Revoked, TopicPartition
 from orchestrator.log.gathered import GatheredAppender
 from orchestrator.model.rule import JournalHalted
 from orchestrator.model.state import SagaState
@@ -158,7 +158,7 @@ class Engine:
     def _read_inputs(self, mono_ms: int) -> int:
         happenings = self._clients.inputs.poll(READ_AT_ONCE)
         for happening in happenings:
-            if isinstance(happening, Record):
+            if isinstance(happening, (Record, Passed)):
                 tenure = self.tenures.get(happening.partition)
                 if tenure is not None and tenure.partition is not None and tenure.phase is Phase.OWNING:
                     if tenure.unreadable:

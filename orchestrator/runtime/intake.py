@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.log.base import Appender, Delivery, Failure, LogFull, Record
+from orchestrator.log.base import Appender, Delivery, Failure, LogFull, Passed, Record
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.budget import MAX_BYTES
@@ -106,18 +106,22 @@ class Intake:
         self._taken = {int(source): counter for source, counter in internal_taken.items()}
         self._token = token
         self._outward = outward
-        self._queues: dict[str, deque[Record]] = {role: deque() for role in ROLES}
+        self._queues: dict[str, deque[Record | Passed]] = {role: deque() for role in ROLES}
         self._blocked: dict[str, DeadLetter] = {}
         self._unsent: deque[DeadLetter] = deque()
         self._now_ms = 0
 
-    def put(self, role: str, record: Record) -> None:
-        """Queues a record. The first one of a topic that was never read tells where it begins."""
+    def put(self, role: str, record: Record | Passed) -> None:
+        """Queues a record, or that offsets without any were passed: the position goes there when all before is done.
+
+        The first one of a topic that was never read tells where it begins.
+        """
         if self.positions[role] < 0:
             self.positions[role] = record.offset
         self._queues[role].append(record)
         self.waiting += 1
-        self.waiting_bytes += len(record.value or b"")
+        if isinstance(record, Record):
+            self.waiting_bytes += len(record.value or b"")
 
     def depths(self) -> dict[str, int]:
         """How many records of each topic wait."""
@@ -134,6 +138,9 @@ class Intake:
             while queue and role not in self._blocked:
                 record = queue.popleft()
                 self.waiting -= 1
+                if isinstance(record, Passed):
+                    self.positions[role] = record.offset
+                    continue
                 self.waiting_bytes -= len(record.value or b"")
                 taken = self._read(role, record)
                 if taken is not None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from orchestrator.errors import BUGS
-from orchestrator.log.base import Appender, Delivery, Record
+from orchestrator.log.base import Appender, Delivery, Passed, Record
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
 from orchestrator.model.attempts import sign_of
@@ -494,6 +494,6 @@ class Partition:
         for given in inputs_to_go_on(self.store, self.runs, self.timers, self.config.definitions):
             self._attempt(given)
 
-    def take(self, role: str, record: Record) -> None:
-        """Hands in one record of an input topic."""
+    def take(self, role: str, record: Record | Passed) -> None:
+        """Hands in one record of an input topic, or that offsets of it without any were passed."""
         self.intake.put(role, record)

@@ -113,11 +113,16 @@ def wait(wake: Event, poll: Callable[[], None], condition: Callable[[], bool]) -
         assert monotonic() < deadline, "it did not come about"
 
 
+Transact = Callable[[str, int, int, bool], None]
+"""Writes so many records to a partition in one transaction, which is committed or not."""
+
+
 class World:
     """A log with its admin and one writer; closes what was opened."""
 
-    def __init__(self, log: Log, prefix: str) -> None:
+    def __init__(self, log: Log, prefix: str, transact: Transact | None = None) -> None:
         self.log = log
+        self._transact = transact
         self.admin: Admin = log.admin()
         self.prefix = prefix
         self._writers: list[Writer] = []
@@ -128,6 +133,11 @@ class World:
         named = {key.replace("_", "."): value for key, value in settings.items()}
         self.admin.create([TopicSpec(full, partitions, 1, named)])
         return full
+
+    def write_in_transaction(self, topic: str, partition: int, count: int, *, commit: bool = True) -> None:
+        """As a producer of somebody else's does; an offset without a record follows."""
+        assert self._transact is not None
+        self._transact(topic, partition, count, commit)
 
     def writer(self, **options: Any) -> Writer:
         self._writers.append(Writer(self.log, **options))
