@@ -65,7 +65,7 @@ class Rest:
             return False
         for number, (partition, _) in owned.items():
             for role, topic in _INPUTS.items():
-                if partition.intake.consumed(role) < len(world.log.records(topic, number)):
+                if partition.intake.consumed(role) < world.log.partitions[topic, number].end:
                     return False
         return all(self._all_at_rest(*place) for place in owned.values()) and all(
             _is_current(partition, world.log.records(TOPICS.journal, number))
