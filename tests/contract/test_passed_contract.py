@@ -26,9 +26,11 @@ def tell(happening: Happening) -> int | str:
     return f"passed, {happening.offset} is next"
 
 
-def wait_for_more(probe: Probe) -> None:
-    time.sleep(LONGER_THAN_A_FETCH_S)
-    probe.poll()
+def read_on(probe: Probe) -> None:
+    """Takes what comes until nothing has woken the reader for so long."""
+    while probe.wake.wait(LONGER_THAN_A_FETCH_S):
+        probe.wake.clear()
+        probe.poll()
 
 
 @pytest.mark.parametrize("commit", [True, False])
@@ -46,7 +48,7 @@ def test_the_end_of_a_transaction_is_passed_behind_its_records(world: World, com
     assert world.writer().append(topic, 0).offset == 4
     world.write_in_transaction(topic, 0, 1)
     probe.until(lambda: len(probe.all(Passed)) == 2)
-    wait_for_more(probe)
+    read_on(probe)
     assert told(probe) == [0, 1, 2, "passed, 4 is next", 4, 5, "passed, 7 is next"]
 
 
@@ -58,10 +60,9 @@ def test_where_the_last_offset_is_a_record_nothing_more_is_told_and_nobody_is_wo
     probe.reader.assign(topic, 0, 0)
     for offset in (4, 5):
         probe.read(offset - 1)
-        wait_for_more(probe)
         probe.wake.clear()
-        time.sleep(LONGER_THAN_A_FETCH_S)
-        assert not probe.wake.is_set()
+        probe.poll()
+        assert not probe.wake.wait(LONGER_THAN_A_FETCH_S)
         assert writer.append(topic, 0).offset == offset
     probe.read(5)
     assert told(probe) == [0, 1, 3, 4, 5]
@@ -75,7 +76,7 @@ def test_reading_may_begin_at_an_offset_without_a_record(world: World) -> None:
     probe.reader.assign(topic, 0, 2)
     probe.reader.assign(topic, 1, 3)
     probe.until(lambda: bool(probe.happened))
-    wait_for_more(probe)
+    read_on(probe)
     assert probe.happened == [Passed(topic, 0, 3)]
 
 
@@ -85,7 +86,7 @@ def test_nothing_is_passed_while_a_partition_is_paused(world: World) -> None:
     probe.reader.assign(topic, 0, 0)
     probe.reader.pause(topic, 0)
     world.write_in_transaction(topic, 0, 2)
-    wait_for_more(probe)
+    read_on(probe)
     assert probe.happened == []
     probe.reader.resume(topic, 0)
     probe.until(lambda: len(probe.happened) == 3)
@@ -104,12 +105,12 @@ def test_pause_and_resume_pass_it_once_and_in_its_place(world: World) -> None:
         probe.reader.resume(topic, 0)
         probe.read(min(2_000, len(probe.records()) + chance.randrange(1, 200)))
     probe.until(lambda: bool(probe.all(Passed)))
-    for _ in range(5):
+    for _ in range(2):
         probe.reader.pause(topic, 0)
-        time.sleep(0.05)
+        read_on(probe)
         probe.reader.resume(topic, 0)
-        time.sleep(0.05)
-    wait_for_more(probe)
+        read_on(probe)
+    read_on(probe)
     assert told(probe) == [*range(2_000), "passed, 2001 is next"]
 
 
@@ -123,7 +124,8 @@ def test_what_an_assignment_that_was_moved_has_passed_is_not_told(world: World) 
         probe.reader.assign(topic, 0, at)
         probe.happened.clear()
         if chance.random() < 0.6:
-            time.sleep(chance.random() * 0.2)
+            probe.wake.clear()
+            probe.wake.wait(chance.random() * 0.2)
         probe.happened += probe.reader.poll(chance.randrange(1, 400))
         seen = told(probe)
         assert seen == [*range(at, 300), "passed, 301 is next"][: len(seen)]
