@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.archive.journals import JournalArchive
 from orchestrator.archive.shelf import SegmentDamaged
 from orchestrator.chaos.kept import Material
-from orchestrator.checker.evidence import Raw, Verdict
+from orchestrator.checker.evidence import Place, Raw, Verdict
 from orchestrator.depot import Depot
 
 
@@ -19,16 +19,18 @@ def check_archive(folder: Path, journal: str, material: Material, records: Raw, 
         partition = int(number)
         end = archive.shelf(partition).end()
         if end < cut:
-            verdict.blame("C6", f"journal {number} was cut below {cut}, and its archive ends at {end}")
+            words = f"journal {number} was cut below {cut}, and its archive ends at {end}"
+            verdict.blame("C6", words, Place(partition, end))
         try:
             found = list(archive.records(partition, 0, end))
         except SegmentDamaged as damaged:
-            verdict.blame("C6", f"the archive of journal {number}: {damaged}")
+            verdict.blame("C6", f"the archive of journal {number}: {damaged}", Place(partition))
             continue
         archived += len(found)
         for mine, theirs in zip_longest(found, (each for each in records[partition] if each.offset < end)):
             if mine != theirs:
                 at = (mine or theirs).offset
-                verdict.blame("C6", f"the archive of journal {number} differs at offset {at} from what stood there")
+                words = f"the archive of journal {number} differs at offset {at} from what stood there"
+                verdict.blame("C6", words, Place(partition, at))
                 break
     return archived

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import signal
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import quantiles
 
+from orchestrator.chaos.ends import failures_in
 from orchestrator.chaos.history import Struck
+from orchestrator.chaos.recovery import Kill, check_recovery
 from orchestrator.checker.check import check
-from orchestrator.checker.evidence import Evidence, Raw, Verdict
-from orchestrator.checker.ownership import Tenures, owned_by, taken_over, tenures
+from orchestrator.checker.evidence import Evidence, Place, Raw, Verdict
+from orchestrator.checker.ownership import tenures
 from orchestrator.checker.stores import compare_stores
 from orchestrator.model.rule import JournalHalted
 from orchestrator.store.base import StoreBroken
 from orchestrator.store.rocks import RocksStores
 from orchestrator.wire.avro import UnreadableRecord
-
-RECOVERED_WITHIN_MS = 90_000
-"""From a kill, or from the healing of the last fault that overlaps what follows it, to the next accepted decision."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """A worker process that was killed: its number, and when, in milliseconds since 1970."""
-
-    pid: int
-    at_ms: int
 
 
 @dataclass(slots=True)
@@ -43,12 +32,12 @@ class Findings:
     absorbed: int = 0
 
     def percentiles(self) -> dict[str, int | None]:
-        """Middle and last hundredth of the recovery times; None where nothing was killed."""
+        """Middle, last hundredth and longest of the recovery times; None where nothing was killed."""
         times = sorted(self.recovery_ms)
         if len(times) < 2:
-            return {"p50": times[0] if times else None, "p99": times[0] if times else None}
+            return dict.fromkeys(("p50", "p99", "max"), times[0] if times else None)
         cuts = quantiles(times, n=100, method="inclusive")
-        return {"p50": round(cuts[49]), "p99": round(cuts[98])}
+        return {"p50": round(cuts[49]), "p99": round(cuts[98]), "max": times[-1]}
 
 
 def judge(
@@ -71,32 +60,14 @@ def judge(
     verdict.violations += lost
     for path in logs:
         for problem in failures_in(path.read_text(errors="replace")):
-            verdict.blame("engine", f"{path.stem}: {problem}")
+            place = Place(first_ms=problem.at_ms, last_ms=problem.at_ms)
+            verdict.blame("engine", f"{path.stem}: {problem.words}", place)
     findings = Findings(verdict, kills=len(kills))
-    held = tenures(evidence.journal)
-    _check_recovery(held, kills, faults, findings)
+    findings.recovery_ms = check_recovery(tenures(evidence.journal), kills, faults, verdict)
     for partition, directories in stores.items():
         _check_stores(partition, evidence.journal, directories, damaged, findings)
     findings.absorbed = verdict.absorbed
     return findings
-
-
-def _check_recovery(held: Tenures, kills: Sequence[Kill], faults: Sequence[Struck], findings: Findings) -> None:
-    """C14: each partition of a killed worker has an owner that decides within bounds."""
-    for kill in kills:
-        again = taken_over(held, kill.pid, kill.at_ms)
-        for partition in sorted(owned_by(held, kill.pid, kill.at_ms)):
-            if partition not in again:
-                findings.verdict.blame("C14", f"partition {partition}: nobody decided after the kill of {kill.pid}")
-                continue
-            at_ms = again[partition].decision_ms
-            findings.recovery_ms.append(at_ms - kill.at_ms)
-            healed = [each.heal_ms or at_ms for each in faults if each.during(kill.at_ms, at_ms)]
-            since = max([kill.at_ms, *(each for each in healed if each < at_ms)])
-            if at_ms - since > RECOVERED_WITHIN_MS:
-                findings.verdict.blame(
-                    "C14", f"partition {partition} was decided {at_ms - since} ms after the kill of {kill.pid}"
-                )
 
 
 def _check_stores(
@@ -113,40 +84,18 @@ def _check_stores(
                     pass  # damage shows only where it is read
             except StoreBroken as broken:
                 if directory not in damaged:
-                    findings.verdict.blame("C7", f"{_name(directory)} cannot be read, and nobody damaged it: {broken}")
+                    words = f"{_name(directory)} cannot be read, and nobody damaged it: {broken}"
+                    findings.verdict.blame("C7", words, Place(partition))
                 continue
             opened[str(directory)] = store
         try:
             for name, offset, difference in compare_stores(journal[partition], opened):
                 findings.stores += 1
                 if difference:
-                    findings.verdict.blame("C7", f"{_name(Path(name))} at offset {offset}: {difference}")
+                    words = f"{_name(Path(name))} at offset {offset}: {difference}"
+                    findings.verdict.blame("C7", words, Place(partition, offset))
         except (JournalHalted, UnreadableRecord) as error:
-            findings.verdict.blame("C7", f"partition {partition} cannot be replayed: {error}")
-
-
-_ENDED = re.compile(r"process \d+ ended with code (-?\d+)")
-_EXPECTED = {0, 1, -signal.SIGKILL, -signal.SIGTERM}
-"""1 is how a worker ends that cannot ask the cluster about its topics when it starts: it says so in a line."""
-
-
-_OUTERMOST = 'File "<frozen runpy>"'
-
-
-def failures_in(log: str) -> list[str]:
-    """Lines of a process's log that say that something failed in a way in which nobody broke it: each kind once."""
-    found: dict[str, str] = {}
-    uncaught = False
-    for line in log.splitlines():
-        ended = _ENDED.search(line)
-        if ended is not None and int(ended[1]) not in _EXPECTED:
-            found.setdefault(ended[1], line)
-        elif _OUTERMOST in line:
-            uncaught = True  # what is only logged does not come so far
-        elif uncaught and line and not line.startswith(" "):
-            found.setdefault(line.partition(":")[0], f"nobody caught {line}")
-            uncaught = False
-    return list(found.values())
+            findings.verdict.blame("C7", f"partition {partition} cannot be replayed: {error}", Place(partition))
 
 
 def _name(directory: Path) -> str:

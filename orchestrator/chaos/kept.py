@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, overload
 
 from orchestrator.chaos.history import Struck
-from orchestrator.chaos.judge import Kill
+from orchestrator.chaos.recovery import Kill
 from orchestrator.checker.evidence import Raw, Told
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import Record

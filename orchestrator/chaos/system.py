@@ -11,7 +11,7 @@ from orchestrator.broker import Cluster
 from orchestrator.broker.probe import HOST, find_leaders
 from orchestrator.chaos.guard import Guard, Guarded
 from orchestrator.chaos.history import now_ms
-from orchestrator.chaos.judge import Kill
+from orchestrator.chaos.recovery import Kill
 from orchestrator.chaos.sagas import BOOKS, MODULE, SERVICES
 from orchestrator.demo.processes import Process
 from orchestrator.errors import SagaError

@@ -57,11 +57,25 @@ class Evidence:
     settled: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and when something was violated, as far as it is known: an offset of the partition's journal, or a span of
+
+    time in milliseconds since 1970.
+    """
+
+    partition: int | None = None
+    offset: int | None = None
+    first_ms: int | None = None
+    last_ms: int | None = None
+
+
 @dataclass(slots=True)
 class Verdict:
-    """What was found. No violation: `violations` is empty."""
+    """What was found. No violation: `violations` is empty. `places`: of those whose words alone do not say where."""
 
     violations: list[str] = field(default_factory=list)
+    places: dict[str, Place] = field(default_factory=dict)
     decisions: int = 0
     sagas: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
@@ -70,6 +84,8 @@ class Verdict:
     effects: int = 0
     transitions: set[tuple[str, str]] = field(default_factory=set)
 
-    def blame(self, invariant: str, what: str) -> None:
+    def blame(self, invariant: str, what: str, place: Place | None = None) -> None:
         """Records a violation of one invariant."""
         self.violations.append(f"{invariant}: {what}")
+        if place is not None:
+            self.places[self.violations[-1]] = place

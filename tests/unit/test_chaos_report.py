@@ -14,8 +14,9 @@ import pytest
 from orchestrator.archive.journals import JournalArchive, as_segment
 from orchestrator.chaos.archived import check_archive
 from orchestrator.chaos.history import Histories, Struck, read_lines
-from orchestrator.chaos.judge import RECOVERED_WITHIN_MS, Findings, Kill, judge
+from orchestrator.chaos.judge import Findings, judge
 from orchestrator.chaos.kept import Material, RecordFiles, open_records, read_material, write_material
+from orchestrator.chaos.recovery import Kill
 from orchestrator.chaos.report import page
 from orchestrator.chaos.schedule import KINDS
 from orchestrator.chaos.story import MOST_LINES, sagas_in, tell
@@ -158,7 +159,7 @@ def test_what_clients_found_wrong_is_a_violation() -> None:
     ]
 
 
-def test_a_killed_worker_that_nobody_follows_is_a_violation_and_a_late_one_too() -> None:
+def test_a_killed_worker_that_nobody_follows_is_a_violation() -> None:
     journal = evidence().journal
     last_ms = max(record.timestamp_ms for records in journal.values() for record in records)
     owners = {owner_pid(records) for records in journal.values()}
@@ -166,7 +167,6 @@ def test_a_killed_worker_that_nobody_follows_is_a_violation_and_a_late_one_too()
     found = judged(evidence(), kills=kills).verdict.violations
     assert found
     assert all(each.startswith("C14") and "nobody decided" in each for each in found)
-    assert RECOVERED_WITHIN_MS > 30_000
 
 
 UNCAUGHT = 'Traceback (most recent call last):\n  File "<frozen runpy>", line 1, in main\n    x\nKeyError: 7\n'
