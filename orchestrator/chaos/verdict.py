@@ -48,7 +48,7 @@ def conclude(folder: Path) -> Outcome:
         logs=sorted((folder / LOGS).glob("*.log")),
     )
     archived = check_archive(folder / DEPOT / ARCHIVE, names.journal, material, evidence.journal, findings.verdict)
-    stories = tell(findings.verdict.violations[:LISTED], evidence, material.faults)
+    stories = tell(findings.verdict.violations[:LISTED], evidence, material.faults, findings.verdict.places)
     result = _result(folder, material, evidence, findings) | {"records_archived": archived}
     (folder / PAGE).write_text(page(result, material.faults, stories, material.began_ms), encoding="utf-8")
     (folder / RESULT).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -19,16 +20,20 @@ from orchestrator.chaos.kept import Material, RecordFiles, open_records, read_ma
 from orchestrator.chaos.recovery import Kill
 from orchestrator.chaos.report import page
 from orchestrator.chaos.schedule import KINDS
-from orchestrator.chaos.story import MOST_LINES, sagas_in, tell
-from orchestrator.checker.evidence import Evidence, Raw, Told, Verdict
+from orchestrator.chaos.story import MARGIN_MS, MOST_LINES, NEAR, sagas_in, tell
+from orchestrator.checker.evidence import Evidence, Place, Raw, Told, Verdict
+from orchestrator.checker.ownership import counted
 from orchestrator.depot import Depot
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import Record
+from orchestrator.model.rule import Kind
 from orchestrator.model.turn import ENDED_KEEP_MS
+from orchestrator.runtime.replica import Replica
 from orchestrator.simulation import clients
 from orchestrator.simulation.run import MOST_EVENTS, MOST_MS
 from orchestrator.simulation.world import START_MS, World
-from orchestrator.wire.journal import DECISION_FINGERPRINT
+from orchestrator.store.rocks import RocksStores
+from orchestrator.wire.journal import DECISION_FINGERPRINT, read_envelope
 
 SEED = 3
 
@@ -151,6 +156,93 @@ def test_a_violation_names_sagas_by_themselves_or_in_keys() -> None:
     assert sagas_in("C6: journal 3 at offset 7", known) == []
 
 
+def decided(partition: int) -> list[Record]:
+    """The decisions of a partition's journal that count."""
+    kept = counted(evidence().journal[partition])
+    return [record for record, envelope, _ in kept if envelope.kind == Kind.DECISION]
+
+
+def busiest() -> int:
+    return max(evidence().journal, key=lambda partition: len(decided(partition)))
+
+
+def test_where_no_saga_is_named_the_story_is_of_the_partition_at_that_time() -> None:
+    partition = busiest()
+    records = decided(partition)
+    middle = records[len(records) // 2]
+    at_ms = middle.timestamp_ms
+    meanwhile = Struck(8, "worker-killed", "worker-1", at_ms - 5, at_ms + 5)
+    late = Struck(9, "poison", "", at_ms + MARGIN_MS + 1, at_ms + MARGIN_MS + 2)
+    violation = "C14: it was decided late"
+    place = Place(partition, first_ms=at_ms, last_ms=at_ms)
+    (story,) = tell([violation], evidence(), [meanwhile, late], {violation: place})
+    text = str(story)
+    assert story.lines[0].startswith(f"partition {partition}; 0 ms is at 1970-01-01T00:16:4")
+    assert "FAULT 8 worker-killed worker-1 (healed after 10 ms)" in text
+    assert "FAULT 9" not in text
+    told = {int(found[1]) for line in story.lines if (found := re.search(r"journal \d+ at (\d+) by ", line))}
+    offsets = [each.offset for each in records]
+    first = next(at for at, each in enumerate(records) if each.timestamp_ms >= at_ms)
+    assert told == set(offsets[max(0, first - NEAR) : first + NEAR])
+    assert all(f"journal {other} at" not in text for other in evidence().journal if other != partition)
+
+
+def test_a_violation_that_names_an_offset_is_told_at_the_time_of_that_record() -> None:
+    partition = busiest()
+    middle = decided(partition)[3]
+    fault = Struck(8, "broker-killed", "broker 2", middle.timestamp_ms - 5, middle.timestamp_ms + 5)
+    for words in (
+        f"C6: journal {partition} at offset {middle.offset}: x",
+        f"C10: journal {partition} at {middle.offset}: y",
+    ):
+        (story,) = tell([words], evidence(), [fault])
+        assert "FAULT 8" in str(story)
+        assert any(
+            line.lstrip().startswith(f"+0 ms  journal {partition} at {middle.offset} by") for line in story.lines
+        )
+    (story,) = tell([f"C10: partition {partition} had 5 messages for 2"], evidence(), [])
+    assert f"at {decided(partition)[-1].offset} by" in str(story)
+
+
+def test_where_a_process_failed_the_story_has_who_claimed_what_at_that_time() -> None:
+    claimed = [record for records in evidence().journal.values() for record in records[:2] if is_claim(record)]
+    at_ms = claimed[0].timestamp_ms
+    violation = "engine: worker-1: process 7 ended with code -11"
+    (story,) = tell([violation], evidence(), struck(), {violation: Place(first_ms=at_ms, last_ms=at_ms)})
+    assert story.lines[0].startswith("all partitions; 0 ms is at 1970-01-01T00:16:4")
+    told = sum("claimed by" in line for line in story.lines)
+    assert told == sum(abs(each.timestamp_ms - at_ms) <= MARGIN_MS for each in claimed) > 0
+
+
+def is_claim(record: Record) -> bool:
+    return read_envelope(record.value).kind == Kind.CLAIM
+
+
+def test_where_nothing_is_known_the_story_says_so() -> None:
+    (story,) = tell(["C14: topics still grow"], evidence(), struck())
+    assert story.lines[0].startswith("when and where is not known")
+    assert [line for line in story.lines if "FAULT 3" in line]
+
+
+def test_what_the_checker_finds_of_stores_and_journals_has_its_place(tmp_path: Path) -> None:
+    partition = busiest()
+    store = RocksStores(tmp_path / "worker-1" / "stores" / "worker-0").open(partition)
+    replica = Replica(store)
+    for record in evidence().journal[partition]:
+        replica.feed(record.offset, record.timestamp_ms, record.value)
+    replica.flush()
+    store.write([(b"~", b"what no journal says")])
+    store.close()
+    directory = tmp_path / "worker-1" / "stores" / "worker-0" / f"partition-{partition}"
+    findings = judged(evidence(), stores={partition: [directory]})
+    (violation,) = findings.verdict.violations
+    assert violation.startswith("C7: worker-1's store")
+    last = evidence().journal[partition][-1]
+    assert findings.verdict.places[violation] == Place(partition, last.offset)
+    (story,) = tell([violation], evidence(), [], findings.verdict.places)
+    assert f"journal {partition} at" in str(story)
+
+
 def test_what_clients_found_wrong_is_a_violation() -> None:
     assert judged(evidence(), lost=["C2: nothing came"]).verdict.violations == ["C2: nothing came"]
     told = [*evidence().told, Told("never-seen", True)]
@@ -257,6 +349,14 @@ def archived(folder: Path, raw: Raw, cut: dict[str, int]) -> tuple[int, list[str
     verdict = Verdict()
     count = check_archive(folder, "j", Material({}, 1, 2, cut=cut, journal_id="id"), raw, verdict)
     return count, verdict.violations
+
+
+def test_what_an_archive_lacks_has_a_place(tmp_path: Path) -> None:
+    verdict, raw = Verdict(), {0: [Record("j", 0, offset, 9, None, b"x") for offset in range(40)]}
+    JournalArchive(Depot(str(tmp_path)), "j", "id").shelf(0).put(0, 30, map(as_segment, raw[0][:30]))
+    other = {0: [each._replace(value=b"y") if each.offset == 7 else each for each in raw[0]]}
+    check_archive(tmp_path, "j", Material({}, 1, 2, cut={"0": 31}, journal_id="id"), other, verdict)
+    assert list(verdict.places.values()) == [Place(0, 30), Place(0, 7)]
 
 
 def keep(folder: Path, records: Iterable[Record]) -> None:
