@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from threading import Lock
 from typing import Any
 
 from orchestrator.checker.evidence import Told
+
+NOT_DONE = "not done"
+_CAME_TO_NOTHING = re.compile(rf"{NOT_DONE}\b|0 (records|replies|starts|stores|processes)$|it went on$")
+"""Notes of faults by which nothing was broken."""
 
 
 @dataclass(slots=True)
@@ -23,6 +28,11 @@ class Struck:
     begin_ms: int
     heal_ms: int | None = None
     note: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether anything was broken: no record was written where it says so, no store was there, the disk held."""
+        return _CAME_TO_NOTHING.match(self.note) is None
 
     def during(self, first_ms: int, last_ms: int) -> bool:
         """Whether it was there at some time of this span, both ends included."""

@@ -20,6 +20,8 @@ AT_MOST = 40
 """Records that are repeated at once."""
 OVERSIZE = (900_000, 2 << 20)
 """Bytes: above what a saga's input may have, and above what a topic of owners takes."""
+NOTHING = "0 records"
+"""What is noted where a broker took nothing."""
 
 Raw = tuple[str, int, bytes | None, bytes | None, Headers]
 """A record to be written: topic, partition, key, value, headers."""
@@ -103,28 +105,27 @@ def forge_replies(system: System, random: Random, service: str) -> str:
 
 
 def start_unknown(system: System, number: int) -> str:
-    """Starts a saga of a type that no worker has."""
+    """Starts a saga of a type that no worker has. Returns its id."""
     saga_id = f"unknown-{number}"
     home = partition_of(saga_id, PARTITIONS)
-    write(system, [(system.names.inbox, home, saga_id.encode(), b"{}", ((h.SAGA_TYPE, b"OfTomorrow"),))])
-    return saga_id
+    written = write(system, [(system.names.inbox, home, saga_id.encode(), b"{}", ((h.SAGA_TYPE, b"OfTomorrow"),))])
+    return saga_id if written else NOTHING
 
 
-def start_oversize(system: System, number: int) -> list[str]:
-    """Starts whose input is larger than any saga's may be. Returns the ids that must not become sagas."""
+def start_oversize(system: System, number: int) -> tuple[list[str], str]:
+    """Starts whose input is larger than any saga's may be. Returns the ids that must not become sagas, and a note."""
     ids = [f"oversize-{number}-{size}" for size in OVERSIZE]
     records: list[Raw] = []
     for saga_id, size in zip(ids, OVERSIZE, strict=True):
         value = b'{"order": "' + b"x" * size + b'"}'
         home = partition_of(saga_id, PARTITIONS)
         records.append((system.names.inbox, home, saga_id.encode(), value, ((h.SAGA_TYPE, b"ChaosOrder"),)))
-    write(system, records)
-    return ids
+    return ids, f"{write(system, records)} records"
 
 
 def forge_claim(system: System, random: Random) -> str:
     """Somebody else claims a partition, who will never decide anything."""
     partition = random.randrange(PARTITIONS)
     claim = claim_record(random.randbytes(16), Claim("nobody-0", "", (), ""))
-    write(system, [(system.names.journal, partition, None, claim, ())])
-    return f"partition {partition}"
+    written = write(system, [(system.names.journal, partition, None, claim, ())])
+    return f"partition {partition}" if written else NOTHING

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from orchestrator.broker import Node
 from orchestrator.chaos import inputs, stores
-from orchestrator.chaos.history import Histories, Struck
+from orchestrator.chaos.history import NOT_DONE, Histories, Struck
 from orchestrator.chaos.links import Links, Manner
 from orchestrator.chaos.load import CLIENTS, Load
 from orchestrator.chaos.sagas import SERVICES, slow_file
@@ -76,7 +76,7 @@ class Nemesis:
             try:
                 await self._ways[planned.kind.name](planned, struck)
             except AdminFailed as failed:
-                struck.note = f"not done: {failed}"
+                struck.note = f"{NOT_DONE}: {failed}"
             self._histories.heal(struck)
             healed = time.monotonic()
 
@@ -112,7 +112,7 @@ class Nemesis:
         worker.start()
 
     async def _worker_process_killed(self, planned: Planned, struck: Struck) -> None:
-        self._system.kill_worker(self._worker(planned).name, whole=False)
+        struck.note = f"{self._system.kill_worker(self._worker(planned).name, whole=False)} processes"
         await asyncio.sleep(planned.lasts_s)
 
     async def _worker_restarted(self, planned: Planned, struck: Struck) -> None:
@@ -264,7 +264,8 @@ class Nemesis:
         struck.note = await _apart(inputs.forge_replies, self._system, random, random.choice(SERVICES))
 
     async def _start_oversize(self, planned: Planned, struck: Struck) -> None:
-        for saga_id in await _apart(inputs.start_oversize, self._system, planned.number):
+        ids, struck.note = await _apart(inputs.start_oversize, self._system, planned.number)
+        for saga_id in ids:
             self._histories.start(saga_id, "ChaosOrder", False, "larger than any saga's input")
 
     async def _start_of_unknown_type(self, planned: Planned, struck: Struck) -> None:

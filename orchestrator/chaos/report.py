@@ -82,6 +82,8 @@ def _figures(result: Mapping[str, Any]) -> str:
         ("journal records in the archive", result.get("records_archived", 0)),
         ("ms from kill -9 to the next decision, middle", recovery["p50"]),
         ("the same, last hundredth", recovery["p99"]),
+        ("the same, longest", recovery["max"]),
+        ("faults that were not done", result["faults_not_done"]),
     ]
     boxes = (f'<div class="figure"><b>{_number(value)}</b>{escape(name)}</div>' for name, value in named)
     return f'<div class="figures">{"".join(boxes)}</div>'

@@ -101,8 +101,11 @@ class System:
         for process in self._all():
             process.kill()
 
-    def kill_worker(self, name: str, *, whole: bool = True) -> None:
-        """kill -9 of a worker: with its supervisor, or (`whole=False`) of the worker process alone."""
+    def kill_worker(self, name: str, *, whole: bool = True) -> int:
+        """kill -9 of a worker: with its supervisor, or (`whole=False`) of the worker process alone.
+
+        Returns how many worker processes there were.
+        """
         process = self.workers[name]
         pids = process.children()
         self.kills += [Kill(pid, now_ms()) for pid in pids]
@@ -110,6 +113,7 @@ class System:
             process.kill()
         else:
             process.kill_children()
+        return len(pids)
 
     def stores(self, name: str) -> list[Path]:
         """The directories of a worker's stores."""

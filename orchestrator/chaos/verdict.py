@@ -65,12 +65,13 @@ def _stores(state: Path) -> dict[int, list[Path]]:
 
 def _result(folder: Path, material: Material, evidence: Evidence, findings: Findings) -> dict[str, Any]:
     verdict = findings.verdict
-    kinds = Counter(each.kind for each in material.faults)
+    kinds = Counter(each.kind for each in material.faults if each.done)
     return {
         **material.settings,
         "sagas": sum(each.accepted is True or each.status is not None for each in material.told),
-        "faults": len(material.faults),
+        "faults": kinds.total(),
         "fault_kinds": len(kinds),
+        "faults_not_done": len(material.faults) - kinds.total(),
         "violations": len(verdict.violations),
         "violation_list": verdict.violations[:LISTED],
         "recovery_ms": findings.percentiles(),

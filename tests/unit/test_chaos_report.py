@@ -80,6 +80,7 @@ def result_of(findings: Findings, faults: list[Struck]) -> Mapping[str, Any]:
         "sagas": 1_234,
         "faults": len(faults),
         "fault_kinds": 2,
+        "faults_not_done": 0,
         "violations": len(verdict.violations),
         "recovery_ms": findings.percentiles(),
         "statuses": verdict.statuses,
