@@ -70,7 +70,7 @@ BESIDE = {
     "archive": {"depot", "log", "snapshots"},
     "sagas": {"connectors"},
     "bench": {"demo", "sagas"},
-    "chaos": {"demo", "sagas"},
+    "chaos": {"demo", "sagas", "simulation"},
     "demo": {"sagas"},
     "simulation": {"sagas"},
     "testing": {"participant", "checker", "client", "sources"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, overload
@@ -16,7 +16,7 @@ from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import Record
 from orchestrator.wire.journal import DECISION_FINGERPRINT
 
-TOLD, RUN = "told.jsonl", "run.json"
+TOLD, RUN, SETTINGS, HISTORY = "told.jsonl", "run.json", "settings.json", "history.jsonl"
 _LOSSLESS = "surrogateescape"
 _OPEN_BUFFER = 1 << 18
 
@@ -96,7 +96,8 @@ class Material:
     """What is known of a run beside topics, books and stores. `settings` as in the result; times in milliseconds.
 
     `damaged` are directories of stores below the folder, `lost` what clients found wrong, `ended` sagas by type. `cut`
-    says by partition from where on the journal still stood in Kafka, `journal_id` is the topic's id.
+    says by partition from where on the journal still stood in Kafka, `journal_id` is the topic's id. `failed` says what
+    ended the run before its time.
     """
 
     settings: dict[str, Any]
@@ -110,6 +111,20 @@ class Material:
     ended: dict[str, int] = field(default_factory=dict)
     cut: dict[str, int] = field(default_factory=dict)
     journal_id: str = ""
+    failed: str = ""
+
+
+def command_of(settings: Mapping[str, Any]) -> str:
+    """What runs it again."""
+    return (
+        f"saga chaos --minutes {settings['minutes']:g} --seed {settings['seed']} --sagas-per-second "
+        f"{settings['sagas_per_second']:g} --workers {settings['workers']} --brokers {settings['brokers']}"
+    )
+
+
+def write_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """As `settings.json`, before anything is started: what a run was asked for stays known however it ends."""
+    (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
 def write_material(folder: Path, material: Material) -> None:

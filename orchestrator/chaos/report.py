@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from orchestrator.chaos.history import Struck
+from orchestrator.chaos.kept import command_of
 from orchestrator.chaos.schedule import KINDS, Lane
 from orchestrator.chaos.story import Story
 
@@ -162,13 +163,19 @@ def _log(faults: Sequence[Struck], began_ms: int) -> str:
 
 
 def _settings(result: Mapping[str, Any]) -> str:
-    names = ("seed", "minutes", "sagas_per_second", "brokers", "replication", "workers", "partitions", "version")
-    rows = "".join(f"<tr><td>{name}</td><td>{escape(str(result[name]))}</td></tr>" for name in names)
-    again = (
-        f"saga chaos --minutes {result['minutes']:g} --seed {result['seed']} "
-        f"--sagas-per-second {result['sagas_per_second']:g} --workers {result['workers']} --brokers {result['brokers']}"
+    names = (
+        "seed",
+        "minutes",
+        "sagas_per_second",
+        "brokers",
+        "replication",
+        "workers",
+        "partitions",
+        "version",
+        "code",
     )
-    return f"<h2>How it was run</h2><table>{rows}</table><p>Again: <code>{escape(again)}</code></p>"
+    rows = "".join(f"<tr><td>{name}</td><td>{escape(str(result[name]))}</td></tr>" for name in names if name in result)
+    return f"<h2>How it was run</h2><table>{rows}</table><p>Again: <code>{escape(command_of(result))}</code></p>"
 
 
 def _number(value: Any) -> str:

@@ -18,7 +18,16 @@ from typing import Any
 from orchestrator.broker import SHORT_LIVED, Cluster, start_cluster
 from orchestrator.chaos.guard import Guard
 from orchestrator.chaos.history import Histories, now_ms
-from orchestrator.chaos.kept import Material, RecordFiles, write_material
+from orchestrator.chaos.kept import (
+    HISTORY,
+    RUN,
+    SETTINGS,
+    Material,
+    RecordFiles,
+    command_of,
+    write_material,
+    write_settings,
+)
 from orchestrator.chaos.links import Links
 from orchestrator.chaos.load import Load
 from orchestrator.chaos.nemesis import Nemesis
@@ -31,6 +40,7 @@ from orchestrator.demo.dump import evidence_topics
 from orchestrator.errors import ConfigurationError
 from orchestrator.log.base import AdminFailed
 from orchestrator.participant.loop import SWITCH_INTERVAL_S
+from orchestrator.simulation.merging import code_digest
 
 LISTENER = "LINKED"
 """That of the worker whose network is struck."""
@@ -40,11 +50,13 @@ QUIET_S = 6.0
 QUIET_WITHIN_S = 180.0 + ENDED_KEEP_MS / 1000
 """The last sagas are forgotten meanwhile."""
 SAY_EACH_S = 10.0
+LEFT = (PAGE, RESULT, SETTINGS, HISTORY, RUN)
+"""What stays of a run without a flaw for which no folder was named."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked for. `folder`: where all evidence is kept; None: nothing but the page, unless there is a flaw."""
+    """What is asked for. `folder`: where all evidence is kept; None: without what is large, unless there is a flaw."""
 
     minutes: float
     seed: int
@@ -69,31 +81,49 @@ class Chaos:
         self.plan = plan
         self._say = say
         self._folder = _make(plan.folder)
-        self._histories = Histories(self._folder / "history.jsonl")
-        self._began_ms = 0
+        self._settings = _settings(plan)
+        write_settings(self._folder, self._settings)
+        say(f"what is known of this run is kept in {self._folder}")
+        self._histories = Histories(self._folder / HISTORY)
+        self._began_ms = self._ended_ms = now_ms()
+        self._system: System | None = None
+        self._cut: dict[str, int] = {}
+        self._journal_id = ""
+        self._failed = ""
         self._lost: list[str] = []
         self._by_type: Counter[str] = Counter()
 
     def run(self) -> Outcome:
-        """Everything. Raises `SagaError`, `BrokerUnavailable` where something cannot be started or brought back."""
-        plan = self.plan
+        """Everything. Raises `SagaError`, `BrokerUnavailable` where something cannot be started or brought back.
+
+        What is known of the run then is kept as well, and can be judged.
+        """
         interval = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         try:
-            with ExitStack() as stack:
-                stack.callback(self._histories.close)
-                self._say(f"starting {plan.brokers} brokers")
-                cluster = stack.enter_context(
-                    start_cluster(plan.brokers, listeners={LISTENER: "PLAINTEXT"}, proxied=[LISTENER], jvm=SHORT_LIVED)
-                )
-                self._run_on(cluster, stack)
+            self._start()
+        except BaseException as error:
+            self._failed = _why(error)
+            self._ended_ms = now_ms()
+            raise
         finally:
             sys.setswitchinterval(interval)
+            write_material(self._folder, self._material())
         self._say("checking every invariant")
         outcome = conclude(self._folder)
-        if not outcome.result["violations"] and plan.folder is None:
-            _leave(self._folder, [PAGE, RESULT])
+        if not outcome.result["violations"] and self.plan.folder is None:
+            _leave(self._folder, LEFT)
         return outcome
+
+    def _start(self) -> None:
+        plan = self.plan
+        with ExitStack() as stack:
+            stack.callback(self._histories.close)
+            self._say(f"starting {plan.brokers} brokers")
+            cluster = stack.enter_context(
+                start_cluster(plan.brokers, listeners={LISTENER: "PLAINTEXT"}, proxied=[LISTENER], jvm=SHORT_LIVED)
+            )
+            self._run_on(cluster, stack)
 
     def _run_on(self, cluster: Cluster, stack: ExitStack) -> None:
         plan = self.plan
@@ -102,7 +132,7 @@ class Chaos:
         stack.callback(links.close)
         guard = Guard()
         stack.callback(guard.close)
-        system = System(cluster, self._folder, guard)
+        system = self._system = System(cluster, self._folder, guard)
         system.prepare(plan.replication)
         kept = stack.enter_context(closing(RecordFiles(self._folder / RAW)))
         tap = Tap(system.log(), evidence_topics(system.names, SERVICES), PARTITIONS, kept.add)
@@ -116,21 +146,26 @@ class Chaos:
         system.stop()
         self._say("reading every topic to its end")
         tap.finish()
-        journal_id, cut = system.cut()
-        material = Material(
-            self._settings(),
+        self._journal_id, self._cut = system.cut()
+        self._ended_ms = now_ms()
+
+    def _material(self) -> Material:
+        """What is known of the run, however far it came."""
+        system = self._system
+        return Material(
+            self._settings,
             self._began_ms,
-            now_ms(),
+            self._ended_ms,
             told=list(self._histories.told.values()),
             faults=self._histories.faults,
-            kills=system.kills,
-            damaged=[str(each.relative_to(self._folder)) for each in sorted(system.damaged)],
+            kills=system.kills if system else [],
+            damaged=[str(each.relative_to(self._folder)) for each in sorted(system.damaged)] if system else [],
             lost=self._lost,
             ended=dict(sorted(self._by_type.items())),
-            cut=cut,
-            journal_id=journal_id,
+            cut=self._cut,
+            journal_id=self._journal_id,
+            failed=self._failed,
         )
-        write_material(self._folder, material)
 
     async def _load(self, system: System, links: Links) -> None:
         plan, seconds = self.plan, 60 * self.plan.minutes
@@ -152,9 +187,9 @@ class Chaos:
             await asyncio.to_thread(self._wait_until_quiet, system)
             system.check()
         finally:
+            self._lost += load.lost
+            self._by_type = load.ended
             await load.close()
-        self._lost += load.lost
-        self._by_type = load.ended
 
     async def _first(self, load: Load, system: System) -> None:
         waiting = asyncio.create_task(load.first(READY_WITHIN_S))
@@ -190,18 +225,27 @@ class Chaos:
                     self._lost.append(f"C14: topics still grow {QUIET_WITHIN_S:.0f} s after the last result")
                     return
 
-    def _settings(self) -> dict[str, Any]:
-        plan = self.plan
-        return {
-            "seed": plan.seed,
-            "minutes": plan.minutes,
-            "sagas_per_second": plan.per_second,
-            "brokers": plan.brokers,
-            "replication": plan.replication,
-            "workers": plan.workers,
-            "partitions": PARTITIONS,
-            "version": version("saga-orchestrator"),
-        }
+
+def _why(error: BaseException) -> str:
+    """In a line, also where tasks that ran side by side failed."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_why(each) for each in error.exceptions)
+    return " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    settings = {
+        "seed": plan.seed,
+        "minutes": plan.minutes,
+        "sagas_per_second": plan.per_second,
+        "brokers": plan.brokers,
+        "replication": plan.replication,
+        "workers": plan.workers,
+        "partitions": PARTITIONS,
+        "version": version("saga-orchestrator"),
+        "code": code_digest(),
+    }
+    return {**settings, "command": command_of(settings)}
 
 
 def _make(folder: Path | None) -> Path:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.chaos.archived import check_archive
 from orchestrator.chaos.judge import Findings, judge
 from orchestrator.chaos.kept import Material, open_records, read_material
+from orchestrator.chaos.recovery import AT_LATEST_MS
 from orchestrator.chaos.report import LISTED, page
 from orchestrator.chaos.sagas import SERVICES
 from orchestrator.chaos.story import Story, tell
 from orchestrator.chaos.system import ARCHIVE, DEPOT
-from orchestrator.checker.evidence import Evidence
+from orchestrator.checker.evidence import Evidence, Place
 from orchestrator.demo.dump import evidence_of, evidence_topics, read_books
 from orchestrator.topics import TopicNames
 
@@ -32,21 +33,32 @@ class Outcome:
 
 
 def conclude(folder: Path) -> Outcome:
-    """Judges what is in the folder and writes the page and the result there. Raises `ConfigurationError`."""
+    """Judges what is in the folder and writes the page and the result there. Raises `ConfigurationError`.
+
+    Of a run that failed only what must hold at any time; that it failed is a violation.
+    """
     material = read_material(folder)
     partitions, names = material.settings["partitions"], TopicNames()
     raw = open_records(folder / RAW, evidence_topics(names, SERVICES), partitions)
-    effects = read_books((service, folder / BOOKS / f"{service}.db") for service in SERVICES)
+    books = [(service, folder / BOOKS / f"{service}.db") for service in SERVICES]
+    effects = read_books((service, book) for service, book in books if book.exists())
     evidence = evidence_of(raw, names, partitions, material.told, effects, SERVICES)
+    lost, kills, stores = material.lost, material.kills, _stores(folder / STATE)
+    if material.failed:
+        evidence = replace(evidence, settled=False)
+        lost = [*lost, f"run: it failed, and what was written last may not have been read: {material.failed}"]
+        kills, stores = [each for each in kills if each.at_ms + AT_LATEST_MS < material.ended_ms], {}
     findings = judge(
         evidence,
-        stores=_stores(folder / STATE),
+        stores=stores,
         damaged=frozenset(folder / each for each in material.damaged),
-        kills=material.kills,
+        kills=kills,
         faults=material.faults,
-        lost=material.lost,
+        lost=lost,
         logs=sorted((folder / LOGS).glob("*.log")),
     )
+    for each in lost:
+        findings.verdict.places[each] = Place(first_ms=material.ended_ms)
     archived = check_archive(folder / DEPOT / ARCHIVE, names.journal, material, evidence.journal, findings.verdict)
     stories = tell(findings.verdict.violations[:LISTED], evidence, material.faults, findings.verdict.places)
     result = _result(folder, material, evidence, findings) | {"records_archived": archived}

@@ -21,7 +21,7 @@ from orchestrator.cli.output import give, json_option, say
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep all evidence in this new folder; else only the page is kept, unless something is wrong.",
+    help="Keep all evidence in this new folder; else what is large goes, unless something is wrong.",
 )
 @click.option(
     "--judge",

@@ -53,6 +53,10 @@ def test_chaos_for_a_minute_violates_nothing(tmp_path: Path) -> None:
     faults = result["faults"] + result["faults_not_done"]
     assert sum(line["what"] == "fault" for line in lines) == faults
     assert sum(line["what"] == "healed" for line in lines) == faults
+    settings = json.loads((folder / "settings.json").read_text())
+    assert {name: result[name] for name in settings} == settings
+    assert settings["command"] in (folder / "report.html").read_text()
+    assert str(folder) in told.splitlines()[0]
     assert json.loads((folder / "result.json").read_text()) == result
     assert "No invariant was violated" in (folder / "report.html").read_text()
     assert any((folder / "raw").glob("saga.journal-*.jsonl"))

@@ -17,10 +17,11 @@ from orchestrator.chaos.archived import check_archive
 from orchestrator.chaos.history import Histories, Struck, read_lines
 from orchestrator.chaos.judge import Findings, judge
 from orchestrator.chaos.kept import Material, RecordFiles, open_records, read_material, write_material
-from orchestrator.chaos.recovery import Kill
+from orchestrator.chaos.recovery import AT_LATEST_MS, Kill
 from orchestrator.chaos.report import page
 from orchestrator.chaos.schedule import KINDS
 from orchestrator.chaos.story import MARGIN_MS, MOST_LINES, NEAR, sagas_in, tell
+from orchestrator.chaos.verdict import RAW, conclude
 from orchestrator.checker.evidence import Evidence, Place, Raw, Told, Verdict
 from orchestrator.checker.ownership import counted
 from orchestrator.depot import Depot
@@ -33,6 +34,7 @@ from orchestrator.simulation import clients
 from orchestrator.simulation.run import MOST_EVENTS, MOST_MS
 from orchestrator.simulation.world import START_MS, World
 from orchestrator.store.rocks import RocksStores
+from orchestrator.topics import TopicNames
 from orchestrator.wire.journal import DECISION_FINGERPRINT, read_envelope
 
 SEED = 3
@@ -358,6 +360,21 @@ def test_what_an_archive_lacks_has_a_place(tmp_path: Path) -> None:
     other = {0: [each._replace(value=b"y") if each.offset == 7 else each for each in raw[0]]}
     check_archive(tmp_path, "j", Material({}, 1, 2, cut={"0": 31}, journal_id="id"), other, verdict)
     assert list(verdict.places.values()) == [Place(0, 30), Place(0, 7)]
+
+
+def test_of_a_run_that_failed_what_came_after_its_end_is_not_missed(tmp_path: Path) -> None:
+    partition, names = busiest(), TopicNames()
+    first = decided(partition)[0].offset
+    begun = [each._replace(topic=names.journal) for each in evidence().journal[partition] if each.offset < first]
+    keep(tmp_path / RAW, begun)
+    killed = Kill(owner_pid(begun), begun[-1].timestamp_ms + 1)
+    settings = {"partitions": 8, "seed": 1, "minutes": 1, "sagas_per_second": 1, "brokers": 3, "workers": 3}
+    for passed_ms, count in ((AT_LATEST_MS, 1), (AT_LATEST_MS + 1, 2)):
+        material = Material(settings, 1, killed.at_ms + passed_ms, kills=[killed], failed="SagaError: x")
+        write_material(tmp_path, material)
+        found = conclude(tmp_path).result["violation_list"]
+        assert len(found) == count
+        assert found[0].startswith("run: it failed, and what was written last may not have been read: SagaError: x")
 
 
 def keep(folder: Path, records: Iterable[Record]) -> None:
