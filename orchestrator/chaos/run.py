@@ -105,6 +105,7 @@ class Chaos:
         except BaseException as error:
             self._failed = _why(error)
             self._ended_ms = now_ms()
+            self._say(f"it failed, and what there is of it is in {self._folder}")
             raise
         finally:
             sys.setswitchinterval(interval)

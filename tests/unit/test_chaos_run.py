@@ -73,6 +73,8 @@ def test_a_run_that_fails_has_said_where_its_settings_are_and_is_judged_as_faile
     assert str(folder) in said[0]
     with pytest.raises(BrokerUnavailable):
         chaos.run()
+    assert "failed" in said[-1]
+    assert str(folder) in said[-1]
     assert json.loads((folder / "run.json").read_text())["settings"] == settings
     assert (folder / "history.jsonl").exists()
     result = conclude(folder).result
