@@ -27,6 +27,8 @@ KEPT_IN_KAFKA_MS = 150_000
 """Longer than a broker is away: nothing is deleted that was not read for the checker."""
 DEPOT, ARCHIVE = "depot", "archive"
 EXTRA = "worker-extra"
+WARM = "worker-2"
+"""The worker that keeps the stores of the others' partitions warm."""
 
 
 @dataclass(slots=True)
@@ -136,6 +138,7 @@ class System:
             "SAGA_REPLICATION": str(replication),
             "SAGA_STATE_DIRECTORY": str(self.folder / "state" / name),
             "SAGA_METRICS_PORT": "0",
+            "SAGA_STANDBY": str(name == WARM).lower(),
             "SAGA_ENDED_KEEP_MS": str(ENDED_KEEP_MS),
             "SAGA_SNAPSHOTS": str(self.folder / DEPOT / "snapshots"),
             "SAGA_SNAPSHOT_EVERY_MS": str(SNAPSHOT_EVERY_MS),
