@@ -62,7 +62,7 @@ def stop_worker(world: World) -> None:
     if worker.engine is None or worker.frozen:
         return
     engine = worker.engine
-    engine.leave(world.now_ms + worker.mono_offset)
+    engine.leave(worker.mono_ms())
     world.later(2_500, lambda: worker.kill(500) if worker.engine is engine else None)
 
 
@@ -86,11 +86,16 @@ def damage_store(world: World) -> None:
     world.damaged = True
 
 
+def detune_worker(world: World) -> None:
+    """A machine's clock goes a tenth too fast or too slow from now on."""
+    world.besides.choice(world.workers).set_pace(world.besides.choice((90, 110)))
+
+
 def fill_disk(world: World) -> None:
-    """A worker can write nothing to its disk for some seconds."""
-    stores = _worker(world).stores
+    """A worker can write nothing to its disk for a moment, or for some seconds."""
+    stores = world.besides.choice(world.workers).stores
     stores.full = True
-    world.later(world.random.choice((100, 3_000)), lambda: setattr(stores, "full", False))
+    world.later(world.besides.choice((100, 3_000)), lambda: setattr(stores, "full", False))
 
 
 def kill_service(world: World) -> None:
@@ -180,7 +185,6 @@ KINDS: dict[str, tuple[int, Callable[[World], None]]] = {
     "worker's appends spoiled": (6, spoil_worker),
     "store lost": (1, lose_store),
     "store damaged": (1, damage_store),
-    "worker's disk full": (2, fill_disk),
     "service killed": (4, kill_service),
     "service frozen": (2, freeze_service),
     "service's appends spoiled": (4, spoil_service),
@@ -191,5 +195,7 @@ KINDS: dict[str, tuple[int, Callable[[World], None]]] = {
     "bad input": (2, bad_input),
     "reply forged": (1, forge_reply),
     **people.KINDS,
+    "worker's clock off": (0, detune_worker),
+    "worker's disk full": (0, fill_disk),
 }
-"""Each fault with its weight."""
+"""Each fault with its weight. What has none strikes beside the others, in some worlds."""

@@ -140,7 +140,8 @@ class Worker(Process):
         super().__init__(world, name)
         self.stores = MemoryStores()
         self.standby: Standby | None = None
-        self.mono_offset = world.random.randint(0, 1_000_000)
+        self._clock = (world.now_ms, world.now_ms + world.random.randint(0, 1_000_000), 100)
+        """When it was set, what its monotonic clock said then, and its pace in percent."""
         self.wake = Alarm(self, SOON_MS)
 
     def start(self) -> None:
@@ -178,9 +179,18 @@ class Worker(Process):
         self.engine = world.make_engine(config, clients, stores, owner, random.random, runner=self.runner)
         self.ring(0)
 
+    def mono_ms(self) -> int:
+        """What this machine takes for the monotonic time."""
+        at_ms, mono_ms, percent = self._clock
+        return mono_ms + (self.world.now_ms - at_ms) * percent // 100
+
+    def set_pace(self, percent: int) -> None:
+        """From now on its clock goes so fast."""
+        self._clock = (self.world.now_ms, self.mono_ms(), percent)
+
     def step(self) -> None:
         engine: Engine = self.engine
-        mono_ms = self.world.now_ms + self.mono_offset
+        mono_ms = self.mono_ms()
         self.wake.on = False
         if self.standby is not None and self.standby.step(mono_ms):
             self.wake.set()

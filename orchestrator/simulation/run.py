@@ -144,7 +144,9 @@ def _put_on_agenda(world: World) -> Counter[str]:
     drawn: Counter[str] = Counter()
 
     def strike(kinds: list[str], weights: list[int]) -> None:
-        kind = random.choices(kinds, weights)[0]
+        hit(random.choices(kinds, weights)[0])
+
+    def hit(kind: str) -> None:
         drawn[kind] += 1
         KINDS[kind][1](world)
 
@@ -165,6 +167,9 @@ def _put_on_agenda(world: World) -> Counter[str]:
     weights = [weight for weight, _ in KINDS.values()]
     for _ in range(random.randint(3, 12)):
         world.later(random.randint(300, CALM_AFTER_MS), partial(strike, list(KINDS), weights))
+    for kind, (weight, _) in KINDS.items():
+        if not weight and world.besides.random() < 0.15:
+            world.later(world.besides.randint(0, CALM_AFTER_MS), partial(hit, kind))
     for _ in range(random.randint(0, 3)):
         world.later(
             random.randint(CALM_AFTER_MS, PEOPLE_UNTIL_MS), partial(strike, list(AFTERWARDS), [1] * len(AFTERWARDS))

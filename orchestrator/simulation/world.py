@@ -63,6 +63,8 @@ class World:
         self.random = random = Random(seed)
         self.apart = Random(f"schedules/{seed}")
         """For schedules: a world without one stays as it was drawn."""
+        self.besides = Random(f"besides/{seed}")
+        """For faults that some worlds have beside the others, likewise."""
         self.ended_keep_ms = self.apart.choice((ENDED_KEEP_MS, *SHORT_KEEPS_MS))
         self.make_engine = make_engine
         self.make_participant = make_participant
