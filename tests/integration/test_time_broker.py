@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -33,6 +33,7 @@ from orchestrator.store.memory import MemoryStores
 from orchestrator.store.rocks import RocksStores
 from orchestrator.topics import TopicNames
 from orchestrator.wire.tokens import TokenKeys
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
@@ -164,6 +165,39 @@ def work(request: Rows, context: HandlerContext) -> str:
 def forget(request: Rows) -> None: ...
 
 
+class Slow(Service):
+    answer = command(Rows, str)
+
+
+class Owed(Saga[None, str]):
+    async def run(self, _: None) -> str:
+        return await self.step(Slow.answer(count=1), retry=Retry(maximum_attempts=1), schedule_to_close=OWED_S)
+
+
+OWED_S = 8.0
+"""A busy machine takes long to have a saga begin, and the worker is stopped before."""
+slow = Participant(Slow)
+begun, may_answer = Event(), Event()
+
+
+@slow.handles(Slow.answer)
+def answer(request: Rows) -> str:
+    begun.set()
+    assert may_answer.wait(60)
+    return "in time"
+
+
+@contextmanager
+def thread(work: Worker | Runner) -> Iterator[None]:
+    running = Thread(target=work.run)
+    running.start()
+    try:
+        yield
+    finally:
+        work.stop()
+        running.join()
+
+
 @contextmanager
 def running(
     broker: str,
@@ -173,33 +207,33 @@ def running(
     ended_keep_ms: int = ENDED_KEEP_MS,
     stores: Stores | None = None,
 ) -> Iterator[None]:
+    log, topics = prepared(broker, prefix)
+    config = config_of(topics, circuit_failures, ended_keep_ms)
+    with (
+        thread(Worker(log, config, stores or MemoryStores())),
+        thread(Runner(participant, log, topics=topics)),
+    ):
+        yield
+
+
+def prepared(broker: str, prefix: str) -> tuple[KafkaLog, TopicNames]:
     log, topics = KafkaLog(broker), TopicNames(prefix)
-    admin = log.admin()
-    apply(admin, plan(topics, partitions=PARTITIONS, replication=1, services=["copying", "idle", "flaky"]))
-    admin.close()
-    definitions = {
-        saga.definition.name: saga.definition for saga in (Copied, Limited, Patient, Timed, Whole, Giving, Later)
-    }
-    config = PartitionConfig(
+    with closing(log.admin()) as admin:
+        apply(admin, plan(topics, partitions=PARTITIONS, replication=1, services=["copying", "idle", "flaky", "slow"]))
+    return log, topics
+
+
+def config_of(topics: TopicNames, circuit_failures: int = 0, ended_keep_ms: int = ENDED_KEEP_MS) -> PartitionConfig:
+    sagas = (Copied, Limited, Patient, Timed, Whole, Giving, Later, Owed)
+    return PartitionConfig(
         topics,
         PARTITIONS,
         TokenKeys({"k": b"0" * 16}),
-        definitions,
+        {saga.definition.name: saga.definition for saga in sagas},
         circuit_failures=circuit_failures,
         circuit_probe_ms=500,
         ended_keep_ms=ended_keep_ms,
     )
-    worker, runner = Worker(log, config, stores or MemoryStores()), Runner(participant, log, topics=topics)
-    threads = [Thread(target=worker.run), Thread(target=runner.run)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        worker.stop()
-        runner.stop()
-        for thread in threads:
-            thread.join()
 
 
 def test_a_retry_goes_on_from_the_last_heartbeat(broker: str, prefix: str) -> None:
@@ -328,3 +362,36 @@ def test_an_outage_burns_no_attempts_of_who_waits(broker: str, prefix: str) -> N
         asyncio.run(main())
     # Without circuits the 1.5 s would have cost every saga all of its five attempts.
     assert max(asked.count(saga_id) for saga_id in asked) <= 5
+
+
+def test_replies_that_wait_while_nobody_owns_win_over_deadlines_that_pass_meanwhile(broker: str, prefix: str) -> None:
+    ids = [f"owed-{number}" for number in range(4)]
+    log, topics = prepared(broker, prefix)
+    replies = [(topics.replies, number) for number in range(PARTITIONS)]
+
+    async def start() -> None:
+        async with Client.connect(broker, prefix=prefix) as client:
+            for saga_id in ids:
+                await client.start(Owed, None, id=saga_id)
+
+    async def results() -> list[str]:
+        async with Client.connect(broker, prefix=prefix) as client:
+            return [await (await client.start(Owed, None, id=saga_id)).result(timeout=60) for saga_id in ids]
+
+    begun.clear()
+    may_answer.clear()
+    with closing(log.admin()) as admin, thread(Runner(slow, log, topics=topics)):
+
+        def answered() -> int:
+            return sum(end for _, end in admin.ends(replies).values())
+
+        with thread(Worker(log, config_of(topics), MemoryStores())):
+            asyncio.run(start())
+            assert begun.wait(60)
+        over_at = time.monotonic() + OWED_S
+        said = answered()
+        may_answer.set()
+        assert eventually(lambda: answered() >= said + len(ids), 60)
+        assert eventually(lambda: time.monotonic() > over_at, 60)
+        with thread(Worker(log, config_of(topics), MemoryStores())):
+            assert asyncio.run(results()) == ["in time"] * len(ids)

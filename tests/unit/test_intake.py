@@ -14,6 +14,7 @@ from tests.shop_world import PARTITIONS, World
 HOME = partition_of("o-1", PARTITIONS)
 AT_HOME = next(f"o-{n}" for n in range(2, 100) if partition_of(f"o-{n}", PARTITIONS) == HOME)
 LARGE = 2 << 20
+DEEP = b"[" * 100_000 + b"]" * 100_000
 INPUT = b'{"id":"o-1"}'
 START = {"saga-id": "o-1", "saga-type": "OrderFulfilment"}
 
@@ -64,6 +65,24 @@ def test_a_reply_of_two_mebibytes_is_a_whole_dead_letter() -> None:
     assert len(letter.value or b"") == LARGE
     append(world, world.topics.replies, b'{"warehouse":"A"}', {**echoed, "outcome": "success"})
     assert len(world.records(world.topics.commands("payments"))) == 1
+
+
+def test_what_is_nested_a_hundred_thousand_times_stops_nobody() -> None:
+    world = World()
+    world.behave = lambda message: None
+    append(world, world.topics.inbox, DEEP, START)
+    append(world, world.topics.inbox, INPUT, START)
+    (command,) = world.records(world.topics.commands("inventory"))
+    echoed = {name: content.decode() for name, content in command.headers}
+    append(world, world.topics.replies, DEEP, {**echoed, "outcome": "success"})
+    ((reason, letter),) = letters(world)
+    assert "does not fit OrderFulfilment" in reason
+    assert letter.value == DEEP
+    execution = world.owned(HOME).runs.find("o-1")
+    assert execution is not None
+    assert ["recursion limit exceeded" in why for why in execution.state.parked.values()] == [True]
+    append(world, world.topics.inbox, INPUT.replace(b"o-1", AT_HOME.encode()), {**START, "saga-id": AT_HOME})
+    assert len(world.records(world.topics.commands("inventory"))) == 2
 
 
 def test_dead_letters_that_take_less_hold_the_reason_and_the_place() -> None:

@@ -11,7 +11,7 @@ from orchestrator.log.memory_link import Link
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
 from orchestrator.model.rule import JournalHalted, Kind
-from orchestrator.runtime.engine import Engine
+from orchestrator.runtime.engine import MAX_WIPES, Engine
 from orchestrator.runtime.identity import pinned_topics
 from orchestrator.runtime.replica import Replica
 from orchestrator.runtime.takeover import Places, Takeover
@@ -20,7 +20,8 @@ from orchestrator.runtime.trimmer import Holdings, Trimmer
 from orchestrator.runtime.upkeep import COMPARE_EVERY_MS, TRIM_EVERY_MS, Upkeep
 from orchestrator.runtime.witness import Witness, read_witness, witness_of
 from orchestrator.store import keys
-from orchestrator.store.memory import MemoryStores
+from orchestrator.store.base import StoreBroken
+from orchestrator.store.memory import MemoryStore, MemoryStores
 from orchestrator.topics import TopicNames
 from orchestrator.wire import headers as h
 from orchestrator.wire.journal import Envelope, Genesis, write_envelope
@@ -248,6 +249,28 @@ def test_a_witness_that_is_heard_of_late_is_compared_with_what_was_read_before(d
     else:
         takeover.witnessed(answer, world.now_ms)
         assert takeover.committed == (1, str(witness))
+
+
+def test_a_store_that_is_broken_again_and_again_halts_its_partition_and_no_other() -> None:
+    class Breaking(MemoryStores):
+        def open(self, partition: int) -> MemoryStore:
+            if partition == HERE:
+                raise StoreBroken("unreadable")
+            return super().open(partition)
+
+    world = Kept()
+    world.start(ID)
+    world.move()
+    assert world.here.phase is Phase.OWNING
+    for tenure in world.engine.tenures.values():
+        assert tenure.store is not None
+        tenure.store.close()
+    world.stores = Breaking()
+    world.crash()
+    world.settle()
+    assert world.here.phase is Phase.HALTED
+    assert world.here.halted_because == f"its store was wiped {MAX_WIPES} times and is broken again: unreadable"
+    assert all(tenure.phase is Phase.OWNING for number, tenure in world.engine.tenures.items() if number != HERE)
 
 
 def test_a_store_without_the_genesis_is_built_anew() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass, replace
 from enum import StrEnum
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 EVENTS: tuple[type, ...] = ev.Event.__args__
 INPUTS: tuple[type, ...] = msg.Input.__args__
 DECISIONS = values_of(ev.Decision)
+SCHEMAS = sorted(each.name.removesuffix(".avsc") for each in files("orchestrator.schemas.v1").iterdir())
 
 
 @pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.__name__)
@@ -151,6 +153,29 @@ def test_a_genesis_and_a_claim_survive() -> None:
 def test_a_schema_that_is_not_there_is_unreadable() -> None:
     with pytest.raises(UnreadableRecord, match="no schema 'Nothing' of format 1"):
         load_schema("Nothing")
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_no_schema_holds_itself_so_no_bytes_nest_deeper_than_it_does(name: str) -> None:
+    schema = load_schema(name)
+    table = schema.get("__named_schemas", {})
+
+    def look(part: Any, within: frozenset[str]) -> None:
+        if isinstance(part, str):
+            assert part not in within, f"{part} holds itself"
+            if part in table:
+                look(table[part], within)
+        elif isinstance(part, list):
+            for each in part:
+                look(each, within)
+        else:
+            inside = within | {part["name"]} if "name" in part else within
+            for each in part.get("fields", ()):
+                look(each["type"], inside)
+            for each in (part[key] for key in ("items", "values") if key in part):
+                look(each, inside)
+
+    look({**schema, "__named_schemas": None}, frozenset())
 
 
 def test_fingerprints_are_those_of_avros_single_object_encoding() -> None:
