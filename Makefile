@@ -38,7 +38,7 @@ test: venv ## everything that belongs to the gate, with its own broker
 	$(BIN)/pytest -q -n 2 $(QUICK) tests/protocol tests/sim
 	$(BIN)/pytest -q $(SLOW)
 
-crashes: venv ## kill a worker and a service at every call they make to Kafka and RocksDB: some ten minutes
+crashes: venv ## kill workers and a service at every call they make to Kafka and RocksDB: half an hour
 	$(BIN)/python -m tests.crashes --all
 
 clean: ## remove what building and running left behind

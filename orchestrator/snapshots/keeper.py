@@ -10,8 +10,8 @@ from pathlib import Path
 from orchestrator.depot import DepotFailed
 from orchestrator.snapshots.vault import Vault
 from orchestrator.store import keys
-from orchestrator.store.base import Store, StoreBroken
-from orchestrator.store.rocks import RocksStore, read_only
+from orchestrator.store.base import Copyable, Store, StoreBroken
+from orchestrator.store.rocks import read_only
 from orchestrator.wire.avro import UnreadableRecord
 from orchestrator.wire.stored import read_partition
 
@@ -44,7 +44,7 @@ class Keeper:
             del self._due_ms[number]
             self.taken_ms.pop(number, None)
         for number, store in stores.items():
-            if not isinstance(store, RocksStore):
+            if not isinstance(store, Copyable):
                 continue
             first_ms = mono_ms + self._every_ms * (number % 10 + 1) // 10
             if mono_ms < self._due_ms.setdefault(number, first_ms):
@@ -56,7 +56,7 @@ class Keeper:
                 self.failures += 1
                 log.warning("no snapshot of partition %d: %s", number, failed)
 
-    def _take(self, number: int, store: RocksStore, now_ms: int) -> None:
+    def _take(self, number: int, store: Copyable, now_ms: int) -> None:
         place = self._scratch / f"partition-{number}"
         shutil.rmtree(place, ignore_errors=True)
         self._scratch.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,8 @@ to the same behaviour. A store knows nothing of sagas: keys and values are bytes
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 Change = tuple[bytes, bytes | None]
 """A key with its new value, or None to delete it."""
@@ -53,6 +54,14 @@ class Store(Protocol):
 
         Writes that returned survive, except over a crash of the machine.
         """
+
+
+@runtime_checkable
+class Copyable(Protocol):
+    """A store of which a copy can be made while it is in use."""
+
+    def checkpoint(self, target: Path) -> None:
+        """Makes a directory of the store as it stands; any thread may. Raises `StoreBroken`."""
 
 
 class Stores(Protocol):

@@ -5,8 +5,9 @@
     python -m tests.crashes --victim worker --at journal.append_run:3:landed
     python -m tests.crashes --mutant "store before ack" --every 9
 
-A run is two sagas on topics of its own and a real broker; `tests.crashes.failpoints` says what a point is. The exit
-code is 1 if anything was violated; the folders of those runs are kept.
+A run is two sagas on topics of its own and a real broker; `tests.crashes.failpoints` says what a point is. An archivist
+is a worker with snapshots, an archive and warm stores, which deletes what is consumed and begins with a snapshot. The
+exit code is 1 if anything was violated; the folders of those runs are kept.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 from orchestrator.broker import SHORT_LIVED, provide
+from tests.crashes.archiving import LOSSES
 from tests.crashes.campaign import VICTIMS, Campaign
 from tests.crashes.failpoints import Point
 from tests.crashes.mutants import MUTANTS
@@ -37,11 +39,13 @@ def main() -> int:
         campaign = Campaign(broker.bootstrap_servers, root, given.lanes, say, **options)
         victims = given.victim or VICTIMS
         if given.at:
-            campaign.go({victim: [Point.read(at) for at in given.at] for victim in victims}, twice=given.twice)
+            campaign.go(
+                {victim: [Point.read(at) for at in given.at] for victim in victims}, twice=given.twice, loss=given.lose
+            )
         else:
             points = campaign.count(victims)
             say(f"{sum(map(len, points.values()))} points; counted in {campaign.report.seconds:.0f} s")
-            campaign.go(points, every=given.every, seed=given.seed, twice=given.twice)
+            campaign.go(points, every=given.every, seed=given.seed, twice=given.twice, loss=given.lose)
     report = campaign.report
     print(json.dumps(report.as_json(), indent=1) if given.json else report.table())
     if not report.violations:
@@ -57,6 +61,7 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--twice", action="store_true", help="who is started again dies once more, somewhere")
     parser.add_argument("--victim", action="append", choices=VICTIMS)
     parser.add_argument("--at", action="append", metavar="CALL:NUMBER:MOMENT", help="these points alone")
+    parser.add_argument("--lose", default="", choices=LOSSES, help="what an archivist lacks when it comes back")
     parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="with the code broken on purpose")
     parser.add_argument("--patience", type=float, default=PATIENCE_S, metavar="S", help="for the sagas of one run")
     parser.add_argument("--lanes", type=int, default=6, help="runs at a time")

@@ -12,17 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.crashes.archiving import LOSSES, NOTHING
 from tests.crashes.failpoints import Point, moments_of
 from tests.crashes.run import Result, Run
-from tests.crashes.victims import INBOX, LEDGER, WORKER
+from tests.crashes.victims import ARCHIVIST, INBOX, LEDGER, WORKER
 
-VICTIMS = (WORKER, INBOX, LEDGER)
+VICTIMS = (WORKER, ARCHIVIST, INBOX, LEDGER)
 COUNTING_RUNS = 3
 """How often a call is made varies a little with the clock: of so many runs the one that made most of them counts."""
 
 
-_Wanted = tuple[str, Point | None, Point | None]
-"""A victim, where it dies, and where whoever comes after it dies."""
+_Wanted = tuple[str, Point | None, Point | None, str]
+"""A victim, where it dies, where whoever comes after it dies, and what that one lacks."""
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Report:
     @property
     def violations(self) -> list[str]:
         """Each with where it happened."""
-        return [f"{each.victim} {each.point}: {what}" for each in self.results for what in each.violations]
+        return [f"{each.place}: {what}" for each in self.results for what in each.violations]
 
     def rows(self) -> dict[tuple[str, str], Row]:
         """By victim and kind of call."""
@@ -71,6 +72,7 @@ class Report:
             "runs": len(self.results),
             "points": len(at_points),
             "died": sum(each.died for each in at_points),
+            "missed": [each.place for each in at_points if not each.died],
             "deaths": sum(each.deaths for each in at_points),
             "violations": self.violations,
             "seconds": round(self.seconds, 1),
@@ -122,21 +124,29 @@ class Campaign:
         self._options = options
         self.report = Report()
 
-    def count(self, victims: Iterable[str], runs: int = COUNTING_RUNS) -> dict[str, list[Point]]:
-        """The points of each victim, as some runs without a death make them."""
-        wanted: list[_Wanted] = [(victim, None, None) for victim in victims for _ in range(runs)]
+    def count(
+        self, victims: Iterable[str], runs: int = COUNTING_RUNS, *, surely: bool = False
+    ) -> dict[str, list[Point]]:
+        """The points of each victim that some of these runs without a death come to; `surely`: that all of them do."""
+        wanted: list[_Wanted] = [(victim, None, None, NOTHING) for victim in victims for _ in range(runs)]
         for result in self._run(wanted):
-            most = self.report.calls.setdefault(result.victim, Counter())
-            most |= result.calls
+            calls = self.report.calls.setdefault(result.victim, Counter(result.calls))
+            self.report.calls[result.victim] = calls & result.calls if surely else calls | result.calls
         return {victim: points_of(calls) for victim, calls in self.report.calls.items()}
 
-    def go(self, points: dict[str, list[Point]], *, every: int = 1, seed: int = 0, twice: bool = False) -> None:
-        """Every n-th of the points, which ones the seed says. `twice`: who comes back dies too, somewhere."""
+    def go(
+        self, points: dict[str, list[Point]], *, every: int = 1, seed: int = 0, twice: bool = False, loss: str = ""
+    ) -> None:
+        """Every n-th of the points, which ones the seed says. `twice`: who comes back dies too, somewhere.
+
+        `loss`: what an archivist lacks then; the seed says it where nothing is said.
+        """
         pick = random.Random(seed)
         wanted: list[_Wanted] = []
         for victim, of_victim in points.items():
             for point in of_victim[pick.randrange(every) :: every]:
-                wanted.append((victim, point, pick.choice(of_victim) if twice else None))
+                lacks = (loss or pick.choice(LOSSES)) if victim == ARCHIVIST else NOTHING
+                wanted.append((victim, point, pick.choice(of_victim) if twice else None, lacks))
         pick.shuffle(wanted)
         for number, _ in enumerate(self._run(wanted), 1):
             if number % 50 == 0:
@@ -146,14 +156,14 @@ class Campaign:
         began = time.monotonic()
 
         def one(what: _Wanted) -> Result:
-            victim, point, again = what
-            run = Run(self._bootstrap_servers, victim, point, self._root, again=again, **self._options)
+            victim, point, again, loss = what
+            run = Run(self._bootstrap_servers, victim, point, self._root, again=again, loss=loss, **self._options)
             return run.go()
 
         with ThreadPoolExecutor(self._lanes) as pool:
             for result in pool.map(one, wanted):
                 self.report.results.append(result)
                 for what in result.violations:
-                    self._say(f"{result.victim} {result.point}: {what} ({result.folder})")
+                    self._say(f"{result.place}: {what} ({result.folder})")
                 yield result
         self.report.seconds += time.monotonic() - began

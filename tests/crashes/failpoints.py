@@ -11,7 +11,8 @@ to the appender of journals. Its *moment* says when the process dies there:
 
 A poll that brings nothing is no point: how often one looks depends on the clock, and there would be no last one. One
 that brings something changes nothing outside of the process, and what it brings is known only then: its one moment is
-`after`.
+`after`. So it is with what an administrator or an inquirer asks, in threads beside the engine's, and with files that
+are opened.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ from pathlib import Path
 from threading import Event
 from typing import Any, NamedTuple, TypeVar
 
+from confluent_kafka import Consumer
+from fsspec import register_implementation
+from fsspec.implementations.local import LocalFileSystem
+
+from orchestrator.log import kafka_inquirer
 from orchestrator.log.base import (
     Admin,
     Committed,
@@ -44,7 +50,8 @@ T = TypeVar("T")
 LOGGER = logging.getLogger("calls")
 
 BEFORE, AFTER, LANDED = "before", "after", "landed"
-POLLS = ("poll",)
+ASKING = ("poll", "describe", "ends", "offsets_at", "committed", "offsets_for_times", "list_topics")
+OPENING = ("open_to_read", "open_to_write")
 LANDING = ("append", "append_run", "commit")
 LANDED_WITHIN_S = 10.0
 """Then it dies without having been told; a busy broker may have nothing to say."""
@@ -72,7 +79,7 @@ class Point(NamedTuple):
 def moments_of(kind: str) -> tuple[str, ...]:
     """When a process may die at a call of this kind."""
     call = kind.rpartition(".")[2]
-    if call in POLLS:
+    if call in ASKING + OPENING:
         return (AFTER,)
     return (BEFORE, AFTER, LANDED) if call in LANDING else (BEFORE, AFTER)
 
@@ -100,7 +107,12 @@ class Fuse:
         moment = self.count(kind)
         if moment == BEFORE:
             die()
-        result = function()
+        try:
+            result = function()
+        except Exception:
+            if moment:
+                die()
+            raise
         if moment == LANDED and landed is not None:
             landed()
         if moment:
@@ -286,7 +298,7 @@ class FusedStores:
 class FusedStore:
     """A store whose calls are points; the steps of a scan are not, for nobody outside sees one."""
 
-    def __init__(self, store: Store, fuse: Fuse) -> None:
+    def __init__(self, store: Any, fuse: Fuse) -> None:
         self._store = store
         self._fuse = fuse
 
@@ -301,5 +313,48 @@ class FusedStore:
     def write(self, changes: Iterable[Change]) -> None:
         self._fuse.call("store.write", lambda: self._store.write(changes))
 
+    def checkpoint(self, target: Path) -> None:
+        self._fuse.call("store.checkpoint", lambda: self._store.checkpoint(target))
+
     def close(self) -> None:
         self._fuse.call("store.close", self._store.close)
+
+
+def fuse_questions(fuse: Fuse) -> None:
+    """Makes points of what this process's inquirers ask a broker, in threads of their own."""
+
+    class FusedConsumer(Consumer):
+        def offsets_for_times(self, *given: Any, **named: Any) -> Any:
+            return fuse.call("inquirer.offsets_for_times", lambda: Consumer.offsets_for_times(self, *given, **named))
+
+        def committed(self, *given: Any, **named: Any) -> Any:
+            return fuse.call("inquirer.committed", lambda: Consumer.committed(self, *given, **named))
+
+        def list_topics(self, *given: Any, **named: Any) -> Any:
+            return fuse.call("inquirer.list_topics", lambda: Consumer.list_topics(self, *given, **named))
+
+    vars(kafka_inquirer)["Consumer"] = FusedConsumer
+
+
+def fuse_files(fuse: Fuse) -> None:
+    """Makes points of what this process writes and opens through fsspec: snapshots and archives.
+
+    Between one that is opened to be written and its move to where it belongs its content is written. What is read at
+    once, and not piece by piece, is no point.
+    """
+
+    class FusedFiles(LocalFileSystem):  # type: ignore[misc]
+        def open(self, path: str, mode: str = "rb", *given: Any, **named: Any) -> Any:
+            kind = "files.open_to_read" if mode == "rb" else "files.open_to_write"
+            return fuse.call(kind, lambda: LocalFileSystem.open(self, path, mode, *given, **named))
+
+        def cat_file(self, path: str, *given: Any, **named: Any) -> bytes:
+            return Path(path).read_bytes()
+
+        def mv(self, *given: Any, **named: Any) -> None:
+            fuse.call("files.move", lambda: LocalFileSystem.mv(self, *given, **named))
+
+        def rm_file(self, path: str) -> None:
+            fuse.call("files.delete", lambda: LocalFileSystem.rm_file(self, path))
+
+    register_implementation("file", FusedFiles, clobber=True)

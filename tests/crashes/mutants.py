@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.archive import shelf
 from orchestrator.participant import commits, tenure
 from orchestrator.runtime import partition
 from tests.sim.mutants import MUTANTS as SIMULATED
 from tests.sim.mutants import Mutant
 
 _send_due = commits.Commits.send_due
+_put = shelf.Shelf.put
 
 
 def _commit_at_once(self: Any, partitions: Any, now_ms: int) -> None:
@@ -34,9 +36,15 @@ def _send_nothing_again(replica: Any, runs: Any, sender: Any, now_ms: int) -> in
     return 0
 
 
+def _put_all_but_one(self: Any, first: int, end: int, records: Any) -> Any:
+    """One record is lost on its way."""
+    return _put(self, first, end, list(records)[:-1])
+
+
 OWN = (
     Mutant("commit before the reply", ((commits.Commits, "send_due", _commit_at_once),)),
     Mutant("told, not recorded", ((tenure.Tenure, "record", _tell_unrecorded),)),
+    Mutant("cut, not archived", ((shelf.Shelf, "put", _put_all_but_one),)),
     Mutant("effects are not sent again", ((partition, "resend", _send_nothing_again),)),
 )
 _CHOSEN = (

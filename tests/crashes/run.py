@@ -9,19 +9,19 @@ import time
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.checker.check import examine
-from orchestrator.checker.evidence import Evidence, Told
+from orchestrator.checker.evidence import Raw, Told
 from orchestrator.checker.journal import Accepted
 from orchestrator.client import Client
-from orchestrator.demo.dump import dump_topics, gather_evidence
+from orchestrator.demo.dump import dump_topics, evidence_of, evidence_topics, read_books
 from orchestrator.errors import ResultTimeout, SagaFailed
-from orchestrator.log.base import AdminFailed, Record
+from orchestrator.log.base import AdminFailed, Record, TopicPartition
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.model.events import StepRefused, StepSucceeded, UndoSucceeded
 from orchestrator.participant.runner import EXIT_OVERDUE
@@ -33,13 +33,16 @@ from orchestrator.store.memory import MemoryStores
 from orchestrator.store.rocks import RocksStores
 from orchestrator.topics import TopicNames
 from orchestrator.wire.ledger import Execution, read_record
+from tests.crashes.archiving import NOTHING, SNAPSHOTS, STORE, Places, deleted_records
 from tests.crashes.failpoints import Point
-from tests.crashes.scene import PARTITIONS, SERVICE, WISHES, Errand
-from tests.crashes.victims import HALTED, INBOX, LEDGER, WORKER, Spec, Victim
+from tests.crashes.scene import EARLIER, FURTHER, PARTITIONS, SERVICE, WISHES, Errand, Wish
+from tests.crashes.victims import ARCHIVIST, HALTED, INBOX, LEDGER, WORKER, Spec, Victim
 
 PATIENCE_S = 60.0
 """For both sagas together, where nothing else is said: a machine with much else to do takes long."""
 KILLED = -9
+LOOK_EVERY_S, FURTHER_AFTER_S = 0.1, 2.0
+"""Whether an archivist has done what is waited for; after so long it is given more to do."""
 
 
 @dataclass
@@ -48,6 +51,7 @@ class Result:
 
     victim: str
     point: Point | None
+    loss: str = NOTHING
     deaths: int = 0
     seconds: float = 0.0
     recovery_s: float = 0.0
@@ -63,9 +67,18 @@ class Result:
         """Whether the point was reached."""
         return self.deaths > 0
 
+    @property
+    def place(self) -> str:
+        """Where it died, as `python -m tests.crashes` takes it."""
+        lost = f" --lose {self.loss}" if self.loss != NOTHING else ""
+        return f"{self.victim} {self.point}{lost}"
+
 
 class Run:
-    """One point of one victim. `again`: where the process that is started after it dies too."""
+    """One point of one victim. `again`: where the process that is started after it dies too.
+
+    `loss`: what the archivist lacks of what it had, when it is started again.
+    """
 
     def __init__(
         self,
@@ -75,21 +88,29 @@ class Run:
         root: Path,
         *,
         again: Point | None = None,
+        loss: str = NOTHING,
         mutant: str = "",
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self.result = Result(victim, point)
+        self.result = Result(victim, point, loss=loss)
+        self._loss = loss
         self._log = KafkaLog(bootstrap_servers)
         prefix = f"c{uuid.uuid4().hex[:8]}-"
         self._names = TopicNames(prefix)
         self._folder = root / prefix.rstrip("-")
         memory = LEDGER if victim == LEDGER else INBOX
+        self._worker = ARCHIVIST if victim == ARCHIVIST else WORKER
         self._once = [SERVICE] if memory == INBOX else []
-        self._points = [each for each in (point, again) if each is not None]
+        # An archivist's first life is there to leave something behind.
+        self._points: list[Point | None] = [None] if victim == ARCHIVIST else []
+        self._points += [each for each in (point, again) if each is not None]
         self._victim = victim
+        self._places = Places(self._folder)
+        self._begun: dict[str, int] = {}
+        self._reached: dict[str, int] = {}
         self._patience_s = patience_s
         self._specs = {
-            role: Spec(role, bootstrap_servers, prefix, self._folder, mutant=mutant) for role in (WORKER, memory)
+            role: Spec(role, bootstrap_servers, prefix, self._folder, mutant=mutant) for role in (self._worker, memory)
         }
         self._running: dict[str, Victim] = {}
         self._told: dict[str, Told] = {}
@@ -100,7 +121,7 @@ class Run:
         """All of it. Whatever goes wrong is a violation."""
         began = time.monotonic()
         self._folder.mkdir(parents=True)
-        admin = self._log.admin()
+        admin = self._admin = self._log.admin()
         topics = plan(self._names, partitions=PARTITIONS, replication=1, services=[SERVICE])
         try:
             apply(admin, topics)
@@ -108,7 +129,9 @@ class Run:
             self._specs = {role: replace(spec, topic_ids=ids) for role, spec in self._specs.items()}
             for role in self._specs:
                 self._start(role)
-            asyncio.run(self._play())
+            if self._victim == ARCHIVIST:
+                self._leave_something()
+            asyncio.run(self._play(WISHES))
             if all(self._finish(role) for role in reversed(self._specs)):
                 self._judge()
         except Exception as error:
@@ -150,8 +173,43 @@ class Run:
             return False
         self.result.deaths += 1
         self._died_at = self._died_at or time.monotonic()
+        self._lose(self._loss)
         self._start(role)
         return True
+
+    def _leave_something(self) -> None:
+        """An archivist's life before the one that counts: its journal is cut, and of its store only copies are left."""
+        asyncio.run(self._play(EARLIER))
+        if self._running[ARCHIVIST].stop() != 0:
+            raise RuntimeError("the archivist did not end before anything had happened")
+        self._begun = self._reached
+        self._lose(STORE)
+        self._start(ARCHIVIST)
+
+    def _lose(self, what: str) -> None:
+        if what != NOTHING:
+            shutil.rmtree(self._places.stores, ignore_errors=True)
+        if what == SNAPSHOTS:
+            for number in range(PARTITIONS):
+                shutil.rmtree(self._places.depot / f"partition-{number}", ignore_errors=True)
+
+    def _progress(self) -> dict[str, int]:
+        """Where the topics begin that are cut, and where the newest snapshot stands."""
+        # Not commands: an owner deletes those of services that it has heard of, and one of sagas that ended hears none.
+        topics = [self._names.journal, self._names.inbox, self._names.replies]
+        found = self._admin.ends([(topic, 0) for topic in topics])
+        progress = {topic: begin for (topic, _), (begin, _) in found.items()}
+        return progress | {"snapshot": max((each.offset for each in self._places.vault().list(0)), default=-1)}
+
+    def _has_kept_up(self) -> bool:
+        """Whether the archivist has copied, cut and deleted something since it began; at first, whether it has cut."""
+        try:
+            self._reached = reached = self._progress()
+        except AdminFailed:
+            return False
+        if not self._begun:
+            return reached[self._names.journal] > 0
+        return all(at > self._begun[what] for what, at in reached.items())
 
     def _finish(self, role: str) -> bool:
         """Stops it gracefully; whether it could be. One that dies of that comes back once more, and is stopped then."""
@@ -178,8 +236,8 @@ class Run:
 
     # -- the scene
 
-    async def _play(self) -> None:
-        """Both sagas to their ends, while who dies is started again."""
+    async def _play(self, wishes: Mapping[str, tuple[Wish, str]]) -> None:
+        """These sagas to their ends, while who dies is started again."""
         loop = asyncio.get_running_loop()
         watched: dict[str, int] = {}
         given_up = asyncio.Event()
@@ -198,21 +256,43 @@ class Run:
         for role in self._running:
             watch(role)
         try:
-            async with Client.connect(self._specs[WORKER].bootstrap_servers, prefix=self._names.prefix) as client:
-                sagas = asyncio.gather(*(self._follow(client, saga_id) for saga_id in WISHES))
-                giving_up = asyncio.create_task(given_up.wait())
-                waited: list[asyncio.Future[Any]] = [sagas, giving_up]
-                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-                sagas.cancel()
-                giving_up.cancel()
-                await asyncio.gather(sagas, giving_up, return_exceptions=True)
+            async with Client.connect(self._specs[self._worker].bootstrap_servers, prefix=self._names.prefix) as client:
+                await self._follow_all(client, wishes, given_up)
+                self._ended_at = time.monotonic()
+                if self._victim == ARCHIVIST:
+                    await self._keep_up(client, given_up)
         finally:
-            self._ended_at = time.monotonic()
             for sentinel in watched.values():
                 loop.remove_reader(sentinel)
 
-    async def _follow(self, client: Client, saga_id: str) -> None:
-        wish, expected = WISHES[saga_id]
+    async def _follow_all(
+        self, client: Client, wishes: Mapping[str, tuple[Wish, str]], given_up: asyncio.Event
+    ) -> None:
+        sagas = asyncio.gather(*(self._follow(client, saga_id, *wish) for saga_id, wish in wishes.items()))
+        giving_up = asyncio.create_task(given_up.wait())
+        waited: list[asyncio.Future[Any]] = [sagas, giving_up]
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        sagas.cancel()
+        giving_up.cancel()
+        await asyncio.gather(sagas, giving_up, return_exceptions=True)
+
+    async def _keep_up(self, client: Client, given_up: asyncio.Event) -> None:
+        """Waits until the archivist has done what is due, with further sagas: a journal that rests is not cut on."""
+        deadline = time.monotonic() + self._patience_s
+        further_at = time.monotonic() + FURTHER_AFTER_S
+        while not await asyncio.to_thread(self._has_kept_up):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(given_up.wait(), LOOK_EVERY_S)
+            if given_up.is_set():
+                return
+            if time.monotonic() > deadline:
+                self._blame("C14", f"not all was copied, cut and deleted: from {self._begun} to {self._reached}")
+                return
+            if time.monotonic() > further_at:
+                await self._follow_all(client, {f"further-{len(self._told)}": FURTHER}, given_up)
+                further_at = time.monotonic() + FURTHER_AFTER_S
+
+    async def _follow(self, client: Client, saga_id: str, wish: Wish, expected: str) -> None:
         self._told[saga_id] = Told(saga_id, None)
         handle = await client.start(Errand, wish, id=saga_id)
         self._told[saga_id] = Told(saga_id, True)
@@ -235,7 +315,9 @@ class Run:
 
     def _judge(self) -> None:
         told = list(self._told.values())
-        evidence = gather_evidence(self._log, self._names, PARTITIONS, [SERVICE], told, self._folder / "books")
+        raw = self._records()
+        effects = read_books([(SERVICE, self._folder / "books" / f"{SERVICE}.db")])
+        evidence = evidence_of(raw, self._names, PARTITIONS, told, effects, [SERVICE])
         evidence.once = frozenset(self._once)
         verdict, accepted = examine(evidence)
         self.result.violations += verdict.violations
@@ -244,7 +326,25 @@ class Run:
         letters = sum(len(records) for records in evidence.dead_letters.values())
         if letters:
             self._blame("C9", f"{letters} dead letters")
-        self._compare_stores(evidence)
+        for number, records in evidence.journal.items():
+            self._compare_store(f"the store of partition {number}", self._places.stores, number, records)
+            if self._victim == ARCHIVIST:
+                self._compare_archive(number, records)
+                self._compare_snapshots(number, records)
+
+    def _records(self) -> dict[str, Raw]:
+        """What stands in the topics, and what stood there before it was deleted."""
+        topics = evidence_topics(self._names, [SERVICE])
+        found = {place: list(records) for place, records in self._standing(topics).items()}
+        for record in sorted(deleted_records(self._places.deleted), key=lambda record: -record.offset):
+            records = found[record.topic, record.partition]
+            if not records or record.offset < records[0].offset:
+                records.insert(0, record)
+        return {topic: {number: found[topic, number] for number in range(PARTITIONS)} for topic in topics}
+
+    def _standing(self, topics: Sequence[str]) -> dict[TopicPartition, Sequence[Record]]:
+        raw = dump_topics(self._log, topics, PARTITIONS)
+        return {(topic, number): records for topic, of in raw.items() for number, records in of.items()}
 
     def _compare_ledger(self, accepted: Accepted) -> None:
         """C3: what a participant without an inbox has told is what its ledger holds."""
@@ -256,17 +356,38 @@ class Run:
             if unit not in recorded:
                 self._blame("C3", f"the outcome of {unit} is not in the ledger")
 
-    def _compare_stores(self, evidence: Evidence) -> None:
-        """C7: what the worker's store holds is what a replay of the raw journal gives at its offset, byte for byte."""
-        stores = RocksStores(self._folder / "stores")
-        for number, records in evidence.journal.items():
-            store = stores.open(number)
-            try:
-                at, found = Progress(store).at.offset, dict(store.scan(b""))
-            finally:
-                store.close()
-            if found != replayed(records, at):
-                self._blame("C7", f"the store of partition {number} differs from a replay up to offset {at}")
+    def _compare_store(self, what: str, stores: Path, number: int, records: Sequence[Record]) -> int:
+        """C7: what a store holds is what a replay of the raw journal gives at its offset, byte for byte."""
+        store = RocksStores(stores).open(number)
+        try:
+            at, found = Progress(store).at.offset, dict(store.scan(b""))
+        finally:
+            store.close()
+        if found != replayed(records, at):
+            self._blame("C7", f"{what} differs from a replay up to offset {at}")
+        return at
+
+    def _compare_archive(self, number: int, records: Sequence[Record]) -> None:
+        """C6: what was cut off stands in the archive, as it was."""
+        journal = self._names.journal
+        archive = self._places.archive(journal, self._specs[ARCHIVIST].topic_ids[journal])
+        end, (begin, _) = archive.shelf(number).end(), self._admin.ends([(journal, number)])[journal, number]
+        if end < begin:
+            self._blame("C6", f"the journal begins at {begin}, its archive ends at {end}")
+        if list(archive.records(number, 0, end)) != [record for record in records if record.offset < end]:
+            self._blame("C6", f"the archive up to {end} is not what stood in the journal")
+
+    def _compare_snapshots(self, number: int, records: Sequence[Record]) -> None:
+        """Each that is there is whole and holds what a store does, and its owner can begin with it."""
+        vault, journal = self._places.vault(), self._names.journal
+        begin, _ = self._admin.ends([(journal, number)])[journal, number]
+        for manifest in vault.list(number):
+            what, copies = f"the snapshot of offset {manifest.offset}", self._folder / "copies" / manifest.name
+            vault.fetch(manifest, RocksStores(copies).path(number))
+            if self._compare_store(what, copies, number, records) != manifest.offset:
+                self._blame("C7", f"{what} is of another offset")
+            if manifest.first_offset < begin:
+                self._blame("C8", f"{what} needs the journal from {manifest.first_offset} on; it begins at {begin}")
 
 
 def replayed(records: Sequence[Record], at: int) -> dict[bytes, bytes]:

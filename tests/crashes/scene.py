@@ -28,6 +28,9 @@ WISHES = {
     "declined": (Wish(id="declined", cents=5_000), "COMPENSATED"),
 }
 """By saga id: what it is given, and how it must end."""
+EARLIER = {"earlier": (Wish(id="earlier", cents=700), "COMPLETED")}
+FURTHER = (Wish(id="further", cents=700), "COMPLETED")
+"""What a worker with snapshots and an archive finds when it begins; and more, where its journal rests."""
 
 
 class Desk(Service):

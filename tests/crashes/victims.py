@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
+from orchestrator.log.base import Log
 from orchestrator.log.kafka import KafkaLog
 from orchestrator.participant.runner import Runner
 from orchestrator.participant.settings import ParticipantSettings
@@ -23,12 +24,13 @@ from orchestrator.runtime.worker import Worker
 from orchestrator.store.rocks import RocksStores
 from orchestrator.topics import TopicNames
 from orchestrator.wire.tokens import TokenKeys
-from tests.crashes.failpoints import Fuse, FusedLog, FusedStores, Point
+from tests.crashes.archiving import KeepingLog, Places, archiving_with, hurry
+from tests.crashes.failpoints import Fuse, FusedLog, FusedStores, Point, fuse_files, fuse_questions
 from tests.crashes.mutants import break_by
 from tests.crashes.scene import PARTITIONS, definitions, participant
 
-WORKER, INBOX, LEDGER = "worker", "inbox", "ledger"
-"""Who may be killed: the worker, or a participant with the one or the other memory."""
+WORKER, ARCHIVIST, INBOX, LEDGER = "worker", "archivist", "inbox", "ledger"
+"""Who may be killed: a worker, one with snapshots and an archive, or a participant with the one or the other memory."""
 END_WITHIN_S = 60.0
 HALTED = 3
 """The exit code of a worker that halted its partition: nobody would resume it here."""
@@ -132,17 +134,34 @@ def _run(spec: Spec, telling: Connection) -> None:
     fuse = Fuse(spec.point)
     if spec.mutant:
         break_by(spec.mutant)
-    (_work if spec.role == WORKER else _serve)(spec, fuse, telling)
+    fuse_questions(fuse)
+    (_work if spec.role in (WORKER, ARCHIVIST) else _serve)(spec, fuse, telling)
     fuse.save(spec.counts)
 
 
 def _work(spec: Spec, fuse: Fuse, telling: Connection) -> None:
-    log = FusedLog(
-        KafkaLog(spec.bootstrap_servers, consumer=MEMBER), fuse, ("inputs", "journals"), ("journal", "outward")
-    )
-    config = PartitionConfig(TopicNames(spec.prefix), PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions())
-    stores = FusedStores(RocksStores(spec.folder / "stores"), fuse)
-    worker = Worker(log, config, stores, topic_ids=spec.topic_ids)
+    kafka: Log = KafkaLog(spec.bootstrap_servers, consumer=MEMBER)
+    places, names = Places(spec.folder), TopicNames(spec.prefix)
+    if spec.role == ARCHIVIST:
+        kafka = KeepingLog(kafka, places.deleted)
+    log = FusedLog(kafka, fuse, ("inputs", "journals"), ("journal", "outward"))
+    config = PartitionConfig(names, PARTITIONS, TokenKeys({"k": b"0" * 16}), definitions())
+    if spec.role == ARCHIVIST:
+        hurry()
+        fuse_files(fuse)
+        archiving = archiving_with(log, names, spec.topic_ids[names.journal], places)
+        worker = Worker(
+            log,
+            config,
+            FusedStores(archiving.stores, fuse),
+            topic_ids=spec.topic_ids,
+            trim_lag_ms=0,
+            standby=True,
+            keeper=archiving.keeper,
+            archiver=archiving.archiver,
+        )
+    else:
+        worker = Worker(log, config, FusedStores(RocksStores(places.stores), fuse), topic_ids=spec.topic_ids)
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
     told = False
 
