@@ -57,6 +57,7 @@ def test_what_a_row_names_exists_or_it_says_that_nothing_does(row: tuple[str, ..
     _, _, _, shown = row
     assert missing(shown) == []
     assert "`" in shown or shown.startswith("not shown")
+    assert shown.count("not shown") == len(re.findall(r"(?:^|; )not shown: \w", shown)), "what is not, at the end"
 
 
 def test_every_kind_of_chaos_is_in_a_row() -> None:
