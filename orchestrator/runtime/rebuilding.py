@@ -7,7 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from orchestrator.archive.journals import JournalArchive, whole_journal
-from orchestrator.log.base import Log
+from orchestrator.depot import DepotFailed
+from orchestrator.log.base import AdminFailed, Failure, Log
+from orchestrator.log.spans import SpanUnreadable
 from orchestrator.runtime.replica import Replica
 from orchestrator.store.rocks import RocksStores
 
@@ -16,10 +18,20 @@ def rebuilder(log: Log, archive: JournalArchive) -> Callable[[int, Path], bool]:
     """For `Restoring`: fills a new directory with a partition's store; False where nothing of it was cut.
 
     The journal is read to its end: only there the store knows of the effects that were acknowledged meanwhile. Raises
-    whatever reading raises.
+    whatever reading raises, and `DepotFailed` where it is the brokers that do not answer, for that passes too.
     """
 
     def rebuild(partition: int, place: Path) -> bool:
+        try:
+            return make(partition, place)
+        except AdminFailed as failed:
+            raise DepotFailed(str(failed)) from failed
+        except SpanUnreadable as unreadable:
+            if unreadable.failure is Failure.OUT_OF_RANGE:
+                raise
+            raise DepotFailed(str(unreadable)) from unreadable
+
+    def make(partition: int, place: Path) -> bool:
         with closing(log.admin()) as admin:
             bounds = admin.ends([(archive.topic, partition)])[archive.topic, partition]
         if bounds[0] == 0:

@@ -28,7 +28,8 @@ class Restoring:
     meanwhile. Each snapshot is tried once. One that is damaged, or was wiped since, is followed by the one before it,
     and after `MAX_RESTORED` by what `rebuild` makes in a new directory, if it can, or an empty store: the journal has
     it all. `journal` is the id of its topic: snapshots of another are passed over. While the place of the snapshots
-    cannot be reached an empty store stands in, unless there is a `rebuild`: then `open` says `StoreBusy` until it can.
+    cannot be reached an empty store stands in, unless there is a `rebuild`: then `open` says `StoreBusy` until it can,
+    and so it does while `rebuild` raises `DepotFailed`.
     """
 
     def __init__(

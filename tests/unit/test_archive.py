@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from orchestrator.archive import archiver as module
+from orchestrator.archive import journals
 from orchestrator.archive.archiver import EVERY_MS as ARCHIVE_EVERY_MS
 from orchestrator.archive.archiver import Archiver
 from orchestrator.archive.journals import JournalArchive, whole_journal
 from orchestrator.archive.shelf import SegmentDamaged, Shelf
 from orchestrator.depot import Depot, DepotFailed
 from orchestrator.errors import SagaError, VisibilityStopped
-from orchestrator.log.base import Ends, Record
+from orchestrator.log.base import AdminFailed, Ends, Failure, Record
+from orchestrator.log.memory_admin import MemoryAdmin
+from orchestrator.log.spans import SpanUnreadable
 from orchestrator.model.events import Status
 from orchestrator.model.ids import partition_of
 from orchestrator.model.rule import JournalHalted
@@ -393,6 +396,42 @@ def test_while_the_place_cannot_be_reached_a_cut_partition_waits(cut: Cut, tmp_p
             return real(*arguments)
 
         setattr(cut.vault.depot, name, call)
+    stores = RocksStores(tmp_path / "elsewhere")
+    cut.begin(Restoring(stores, cut.vault, JOURNAL, rebuilder(cut.world.log, cut.archive)))
+    for _ in range(20):
+        cut.world.advance(1_000)
+    assert {each.phase for each in cut.world.engine.tenures.values()} == {Phase.WAITING}
+    down = False
+    finish(cut, later)
+    assert cut.world.engine.counters["store_wipes"] == 0
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        AdminFailed(Failure.UNKNOWN_OUTCOME, "its leader did not answer"),
+        SpanUnreadable("nothing more for 60 s"),
+    ],
+    ids=["where it begins", "what stands there"],
+)
+def test_while_the_brokers_do_not_answer_a_cut_partition_waits_too(
+    cut: Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failed: SagaError
+) -> None:
+    later = cut_world(cut)
+    for number in range(PARTITIONS):
+        for manifest in cut.vault.list(number):
+            cut.vault.depot.delete(f"partition-{number}/{manifest.name}")
+    down = True
+    where = {AdminFailed: (MemoryAdmin, "ends"), SpanUnreadable: (journals, "records_in")}
+    owner, name = where[type(failed)]
+    real = getattr(owner, name)
+
+    def call(*arguments: Any) -> Any:
+        if down:
+            raise failed
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, name, call)
     stores = RocksStores(tmp_path / "elsewhere")
     cut.begin(Restoring(stores, cut.vault, JOURNAL, rebuilder(cut.world.log, cut.archive)))
     for _ in range(20):
