@@ -12,6 +12,7 @@ from orchestrator.model.events import Refusal, StepKind
 from orchestrator.model.messages import Query
 from orchestrator.model.migrations import migrates
 from orchestrator.model.state import GOES_ON, UNSTARTED, SagaState
+from orchestrator.model.updates import UNMIGRATED
 
 _MESSAGE_CHARACTERS = 4_000
 PUBLISHED = "saga.published"
@@ -35,8 +36,7 @@ def answer(definition: Definition | None, state: SagaState | None, query: Query)
         reason = f"the worker that owns it has no code of {state.saga_type}"
         return _refused(query, state.run, Refusal.NO_CODE, reason)
     if state.migrates_from or migrates(definition, state):
-        reason = "its newer code has yet to take over what the older one did: ask again once it went on"
-        return _refused(query, state.run, Refusal.NOT_NOW, reason)
+        return _refused(query, state.run, Refusal.NOT_NOW, UNMIGRATED)
     driver = Driver(definition, state)
     try:
         driver.catch_up()

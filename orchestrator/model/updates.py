@@ -16,6 +16,7 @@ MAX_OPEN = 100
 """Updates of one run under way."""
 MAX_WAITING = 200
 """Addresses that wait for them: all are told in one decision when the run ends."""
+UNMIGRATED = "its newer code has yet to take over what the older one did: ask again once it went on"
 
 
 class UpdateRejected(Exception):
@@ -65,19 +66,23 @@ def update(turn: Turn, input: msg.Update) -> None:
         raise UpdateRejected(input, ev.Refusal.NOT_NOW, f"{MAX_OPEN} updates of the saga are under way")
     if len(input.payload) > MAX_BYTES:
         raise UpdateRejected(input, ev.Refusal.REJECTED, f"the arguments have more than {MAX_BYTES} bytes")
-    driver = turn.warm()
+    driver, kind = turn.warm(), ev.Refusal.REJECTED
+    problem: str | None
     if driver is None:
-        return  # it has just been parked: who asks again is told
-    if driver.finished:
-        problem: str | None = "the saga's code has ended, only what it left is still being undone"
+        kind = ev.Refusal.NOT_NOW
+        problem = f"the saga is {state.status}" if state.parked else UNMIGRATED
+    elif driver.finished:
+        problem = "the saga's code has ended, only what it left is still being undone"
     else:
         problem = turn.definition.check_update(driver.subject, input.name, input.payload)
     if problem is not None and not turn.events:
-        raise UpdateRejected(input, ev.Refusal.REJECTED, problem)
+        raise UpdateRejected(input, kind, problem)
     if problem is not None:
-        # The code was brought back, and that was noted: so the refusal is journaled with it.
+        # The code was brought back, or could not be, and that was noted: so the refusal is journaled with it.
         if input.reply_to is not None:
-            turn.emit(ev.AttachRefused(input.reply_to, ev.Refusal.REJECTED, problem))
+            turn.emit(ev.AttachRefused(input.reply_to, kind, problem))
+        else:
+            turn.absorb(input, problem)
         return
     turn.emit(ev.UpdateAccepted(state.sequence + 1, input.update_id, input.name, input.payload, input.reply_to))
     turn.advance()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import orjson
+import pytest
 from pydantic import BaseModel
 
 from model.play import INBOX, SAGA_ID, Play
@@ -17,7 +19,9 @@ from orchestrator.model import messages as msg
 from orchestrator.model.events import Following, Status
 from orchestrator.model.queries import PUBLISHED, answer
 from orchestrator.model.state import StepStatus
+from orchestrator.model.updates import UpdateRejected
 from orchestrator.promises import promise
+from orchestrator.questions import update
 from orchestrator.saga import Saga
 from orchestrator.signals import signal
 from orchestrator.streams import stream
@@ -57,6 +61,18 @@ class New(Saga[Progress, str], name="Order", version=2):
     @classmethod
     def migrate(cls, past: PastRun) -> Progress | None:
         return Progress(what=past.input, reserved=past.results(Shop.reserve))
+
+
+class Asked(Old, name="Order"):
+    @update
+    async def hurry(self) -> None:
+        pass
+
+
+class NewlyAsked(New, name="Order", version=2):
+    @update
+    async def hurry(self) -> None:
+        pass
 
 
 def waiting() -> Play:
@@ -107,6 +123,27 @@ def test_it_waits_for_what_is_in_flight() -> None:
     play.do(1, "r-1")
     assert play.state.payload == b'{"what":"tea","reserved":["r-1"]}'
     assert play.state.migrates_from == 0
+
+
+def test_who_asks_meanwhile_is_told_to_ask_again() -> None:
+    play = Play(having(Asked))
+    play.start("tea")
+    deploy(play, NewlyAsked)
+    ask = partial(msg.Update, SAGA_ID, name="hurry", payload=b"{}")
+    noted = play.take(ask(play.message_id(), "u-1", reply_to=INBOX))
+    assert [type(event) for event in noted] == [ev.VersionChanged, ev.AttachRefused]
+    assert play.answers[-1].error_type == ev.Refusal.NOT_NOW
+    with pytest.raises(UpdateRejected, match="has yet to take over") as refused:
+        play.take(ask(play.message_id(), "u-2", reply_to=INBOX))
+    assert [answer.error_type for answer in refused.value.answers()] == [ev.Refusal.NOT_NOW] * 2
+
+
+def test_an_update_that_nobody_waits_for_is_noted_where_the_code_cannot_be_had() -> None:
+    play = Play(having(Asked))
+    play.start("tea")
+    deploy(play, NewlyAsked)
+    noted = play.take(msg.Update(SAGA_ID, play.message_id(), "u-1", "hurry", b"{}"))
+    assert [type(event) for event in noted] == [ev.VersionChanged, ev.InputAbsorbed]
 
 
 def test_a_cancel_meanwhile_undoes_without_code() -> None:
