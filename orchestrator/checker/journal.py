@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
 from orchestrator.checker.evidence import Evidence, Verdict
+from orchestrator.checker.inputs import Inputs
 from orchestrator.model import events as ev
 from orchestrator.model.calls import awaits_answer
 from orchestrator.model.evolve import BrokenHistory, evolve, transition_of
@@ -67,6 +68,7 @@ class Accepted:
 def read_journal(evidence: Evidence, verdict: Verdict) -> Accepted:
     """Applies rule R to every partition; checks C6 and C10 on the way."""
     accepted = Accepted()
+    inputs = Inputs(evidence, accepted, verdict)
     for partition, records in evidence.journal.items():
         rule = Rule()
         positions: dict[str, int] = {}
@@ -83,12 +85,17 @@ def read_journal(evidence: Evidence, verdict: Verdict) -> Accepted:
             if not counts:
                 verdict.dropped += 1
                 continue
+            if envelope.kind == Kind.CLAIM:
+                inputs.claimed(partition)
             if envelope.kind == Kind.DECISION:
+                inputs.moved(partition, positions, envelope.input_positions, decision)
                 _check_positions(partition, record.offset, envelope, decision, positions, verdict)
             if decision is not None:
                 verdict.decisions += 1
                 _check_passages(partition, record.offset, decision, accepted, verdict)
                 _apply(partition, record.offset, decision, accepted, verdict)
+                inputs.applied(partition, decision)
+        inputs.ended(partition)
     for way in accepted.sent | accepted.taken if evidence.settled else ():
         if accepted.sent[way] != accepted.taken[way]:
             words = f"partition {way[0]} had {accepted.sent[way]} messages for {way[1]}"

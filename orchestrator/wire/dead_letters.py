@@ -6,7 +6,7 @@ all text, and Spring's `kafka_dlt-*`, numbers as big-endian integers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from orchestrator.wire.headers import shorten
 
@@ -50,3 +50,13 @@ def dead_letter_headers(
         (_SPRING + "exception-fqcn", kind),
         (_SPRING + "exception-message", text),
     ]
+
+
+def place_of(headers: Mapping[str, bytes]) -> tuple[str, int, int] | None:
+    """The topic, partition and offset of a dead letter's record; None where another program wrote it without."""
+    try:
+        topic, *numbers = (headers[_CONNECT + name].decode() for name in ("topic", "partition", "offset"))
+        partition, offset = map(int, numbers)
+    except (KeyError, ValueError):
+        return None
+    return topic, partition, offset
