@@ -1,4 +1,4 @@
-"""The verdict over all evidence: invariants C1 to C6, C8 to C11 and C13."""
+"""The verdict over all evidence: invariants C1 to C6 and C8 to C13."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from orchestrator.checker.calls import check_calls
 from orchestrator.checker.evidence import Evidence, Verdict
 from orchestrator.checker.journal import Accepted, History, check_histories, read_journal
+from orchestrator.checker.lateness import check_lateness
 from orchestrator.checker.locks import check_locks
 from orchestrator.checker.reads import check_reads
 from orchestrator.model import events as ev
@@ -25,6 +26,7 @@ def examine(evidence: Evidence) -> tuple[Verdict, Accepted]:
     """The verdict, and the accepted histories it was told from."""
     verdict = Verdict()
     accepted = read_journal(evidence, verdict)
+    check_lateness(evidence, accepted, verdict)
     check_histories(evidence, accepted, verdict)
     _check_told(evidence, accepted, verdict)
     _check_commands(evidence, accepted, verdict)

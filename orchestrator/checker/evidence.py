@@ -39,7 +39,8 @@ class Evidence:
     """Everything after quiescence. Topics are given by role; `commands` by service.
 
     `once` names the services that commit the idempotency key with their effect: of them one effect a key is demanded.
-    `settled`: every input is consumed and nothing is under way, so that every saga must have its outcome.
+    `settled`: every input is consumed and nothing is under way, so that every saga must have its outcome. `healed_ms`:
+    since when nothing was broken any more, None where nobody knows.
     """
 
     partitions: int
@@ -55,6 +56,7 @@ class Evidence:
     effects: Sequence[ServiceEffect] = ()
     once: frozenset[str] = frozenset()
     settled: bool = True
+    healed_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

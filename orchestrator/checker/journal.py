@@ -31,6 +31,19 @@ class History:
     events: list[ev.Event] = field(default_factory=list)
     life: int = 0
     """So often had its saga been forgotten when it began."""
+    moved_ms: int = 0
+    """The time of its last decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """What waited for a time and came at `at_ms`. `since_ms`: it was due, its partition owned, its run still."""
+
+    saga_id: str
+    what: str
+    due_ms: int
+    since_ms: int
+    at_ms: int
 
 
 @dataclass(slots=True)
@@ -50,6 +63,10 @@ class Accepted:
     """By the partitions that it goes from and to, how much one had for the other."""
     taken: Counter[tuple[int, int]] = field(default_factory=Counter)
     """How much of it was taken."""
+    claimed_ms: dict[int, int] = field(default_factory=dict)
+    """By partition when its owner claimed it."""
+    rung: list[Rung] = field(default_factory=list)
+    """What came later than it could have."""
 
     def of_runs(self, *kinds: type) -> Iterator[tuple[History, Any]]:
         """The events of these kinds that belong to a run."""
@@ -86,6 +103,7 @@ def read_journal(evidence: Evidence, verdict: Verdict) -> Accepted:
                 verdict.dropped += 1
                 continue
             if envelope.kind == Kind.CLAIM:
+                accepted.claimed_ms[partition] = record.timestamp_ms
                 inputs.claimed(partition)
             if envelope.kind == Kind.DECISION:
                 inputs.moved(partition, positions, envelope.input_positions, decision)
@@ -143,6 +161,8 @@ def _check_passages(partition: int, offset: int, decision: ev.Decision, accepted
 _ABOUT_STEPS = {kind for kind in get_args(ev.Event) if any(field.name == "sequence" for field in fields(kind))} - {
     ev.InputAbsorbed
 }
+NOTED_ABOVE_MS = 1_000
+"""What comes so late at most is not noted."""
 _TIMED = {ev.SagaBegun, ev.WaitExpired, ev.StepAttempted, ev.UndoAttempted}
 """What waits for a time."""
 _WAITS_OVER = (
@@ -173,7 +193,7 @@ def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepte
         if isinstance(event, ev.VersionChanged) and state.pinned and event.version != state.version and not event.by:
             verdict.blame("C2", f"journal {partition} at {offset}: a pinned run changed its version by itself")
         if kind in _TIMED or (kind is ev.SagaForgotten and state.ended):
-            _check_time(history, event, decision.at_ms, verdict)
+            _check_time(history, event, decision.at_ms, accepted, verdict)
         try:
             evolve(history.state, event, decision.at_ms)
         except BrokenHistory as broken:
@@ -183,6 +203,8 @@ def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepte
         if kind is ev.SagaForgotten:
             accepted.messages.pop(decision.saga_id, None)
             accepted.forgotten[decision.saga_id].append((decision.run, decision.at_ms))
+    if history is not None:
+        history.moved_ms = decision.at_ms
 
 
 def _history(partition: int, decision: ev.Decision, accepted: Accepted) -> History:
@@ -208,12 +230,17 @@ def _note_transition(state: SagaState, event: ev.Event, verdict: Verdict) -> Non
     verdict.transitions.add((before, transition_of(event)))
 
 
-def _check_time(history: History, event: ev.Event, at_ms: int, verdict: Verdict) -> None:
-    """C12: nothing that waits for a time happens before it."""
+def _check_time(history: History, event: ev.Event, at_ms: int, accepted: Accepted, verdict: Verdict) -> None:
+    """C12: nothing that waits for a time happens before it. How long after it is noted."""
     if not getattr(event, "by", ""):
-        due = history.state.due_of(getattr(event, "sequence", 0))
+        sequence = getattr(event, "sequence", 0)
+        due = history.state.due_of(sequence)
         if due is None or at_ms < due:
             verdict.blame("C12", f"{history.saga_id}: {event} at {at_ms}, due {due}")
+            return
+        since = max(due, history.moved_ms, accepted.claimed_ms.get(history.partition, 0))
+        if at_ms - since > NOTED_ABOVE_MS and not (sequence and history.state.steps[sequence].held):
+            accepted.rung.append(Rung(history.saga_id, str(event), due, since, at_ms))
 
 
 def check_histories(evidence: Evidence, accepted: Accepted, verdict: Verdict) -> None:

@@ -31,6 +31,7 @@ def freeze_worker(world: World) -> None:
 def _thaw_worker(worker: Worker) -> None:
     worker.thaw()
     world = worker.world
+    world.healed_ms = max(world.healed_ms, world.now_ms)
 
     def hear() -> None:
         for link in worker.links:

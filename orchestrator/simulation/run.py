@@ -142,6 +142,7 @@ def _put_on_agenda(world: World) -> Counter[str]:
     """Starts, faults, and what people do about what is left after those. Returns where faults are counted."""
     random = world.random
     drawn: Counter[str] = Counter()
+    world.healed_ms = START_MS + CALM_AFTER_MS
 
     def strike(kinds: list[str], weights: list[int]) -> None:
         hit(random.choices(kinds, weights)[0])

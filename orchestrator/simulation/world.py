@@ -68,7 +68,8 @@ class World:
         self.ended_keep_ms = self.apart.choice((ENDED_KEEP_MS, *SHORT_KEEPS_MS))
         self.make_engine = make_engine
         self.make_participant = make_participant
-        self.now_ms = START_MS
+        self.now_ms = self.healed_ms = START_MS
+        """`healed_ms`: from when on no process stands still, and no fault is drawn."""
         self.log = MemoryLog(lambda: self.now_ms)
         self.partitions = random.randint(2, 8)
         self.effects: list[ServiceEffect] = []
@@ -241,6 +242,7 @@ class World:
             self.effects,
             frozenset(service for service, database in self.databases.items() if database.inbox is not None),
             settled,
+            self.healed_ms,
         )
 
     def _raw(self, topic: str) -> Raw:

@@ -1,4 +1,4 @@
-"""What the checker makes of inputs that no decision names."""
+"""What the checker makes of inputs that no decision names, and of timers that ring late."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.checker.check import check
 from orchestrator.checker.evidence import Evidence, Raw
+from orchestrator.checker.lateness import RUNG_WITHIN_MS
 from orchestrator.log.base import Record
 from orchestrator.model import events as ev
 from orchestrator.model import messages as msg
@@ -139,3 +140,14 @@ def test_between_partitions_only_the_next_number_counts(counter: int, lost: int)
     headers = {FORWARDED_FROM: SAGA, "source-partition": "0", COUNTER: str(counter)}
     value = write_message(msg.ChildEnded(ID, RUN, 1, False, "", "COMPLETED", "none", b"", "", ""))
     assert len(violations(PASSED, internal=[record("saga.internal", 0, headers, value)])) == lost
+
+
+@pytest.mark.parametrize(("late_ms", "late"), [(RUNG_WITHIN_MS, 0), (RUNG_WITHIN_MS + 1, 1)])
+def test_a_timer_rings_within_a_bound_once_nothing_is_broken(late_ms: int, late: int) -> None:
+    slept = ev.Decision(ID, RUN, 2_000, (ev.WaitScheduled(1, 0, ev.StepKind.SLEEP, due_ms=3_000),))
+    rang = ev.Decision(ID, RUN, 5_000 + late_ms, (ev.WaitExpired(1),))
+    evidence = Evidence(1, journal(BEGUN, ({}, slept), ({}, rang)), *[NOTHING] * 6, {}, settled=False)
+    assert check(evidence).violations == [], "nobody knows since when nothing is broken"
+    evidence.healed_ms = 5_000
+    found = check(evidence).violations
+    assert [each.startswith("C12: o-1: WaitExpired") for each in found] == [True] * late
