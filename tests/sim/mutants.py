@@ -28,6 +28,7 @@ from orchestrator.runtime import (
     partition,
     resuming,
     takeover,
+    timers,
 )
 from orchestrator.simulation import processes
 from orchestrator.store import keys
@@ -285,6 +286,40 @@ def _undo_nothing(turn: Any, input: Any) -> None:
     turn.send(messages.ChildEnded(*who, True, "", "FAILED", "none", b"", "", ""))
 
 
+_read = intake.Intake._read
+
+
+def _passing_over(wanted: Callable[[str, Any], bool]) -> Callable[..., Any]:
+    """An owner that goes on behind such inputs, by their topic and what they say, as if it had decided them."""
+
+    def read(self: Any, role: str, record: Any) -> Any:
+        taken = _read(self, role, record)
+        if taken is None or taken.input is None or not wanted(role, taken.input):
+            return taken
+        self.done(taken)
+        return None
+
+    return read
+
+
+def passing_over(name: str, wanted: Callable[[str, Any], bool]) -> Mutant:
+    """A mutant by that name."""
+    return _mutant(name, (intake.Intake, "_read", _passing_over(wanted)))
+
+
+LATE_MS = 10_000
+_due, _next_due_ms = timers.Timers.due, timers.Timers.next_due_ms
+
+
+def _due_late(self: Any, now_ms: int, consumed: Any, limit: int) -> Any:
+    return _due(self, now_ms - LATE_MS, consumed, limit)
+
+
+def _next_due_late_ms(self: Any) -> int | None:
+    due_ms = _next_due_ms(self)
+    return None if due_ms is None else due_ms + LATE_MS
+
+
 def _mutant(name: str, *replacements: Replacement, first: int = 0) -> Mutant:
     return Mutant(name, replacements, first)
 
@@ -317,6 +352,12 @@ MUTANTS = (
     _mutant("key without the run", (commands, "idempotency_key", _key_without_run)),
     _mutant("input dedupe off", (materialize.Materializer, "knows", _BROKEN)),
     _mutant("a timer that is not stored yet is passed over", (materialize.Materializer, "timers", lambda self: ())),
+    _mutant(
+        "timers are late",
+        (timers.Timers, "due", _due_late),
+        (timers.Timers, "next_due_ms", _next_due_late_ms),
+    ),
+    passing_over("an input is passed over", lambda role, given: isinstance(given, messages.Signal)),
     _mutant("ledger after the reply", (participant.Engine, "_finish", _reply_before_ledger)),
     _mutant(
         "ledger without a claim",

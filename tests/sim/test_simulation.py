@@ -1,14 +1,19 @@
 """The whole system from seeds: none violates an invariant, and each broken rule is found."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from orchestrator.model import messages as msg
 from orchestrator.simulation import run
 from orchestrator.simulation.nemesis import KINDS
 from orchestrator.simulation.network import FAULTS
 from orchestrator.simulation.run import ALL_TRANSITIONS, run_seed, run_seeds, simulate
-from tests.sim.mutants import MUTANTS, Mutant
+from orchestrator.wire.inputs import OPERATIONS, REPLIES
+from tests.sim.conftest import CAUGHT
+from tests.sim.mutants import MUTANTS, Mutant, passing_over
 
 GATE_SEEDS = 200
 CAUGHT_WITHIN = 500
@@ -47,19 +52,61 @@ def test_seeds_whose_process_dies_are_named(monkeypatch: pytest.MonkeyPatch) -> 
         simulate(30, 13, jobs=1)
 
 
+def catch(mutant: Mutant) -> tuple[int, list[str]]:
+    """The first seed that finds it, and what it finds."""
+    with mutant.applied():
+        for result in run_seeds(range(mutant.first, mutant.first + CAUGHT_WITHIN)):
+            if result.violations:
+                return result.seed, result.violations
+    pytest.fail(f"{CAUGHT_WITHIN} seeds without a violation")
+
+
 @pytest.mark.timeout(900)
 # A world that breaks is dropped as it stands, with the code of its sagas.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_broken_rule_is_caught(mutant: Mutant) -> None:
-    with mutant.applied():
-        caught = next(
-            (
-                result.violations
-                for result in run_seeds(range(mutant.first, mutant.first + CAUGHT_WITHIN))
-                if result.violations
-            ),
-            None,
-        )
-    assert caught is not None, f"{CAUGHT_WITHIN} seeds without a violation"
-    assert not any(each.startswith(NO_RULE) for each in caught), "the mutant itself is broken"
+def test_a_broken_rule_is_caught(mutant: Mutant, record_property: Callable[[str, object], None]) -> None:
+    seed, violations = catch(mutant)
+    record_property(CAUGHT, [mutant.name, seed, violations[0]])
+    assert not any(each.startswith(NO_RULE) for each in violations), "the mutant itself is broken"
+
+
+def is_settled(role: str, given: object) -> bool:
+    return isinstance(given, msg.Settle)
+
+
+def is_update(role: str, given: object) -> bool:
+    return isinstance(given, msg.Update) and given.caller is None
+
+
+def is_operation(role: str, given: object) -> bool:
+    return role == OPERATIONS
+
+
+def is_reply(role: str, given: object) -> bool:
+    return role == REPLIES
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("wanted", [is_settled, is_update, is_operation, is_reply])
+def test_whatever_is_passed_over_is_missed(wanted: Callable[[str, object], bool]) -> None:
+    seed, violations = catch(passing_over("", wanted))
+    assert seed < 5
+    assert any(each.startswith("C10: ") and " was passed over: " in each for each in violations)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_late_timers_are_told_by_their_times() -> None:
+    _, violations = catch(next(mutant for mutant in MUTANTS if mutant.name == "timers are late"))
+    assert violations[0].startswith("C12: ")
+
+
+@pytest.mark.parametrize("seed", [149, 166])
+def test_who_asks_a_saga_that_newer_code_has_yet_to_take_over_is_told(seed: int) -> None:
+    assert run_seed(seed).violations == []
+
+
+def test_the_readme_says_how_many_rules_are_broken() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert f"{len(MUTANTS)} rules broken on purpose are found" in readme
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
