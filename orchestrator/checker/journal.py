@@ -55,6 +55,8 @@ class Accepted:
         default_factory=lambda: defaultdict(lambda: ({}, {}))
     )
     """By saga those that its owner must know, the newest since it was forgotten; second those that had a run begin."""
+    cut: set[str] = field(default_factory=set)
+    """Sagas of whose inputs some need not be known any more, though the saga is."""
     forgotten: dict[str, list[tuple[str, int]]] = field(default_factory=lambda: defaultdict(list))
     """By saga the runs that were forgotten, each with the time: what is sent again after that is new."""
     events: dict[type, list[tuple[History | None, Any]]] = field(default_factory=lambda: defaultdict(list))
@@ -182,6 +184,7 @@ def _apply(partition: int, offset: int, decision: ev.Decision, accepted: Accepte
         known[message_id] = None
         if len(known) > KEPT_MESSAGES:
             del known[next(iter(known))]
+            accepted.cut.add(decision.saga_id)
     history = _history(partition, decision, accepted) if decision.run else None
     for event in decision.events:
         kind = type(event)

@@ -77,9 +77,13 @@ def test_what_lies_behind_as_many_of_its_kind_need_not_be_known(
     assert len(told.blamed) == blamed
 
 
-def carried_out(update_id: str, times: int) -> list[str]:
-    """What is said where a saga that was never forgotten carried out an update so often, each time in another run."""
+def carried_out(update_id: str, times: int, others: int = KEPT + 1) -> list[str]:
+    """What is said where a saga that was never forgotten carried out an update so often, each time in another run.
+
+    `others`: how many more inputs it took.
+    """
     told = Told()
+    told.signals(others)
     for number in range(times):
         run = f"1-{number}-0"
         state = SagaState(CART, run)
@@ -109,3 +113,7 @@ def test_what_a_saga_asked_for_is_carried_out_once_however_long_ago(update_id: s
 def test_what_a_client_asked_for_under_an_id_of_its_own_is_known_for_a_while(update_id: str) -> None:
     """That may be the idempotency key of the step that a service works on, too."""
     assert carried_out(update_id, 2) == []
+
+
+def test_while_nothing_had_to_be_forgotten_it_is_carried_out_once() -> None:
+    assert carried_out("payment/7", 2, KEPT) == ["C3: cart carried out payment/7 2 times"]
