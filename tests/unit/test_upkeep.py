@@ -269,7 +269,8 @@ def test_a_store_that_is_broken_again_and_again_halts_its_partition_and_no_other
     world.crash()
     world.settle()
     assert world.here.phase is Phase.HALTED
-    assert world.here.halted_because == f"its store was wiped {MAX_WIPES} times and is broken again: unreadable"
+    broken = f"its store was wiped {MAX_WIPES} times and is broken again: unreadable"
+    assert world.here.halted_because == f"{broken}. Look after the disk, then start the worker again"
     assert all(tenure.phase is Phase.OWNING for number, tenure in world.engine.tenures.items() if number != HERE)
 
 
