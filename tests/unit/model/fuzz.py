@@ -109,8 +109,7 @@ def _calm(world: World, *, forgets: bool = False) -> None:
             or _resume(world)
             or _unpark(world)
             or world.fire(forgets=forgets)
-            or _signal(world)
-            or _settle(world)
+            or _hear(world)
         ):
             break
     else:
@@ -146,6 +145,12 @@ def _unpark(world: World) -> bool:
         assert known or ("raised" not in reason and "diverges" not in reason), f"{saga_id}: {reason}"
         world.take(msg.Terminate(saga_id, world.message_id()))
     return True
+
+
+def _hear(world: World) -> bool:
+    """Signals or promises, whichever: one may be of no use to who waits for the other."""
+    first, second = world.random.sample((_signal, _settle), 2)
+    return first(world) or second(world)
 
 
 def _signal(world: World) -> bool:
