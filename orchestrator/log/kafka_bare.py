@@ -17,7 +17,8 @@ def bare_producer(bootstrap_servers: str) -> Producer:
 
 
 def bare_consumer(bootstrap_servers: str, topics: Iterable[str], partitions: int) -> Consumer:
-    """As a reader's without a group, reading all partitions of the topics from their first record on."""
-    consumer = Consumer(consumer_config(bootstrap_servers, {}, {}, group=None))
+    """As a reader's without a group, reading all partitions of the topics from their first record on: only records."""
+    config = consumer_config(bootstrap_servers, {}, {}, group=None) | {"enable.partition.eof": False}
+    consumer = Consumer(config)
     consumer.assign([TopicPartition(topic, partition, 0) for topic in topics for partition in range(partitions)])
     return consumer
