@@ -41,9 +41,8 @@ _WAL = 16 * _MIB
 """Log of one partition, bounds replay at open: about 0.2 s."""
 _OPEN_FILES = 128
 """Table files a partition keeps open: 12 partitions on the usual limit of 1,024 descriptors stay half below."""
-
-
 _NO_ROOM = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS))
+"""What the system says where nothing can be written, for RocksDB gives its words on."""
 
 
 class RocksStores:

@@ -82,6 +82,13 @@ class Reading(Shop):
                 found[decision.message_id] += 1
         return found
 
+    def make_topic_anew(self) -> None:
+        """It is empty, and its members' positions are beyond its end."""
+        for number in range(PARTITIONS):
+            partition = self.log.partitions[TOPIC, number]
+            partition.records.clear()
+            partition.stir()
+
     def committed_records(self) -> int:
         return sum(self.committed(partition=number) or 0 for number in range(PARTITIONS))
 
@@ -103,6 +110,10 @@ class Fetched:
         return getattr(self._reader, name)
 
 
+def fetch_all(member: engine.SourceEngine) -> None:
+    member._reader = Fetched(member._reader)  # type: ignore[assignment]
+
+
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(materialize, "KEPT_MESSAGES", KEPT)
@@ -120,7 +131,7 @@ def test_what_comes_again_while_commits_were_not_answered_acts_once(fetched: boo
     shop = Reading()
     member = shop.member(readings(), link=shop.link)
     if fetched:
-        member._reader = Fetched(member._reader)  # type: ignore[assignment]
+        fetch_all(member)
     shop.read(3 * KEPT)
     for _ in range(10):
         shop.advance(5_000)
@@ -209,7 +220,7 @@ def test_a_partition_that_goes_away_holds_nobody() -> None:
     """What is not confirmed of it is for its next owner, and what was only read of it is not sent here any more."""
     shop = Reading()
     first = shop.member(readings(), link=shop.link)
-    first._reader = Fetched(first._reader)  # type: ignore[assignment]
+    fetch_all(first)
     shop.read(3 * KEPT)
     shop.run()
     second = shop.member(readings())
@@ -227,13 +238,10 @@ def test_a_partition_that_goes_away_holds_nobody() -> None:
 def test_a_topic_that_begins_anew_is_read_on() -> None:
     shop = Reading()
     member = shop.member(readings(), link=shop.link)
-    member._reader = Fetched(member._reader)  # type: ignore[assignment]
+    fetch_all(member)
     shop.read(3 * KEPT)
     shop.run()
-    for number in range(PARTITIONS):
-        partition = shop.log.partitions[TOPIC, number]
-        partition.records.clear()
-        partition.stir()
+    shop.make_topic_anew()
     shop.link.holds_request = lambda _: False
     shop.link.requests.clear()
     shop.advance(5_000)
@@ -254,9 +262,7 @@ def test_what_was_committed_of_a_topic_says_nothing_of_the_one_that_is_made_anew
     shop.run()
     assert shop.committed_records() == 3 * KEPT
     shop.link.holds_request = lambda kind: kind == "commit"
-    for number in range(PARTITIONS):
-        shop.log.partitions[TOPIC, number].records.clear()
-        shop.log.partitions[TOPIC, number].stir()
+    shop.make_topic_anew()
     shop.advance(5_000)
     shop.read(KEPT)
     shop.advance(5_000)
